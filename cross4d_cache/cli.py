@@ -1,0 +1,179 @@
+"""The command `cross4d-cache`. Heavy imports happen inside the commands, so that `--help` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cross4d_cache.errors import CacheCorruptError, SettingsError, user_errors
+
+app = typer.Typer(
+    help="Stage one: point-cloud sequences -> rendered frames -> frozen 2D teacher -> per-point targets in a Zarr store.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
+
+
+def main() -> None:
+    """Entry point: user errors become one message and exit code 2."""
+    with user_errors():
+        app()
+
+
+@app.command()
+def build(
+    teacher: Annotated[str, typer.Option(help="Frozen teacher: dinov2[-s|-b|-l|-g], vjepa2[-l|-h|-g], or hf.")] = "dinov2",
+    weights: Annotated[str | None, typer.Option(help="Hub id, local folder, or `random`; default: the published weights.")] = None,
+    dataset: Annotated[str, typer.Option(help="synthetic or msr_action3d.")] = "synthetic",
+    data: Annotated[Path | None, typer.Option(help="Folder of the raw data.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the dataset; repeatable.")] = None,
+    out: Annotated[Path, typer.Option(help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
+    image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
+    window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.")] = 16,
+    views: Annotated[int, typer.Option(help="Cameras around the subject.")] = 1,
+    points: Annotated[int, typer.Option(help="Most points kept of a frame.")] = 4096,
+    project: Annotated[str, typer.Option(help="random:CHANNELS or none.")] = "random:384",
+    limit: Annotated[int | None, typer.Option(help="Only the first N sequences.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Leave a sequence out; repeatable.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Frames in a batch; default: 32, on CUDA 256.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of point thinning, projection and random weights.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Build a store, or go on with one that was interrupted."""
+    from cross4d_cache.build import Build, BuildSettings, plan_build
+    from cross4d_cache.datasets import open_dataset
+    from cross4d_cache.device import choose_device
+    from cross4d_cache.store import CacheManifest
+    from cross4d_cache.teachers import load_teacher
+
+    chosen = choose_device(device)
+    settings = BuildSettings(
+        points_per_frame=points,
+        views=views,
+        projection=project,
+        seed=seed,
+        batch_frames=(256 if chosen.type == "cuda" else 32) if batch is None else batch,
+        limit=limit,
+        exclude=tuple(exclude or ()),
+    )
+    source = open_dataset(dataset, data, _options(option or []))
+    source.sequences()
+    model = load_teacher(teacher, weights, image_size=image_size, window=window, device=chosen, seed=seed)
+    plan = plan_build(source, model, settings)
+    _say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
+    _warn_random(plan.manifest)
+    run = Build(source, model, plan, out)
+    _follow(run, plan.manifest.plan.num_frames)
+    _print({**_build_report(run), **_summary(out, CacheManifest.read(out))}, as_json)
+
+
+@app.command()
+def info(store: Store, as_json: Json = False) -> None:
+    """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
+    from cross4d_cache.store import open_cache
+
+    cache = open_cache(store, allow_partial=True)
+    _warn_random(cache.manifest)
+    _print(_summary(store, cache.manifest), as_json)
+
+
+@app.command()
+def verify(store: Store, as_json: Json = False) -> None:
+    """Compare every byte of a finished store with the hashes taken when it was written."""
+    from tqdm import tqdm
+
+    from cross4d_cache.store import open_cache
+    from cross4d_cache.store import verify as check_parts
+
+    cache = open_cache(store)
+    problems: list[str] = []
+    num_bytes = 0
+    total = sum(part.bytes for part in cache.manifest.parts)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="verify", file=sys.stderr) as bar:
+        for check in check_parts(cache):
+            problems += check.problems
+            num_bytes += check.num_bytes
+            bar.update(check.num_bytes)
+    if problems:
+        if as_json:
+            _print({"store": str(store), "intact": False, "problems": problems}, as_json)
+        raise CacheCorruptError(
+            f"{store}: {len(problems)} damaged files:\n    " + "\n    ".join(problems),
+            hint="copy the damaged parts again, or delete their folders and run the same build again",
+        )
+    _print({"store": str(store), "intact": True, "parts": len(cache.manifest.parts), "bytes": num_bytes}, as_json)
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise SettingsError(f"--option {pair}", expected="KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _follow(run: Any, num_frames: int) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=num_frames, unit="frame", desc="build", file=sys.stderr) as bar:
+        for progress in run.run():
+            bar.update(progress.frames_done - bar.n)
+            if progress.points:
+                bar.set_postfix_str(f"{progress.visible_points / progress.points:.0%} visible", refresh=False)
+
+
+def _build_report(run: Any) -> dict[str, Any]:
+    progress = run.progress
+    seconds = {name: round(getattr(progress, f"{name}_seconds"), 2) for name in ("wall", "read", "render", "teacher", "write")}
+    return {"frames built now": progress.frames_built, "seconds": seconds}
+
+
+def _summary(store: Path, manifest: Any) -> dict[str, Any]:
+    parts, teacher = manifest.parts, manifest.teacher
+    frames, points = sum(part.num_frames for part in parts), sum(part.num_points for part in parts)
+    rows, size = sum(part.num_rows for part in parts), sum(part.bytes for part in parts)
+    return {
+        "store": str(store),
+        "state": "complete" if manifest.complete else f"unfinished, {len(parts)} of {manifest.plan.num_parts} parts",
+        "dataset": manifest.dataset.name,
+        "sequences": sum(part.num_sequences for part in parts),
+        "frames": frames,
+        "teacher": teacher.name,
+        "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
+        "weights sha256": teacher.sha256,
+        "image": f"{teacher.image_size} px, patches of {teacher.patch_size} px, tubelets of {teacher.tubelet}, {manifest.views} views",
+        "channels": f"{teacher.channels} -> {manifest.projection.channels} ({manifest.projection.kind})",
+        "points a frame": round(points / max(frames, 1), 1),
+        "visible points": round(sum(part.num_visible for part in parts) / max(points, 1), 4),
+        "rows a frame": round(rows / max(frames, 1), 2),
+        "bytes": size,
+        "bytes a frame": round(size / max(frames, 1)),
+        "dense bytes (2,048 points)": frames * 2048 * manifest.projection.channels * 2,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    """The result on stdout: one JSON object, or aligned lines."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    width = max(map(len, result))
+    for key, value in result.items():
+        shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
+        print(f"{key:<{width}}  {shown}")
+
+
+def _warn_random(manifest: Any) -> None:
+    if manifest.teacher.is_random:
+        _say(f"WARNING: teacher {manifest.teacher.name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

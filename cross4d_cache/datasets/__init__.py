@@ -1,0 +1,40 @@
+"""Dataset readers, by name."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.datasets.msr_action3d import MSRAction3D
+from cross4d_cache.datasets.synthetic.dataset import Synthetic
+from cross4d_cache.errors import DatasetError, SettingsError
+
+DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D)}
+
+
+def open_dataset(name: str, root: Path | None = None, options: dict[str, str] | None = None) -> Dataset:
+    """Open a dataset by name.
+
+    Raises:
+        SettingsError: unknown dataset or option.
+        DatasetError: the folder is missing.
+    """
+    if name not in DATASETS:
+        raise SettingsError(f"unknown dataset {name!r}", expected=f"one of: {', '.join(DATASETS)}")
+    cls = DATASETS[name]
+    try:
+        parsed = cls.Options.model_validate(options or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(options)"
+        raise SettingsError(
+            f"option {field!r} of dataset {name}: {first['msg']}",
+            expected=f"options: {', '.join(cls.Options.model_fields) or 'none'}",
+        ) from None
+    if cls.needs_root:
+        if root is None:
+            raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass --data FOLDER")
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise DatasetError(f"{root} {what}", expected=f"the folder of the {name} files", hint="pass --data FOLDER")
+    return cls(root, parsed)

@@ -1,0 +1,70 @@
+"""What every dataset reader offers: a deterministic listing, and one sequence at a time."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from cross4d_cache.types import PointCloudSequence, SequenceInfo
+
+
+class DatasetOptions(BaseModel):
+    """Reader options; every dataset subclasses it with its own fields, all with defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(ABC):
+    """One dataset, on disk or generated.
+
+    Subclasses set the class variables, list their sequences without reading points, and read one sequence lazily.
+    Listing and reading are deterministic; the order of the listing is the order in the store.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    """Changes whenever the reader gives other numbers for the same files."""
+    protocols: ClassVar[tuple[str, ...]]
+    """Train/test protocols, the default first."""
+    needs_root: ClassVar[bool]
+    """Whether the dataset lives in a folder (`--data`)."""
+    Options: ClassVar[type[DatasetOptions]] = DatasetOptions
+
+    def __init__(self, root: Path | None, options: DatasetOptions) -> None:
+        self.root, self.options = root, options
+
+    @property
+    @abstractmethod
+    def action_names(self) -> tuple[str, ...]:
+        """Names of the action classes; `SequenceInfo.action` indexes them."""
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the semantic classes that `PointCloudSequence.part_labels` indexes; empty without labels."""
+        return ()
+
+    @abstractmethod
+    def sequences(self) -> Sequence[SequenceInfo]:
+        """All sequences in their fixed order.
+
+        Raises:
+            DatasetError: the folder holds no readable sequence.
+        """
+
+    @abstractmethod
+    def read(self, info: SequenceInfo) -> PointCloudSequence:
+        """The points of one listed sequence, metres, OpenCV axes.
+
+        Raises:
+            DatasetError: the file is damaged, naming it and the reason.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of the listing: it changes when sequences come, go or change their length."""
+        digest = hashlib.sha256()
+        for info in self.sequences():
+            digest.update(f"{info.id}\0{info.num_frames}\0{info.action}\0{info.subject}\n".encode())
+        return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""Hashes of files, and the file list that a part carries so that every byte of it can be accounted for."""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+FILE_LIST = "files.json"
+_PARTIAL_NAME = re.compile(r"\.[\w.]+\.[0-9a-f]{16}\.partial")
+
+
+class FileRecord(BaseModel):
+    """Size in bytes and sha256 of one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex sha256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def list_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and hash of every file below a folder, keyed by relative path with forward slashes."""
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != FILE_LIST
+    }
+
+
+def partial_path(folder: Path, name: str) -> Path:
+    """Where to write `name` aside: a path that no other process, on any machine, will choose."""
+    return folder / f".{name}.{secrets.token_hex(8)}.partial"
+
+
+def partial_paths(folder: Path) -> Iterator[Path]:
+    """What is being written aside in a folder, or was left there by killed processes."""
+    return (path for path in folder.iterdir() if _PARTIAL_NAME.fullmatch(path.name))
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file aside, flush it to the disk, then rename it into place: readers see the old or the new file, never a part."""
+    partial = partial_path(path.parent, path.name)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder`."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(Path(root) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(root))

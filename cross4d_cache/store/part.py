@@ -1,0 +1,132 @@
+"""A part: whole sequences, written once, immutable after that. The arrays, their meaning and their layout on disk.
+
+Every array is one shard of chunks; each chunk carries zstd's checksum, each shard index a crc32c, and the part lists every file
+with size and hash. docs/cache_format.md is the specification.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Float16, Float64, Int64, Shaped, UInt16, UInt32
+from zarr.codecs import ZstdCodec
+
+from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files
+from cross4d_cache.types import SequenceInfo
+
+NOT_VISIBLE = 65_535
+"""Patch slot of a point that a view does not see."""
+
+ZSTD_LEVEL = 3
+CHUNK_ROWS = {
+    "point_offsets": 4096,
+    "points": 16_384,
+    "patch_slot": 16_384,
+    "part_labels": 16_384,
+    "surface_ids": 16_384,
+    "frame_tubelet": 4096,
+    "feature_offsets": 4096,
+    "features": 256,
+    "feature_patch": 8192,
+    "frame_features": 64,
+    "boxes": 1024,
+    "intrinsics": 1024,
+    "world_to_camera": 1024,
+}
+"""Rows of a chunk: a clip of some tens of frames touches few chunks, and decodes little that it does not need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartContents:
+    """The arrays of one part, as they lie in the store.
+
+    Frames of the part's sequences follow one another; so do their points. `patch_slot` counts rows within the feature table of
+    the point's frame: the rows `feature_offsets[k]` to `feature_offsets[k + 1]` with `k = frame_tubelet[frame]`.
+    """
+
+    sequences: tuple[SequenceInfo, ...]
+    point_offsets: Int64[np.ndarray, " frame_boundary"]
+    points: UInt16[np.ndarray, "point 3"]
+    boxes: Float64[np.ndarray, "sequence 2 3"]
+    patch_slot: UInt16[np.ndarray, "point view"]
+    frame_tubelet: Int64[np.ndarray, " frame"]
+    feature_offsets: Int64[np.ndarray, " tubelet_boundary"]
+    features: Float16[np.ndarray, "row channel"]
+    feature_patch: UInt16[np.ndarray, " row"]
+    frame_features: Float16[np.ndarray, "tubelet channel"]
+    intrinsics: Float64[np.ndarray, "sequence view 3 3"]
+    world_to_camera: Float64[np.ndarray, "sequence view 4 4"]
+    part_labels: UInt16[np.ndarray, " point"] | None = None
+    surface_ids: UInt32[np.ndarray, " point"] | None = None
+
+    def counts(self) -> dict[str, int]:
+        """How much the part holds; these numbers are repeated in the manifest."""
+        return {
+            "num_sequences": len(self.sequences),
+            "num_frames": len(self.frame_tubelet),
+            "num_points": len(self.points),
+            "num_visible": int((self.patch_slot != NOT_VISIBLE).any(axis=1).sum()),
+            "num_rows": len(self.features),
+        }
+
+
+@contextmanager
+def rust_codecs() -> Iterator[None]:
+    """Arrays opened in here are decoded by zarrs, which reads clips about three times faster than zarr's own pipeline."""
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*zarrs.*")
+        yield
+
+
+def write_array(group: zarr.Group, name: str, values: Shaped[np.ndarray, "row ..."], chunk_rows: int) -> None:
+    """Write one array as a single shard of zstd chunks with checksums."""
+    shard_rows = max(1, -(-len(values) // chunk_rows)) * chunk_rows
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(chunk_rows, *values.shape[1:]),
+        shards=(shard_rows, *values.shape[1:]),
+        compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
+        fill_value=0,
+        config={"write_empty_chunks": True},  # a missing chunk must mean damage, never zeros
+    )
+    if values.size:
+        array[...] = values
+
+
+def write_part(folder: Path, contents: PartContents, fingerprint: str) -> None:
+    """Write all files of a part into an empty folder, the list of files last.
+
+    `fingerprint` ties the part to the settings of its build.
+    """
+    attributes = {"fingerprint": fingerprint, **contents.counts(), "sequences": _columns(contents.sequences)}
+    group = zarr.create_group(folder, zarr_format=3, attributes={"cross4d_part": attributes})
+    for field in fields(contents):
+        values = getattr(contents, field.name)
+        if field.name != "sequences" and values is not None:
+            write_array(group, field.name, values, CHUNK_ROWS[field.name])
+    listing = {name: record.model_dump() for name, record in list_files(folder).items()}
+    (folder / FILE_LIST).write_bytes(canonical_json(listing))
+
+
+def read_sequences(attributes: dict[str, Any]) -> tuple[SequenceInfo, ...]:
+    """The sequences of a part from its attributes."""
+    columns = attributes["sequences"]
+    return tuple(SequenceInfo(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+
+def read_part_attributes(folder: Path) -> dict[str, Any]:
+    """The attributes that `write_part` gave a part."""
+    return dict(json.loads((folder / "zarr.json").read_bytes())["attributes"]["cross4d_part"])
+
+
+def _columns(sequences: tuple[SequenceInfo, ...]) -> dict[str, list[Any]]:
+    rows = [asdict(info) for info in sequences]
+    return {field.name: [row[field.name] for row in rows] for field in fields(SequenceInfo)}

@@ -1,0 +1,175 @@
+"""Writing a store so that it can be killed at any instant and run again, by several workers at once, without locks.
+
+A part is written aside, flushed, and renamed into place; the manifest that lists the parts is replaced last.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import zarr
+from jaxtyping import Float32
+
+from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
+from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, sha256_file, sync_folder, sync_tree
+from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord
+from cross4d_cache.store.part import PartContents, read_part_attributes, write_array, write_part
+
+PARTS = "parts"
+PROJECTION = "projection"
+
+
+def part_name(number: int) -> str:
+    """Folder of a part."""
+    return f"{number:05d}"
+
+
+class CacheWriter:
+    """Builds the store that `manifest` describes at `path`, going on with what an earlier run committed there.
+
+    Raises:
+        OutputError: the path is a file, holds something else, or cannot be written.
+        CacheMismatchError: a store with other settings is there.
+    """
+
+    def __init__(self, path: Path, manifest: CacheManifest, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
+        self.path, self.manifest = path, manifest
+        self._committed: set[str] = set()
+        try:
+            self._begin(projection)
+        except OSError as error:
+            raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
+
+    def _begin(self, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file", expected="a folder, or nothing yet", hint="choose another place with --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
+        present = {path.name for path in self.path.iterdir()} - {path.name for path in partial_paths(self.path)}
+        if METADATA_FILE in present:
+            existing = CacheManifest.read(self.path)
+            differences = self.manifest.differences(existing)
+            if differences:
+                raise CacheMismatchError(
+                    f"{self.path} was built with other settings:\n    " + "\n    ".join(differences),
+                    hint=f"use the same settings, write to another --out, or delete {self.path}",
+                )
+            self.manifest = existing
+        elif present:
+            raise OutputError(
+                f"{self.path} holds files that are not a store",
+                expected="an empty folder, a store, or nothing yet",
+                hint="choose another place with --out",
+            )
+        else:
+            self.manifest.write(self.path)
+        if not os.access(self.path, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        (self.path / PARTS).mkdir(exist_ok=True)
+        if projection is not None and not (self.path / PROJECTION).exists():
+            self._write_projection(projection)
+
+    def _write_projection(self, projection: Float32[np.ndarray, "channel_in channel_out"]) -> None:
+        aside = partial_path(self.path, PROJECTION)
+        try:
+            write_array(zarr.create_group(aside, zarr_format=3), PROJECTION, projection, len(projection))
+            sync_tree(aside)
+            _rename(aside / PROJECTION, self.path / PROJECTION)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store is finished."""
+        return self.manifest.complete
+
+    def missing(self) -> list[int]:
+        """Numbers of the parts that nobody has committed yet."""
+        return [n for n in range(self.manifest.plan.num_parts) if not (self.path / PARTS / part_name(n)).exists()]
+
+    def commit(self, number: int, contents: PartContents) -> None:
+        """Write part `number` and make it visible in one step; a part that is there already stays.
+
+        Raises:
+            OutputError: the disk is full or not writable; nothing half-written stays.
+        """
+        aside, target = partial_path(self.path, part_name(number)), self.path / PARTS / part_name(number)
+        try:
+            write_part(aside, contents, self.manifest.fingerprint)
+            sync_tree(aside)
+            _rename(aside, target)
+            self._committed.add(target.name)
+        except OSError as error:
+            if target.exists():  # another worker was first, finished the store, and swept our folder away
+                return
+            raise OutputError(
+                f"cannot write part {part_name(number)} of {self.path}: {error.strerror or error}",
+                hint="free some space or mend the permissions; the same command goes on from there",
+            ) from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def finish(self) -> CacheManifest:
+        """List the parts in the manifest, mark the store complete, and sweep up what killed processes left.
+
+        A complete store keeps its list, except for parts that were deleted and have been built again.
+
+        Raises:
+            CacheIncompleteError: parts are still missing.
+            CacheCorruptError: a part cannot be read, or belongs to another build.
+            OutputError: the manifest cannot be written.
+        """
+        missing = self.missing()
+        if missing:
+            raise CacheIncompleteError(f"{len(missing)} parts of {self.path} are missing", hint="run the same build again")
+        if self._committed or not self.complete:
+            self._list_parts()
+        for leftover in partial_paths(self.path):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+        return self.manifest
+
+    def _list_parts(self) -> None:
+        known = {part.name: part for part in self.manifest.parts if part.name not in self._committed}
+        names = [part_name(number) for number in range(self.manifest.plan.num_parts)]
+        parts = tuple(known.get(name) or part_record(self.path / PARTS / name, self.manifest.fingerprint) for name in names)
+        self.manifest = self.manifest.model_copy(update={"complete": True, "parts": parts})
+        try:
+            self.manifest.write(self.path)
+        except OSError as error:
+            if not CacheManifest.read(self.path).complete:  # else another worker finished the store and swept our file away
+                raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same build again") from None
+
+
+def part_record(folder: Path, fingerprint: str) -> PartRecord:
+    """The manifest's entry of a committed part of the build that `fingerprint` stands for.
+
+    Raises:
+        CacheCorruptError: the part cannot be read, or belongs to another build.
+    """
+    hint = f"delete {folder} and run the same build again"
+    try:
+        attributes = read_part_attributes(folder)
+        counts = {key: attributes[key] for key in PartRecord.model_fields if key.startswith("num_")}
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        record = PartRecord(name=folder.name, bytes=size, sha256=sha256_file(folder / FILE_LIST), **counts)
+        belongs = attributes["fingerprint"] == fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CacheCorruptError(f"{folder}: the part cannot be read", hint=hint) from None
+    if not belongs:
+        raise CacheCorruptError(f"{folder}: the part belongs to a build with other settings", hint=hint)
+    return record
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a folder into place; where another worker was first, its equal work stays."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    sync_folder(target.parent)

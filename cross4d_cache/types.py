@@ -1,0 +1,183 @@
+"""The nouns both stages share, as numpy data: sequences, cameras, clips, and the description of a teacher.
+
+Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere after a dataset reader; see docs/conventions.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float16, Float32, Float64, Int32, Int64, UInt16, UInt32
+from pydantic import BaseModel, ConfigDict
+
+from cross4d_cache.errors import DatasetError
+
+UNLABELLED = -1
+"""Value of `action`, `subject` and `camera` where a dataset does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceInfo:
+    """What is known of a sequence without reading its points.
+
+    `splits` maps each protocol of the dataset to the side this sequence is on, for example `{"cross-subject": "train"}`;
+    a protocol that leaves the sequence out is absent. `camera` is the number of the recording device.
+    """
+
+    id: str
+    num_frames: int
+    action: int = UNLABELLED
+    subject: int = UNLABELLED
+    camera: int = UNLABELLED
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointCloudSequence:
+    """One recording: the points of each of its frames, metres, OpenCV axes.
+
+    Frame `t` holds the points `point_offsets[t]` to `point_offsets[t + 1]`. `part_labels` are semantic classes;
+    equal `surface_ids` in two frames mean the same piece of surface.
+
+    Raises:
+        DatasetError: a frame without points, or coordinates that are not finite.
+    """
+
+    info: SequenceInfo
+    points: Float32[np.ndarray, "point 3"]
+    point_offsets: Int64[np.ndarray, " boundary"]
+    part_labels: UInt16[np.ndarray, " point"] | None = None
+    surface_ids: UInt32[np.ndarray, " point"] | None = None
+
+    def __post_init__(self) -> None:
+        counts = np.diff(self.point_offsets)
+        if len(counts) != self.info.num_frames or self.point_offsets[-1] != len(self.points):
+            raise DatasetError(
+                f"sequence {self.info.id}: {len(counts)} frames and {len(self.points)} points were read",
+                expected=f"{self.info.num_frames} frames, as the listing of the dataset says",
+                hint="the file changed or is damaged; fetch it again",
+            )
+        if len(counts) == 0 or counts.min() <= 0:
+            where = f"frame {int(counts.argmin())} has no points" if len(counts) else "there are no frames"
+            raise DatasetError(
+                f"sequence {self.info.id}: {where}",
+                expected="at least one point in every frame",
+                hint=f"mend the file, or leave the sequence out with --exclude {self.info.id}",
+            )
+        finite = np.isfinite(self.points).all(axis=1)
+        if not finite.all():
+            frame = int(np.searchsorted(self.point_offsets, int(finite.argmin()), side="right")) - 1
+            raise DatasetError(
+                f"sequence {self.info.id}: {int((~finite).sum())} points are NaN or infinite, the first in frame {frame}",
+                expected="finite coordinates in metres",
+                hint=f"mend the file, or leave the sequence out with --exclude {self.info.id}",
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return len(self.point_offsets) - 1
+
+    def frame(self, index: int) -> Float32[np.ndarray, "point 3"]:
+        """The points of one frame, metres."""
+        return self.points[self.point_offsets[index] : self.point_offsets[index + 1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A pinhole camera: OpenCV axes, pixel centres at +0.5, a square image of `image_size` pixels.
+
+    `world_to_camera` is a rigid transform of homogeneous points, metres.
+    """
+
+    intrinsics: Float64[np.ndarray, "3 3"]
+    world_to_camera: Float64[np.ndarray, "4 4"]
+    image_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedClip:
+    """Some frames of one cached sequence with the targets of their points.
+
+    Frame `t` of the clip holds the points `point_offsets[t]` to `point_offsets[t + 1]`, metres. Entry `(i, v)` of `rows` is the
+    row of `features` that is the target of point `i` from view `v`, or -1 where the view does not see the point: a point's target
+    is the mean over the views that see it. `patches` gives the patch of every row, counted `view * patches_per_image + patch`.
+    `frame_features` is the teacher's global embedding of each frame. Without targets, `rows` has no view and `features` no row.
+    """
+
+    info: SequenceInfo
+    frames: Int64[np.ndarray, " frame"]
+    points: Float32[np.ndarray, "point 3"]
+    point_offsets: Int64[np.ndarray, " boundary"]
+    rows: Int32[np.ndarray, "point view"]
+    features: Float16[np.ndarray, "row channel"]
+    patches: UInt16[np.ndarray, " row"]
+    frame_features: Float16[np.ndarray, "frame channel"]
+    part_labels: UInt16[np.ndarray, " point"] | None = None
+    surface_ids: UInt32[np.ndarray, " point"] | None = None
+
+
+class TeacherSpec(BaseModel):
+    """The frozen 2D model that made the targets, as far as it decides their numbers.
+
+    `weights` is a hub id, a folder's name, or `random:SEED`; `sha256` is of the weight file (of the parameters for random
+    weights). `tubelet` is how many consecutive frames share a token, `window` how many frames the teacher sees at once.
+    `mean` and `std` normalise images in [0, 1] before the teacher.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    weights: str
+    revision: str | None = None
+    sha256: str
+    num_parameters: int
+    image_size: int
+    patch_size: int
+    tubelet: int
+    window: int
+    channels: int
+    layer: int
+    dtype: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def patches_per_side(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        return self.patches_per_side**2
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights were never trained."""
+        return self.weights.startswith("random")
+
+
+class RenderSettings(BaseModel):
+    """How frames become images and which points count as visible; every field decides numbers.
+
+    `views` cameras stand around the subject at equal steps of yaw, the first on the dataset's forward axis. `field_of_view` is in
+    degrees; `margin` is the share of the image's half side that the subject may fill. Points spread over squares just large
+    enough that at most `gap_share` of them would be gaps if only a third of the points were there. A point is visible if it lies at most
+    `depth_tolerance`, a share of the sequence's bounding-box diagonal, behind the nearest surface at its place, plus half a
+    pixel's worth of that surface's slope.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: int = 1
+    image_size: int
+    field_of_view: float = 40.0
+    margin: float = 0.95
+    gap_share: float = 0.003
+    depth_tolerance: float = 0.01
+
+    @property
+    def supersampling(self) -> int:
+        """Z-buffer cells along one pixel: small images hide points that lie side by side, so the z-buffer has at least 224 cells."""
+        return -(-224 // self.image_size)

@@ -1,0 +1,128 @@
+"""The command `cross4d-train`: pre-train an encoder on a store, and evaluate it.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cross4d_cache.errors import user_errors
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+CacheOption = Annotated[Path, typer.Option("--cache", help="Store that `cross4d-cache build` wrote.")]
+FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
+PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
+StrideOption = Annotated[int | None, typer.Option("--stride", help="Every how many frames one is taken.")]
+ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Split protocol; by default the dataset's first.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Loader processes; 0 loads in the main one.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@app.command()
+def pretrain(
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("run"),
+    objective: Annotated[str | None, typer.Option("--objective", help="Objective. (default: dense)")] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder. (default: point4d)")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Encoder size: paper, small, tiny. (default: paper)")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="train or all. (default: train, if there is a split)")] = None,
+    protocol: ProtocolOption = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="By default the recipe of the dataset.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Clips a step, on all devices. (default: 16)")] = None,
+    frames: FramesOption = None,
+    points: PointsOption = None,
+    stride: StrideOption = None,
+    clips_per_sequence: Annotated[int | None, typer.Option(help="Clips of each sequence an epoch. (default: 1)")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate. (default: 5e-4)")] = None,
+    variance_weight: Annotated[float | None, typer.Option(help="Weight of the variance term. (default: 1)")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    devices: Annotated[int, typer.Option("--devices", min=1, help="How many devices.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset."""
+    from cross4d_train.commands import run_pretrain
+
+    options = {
+        "encoder.name": encoder,
+        "encoder.size": size,
+        "objective.name": objective,
+        "objective.variance_weight": variance_weight,
+        "clips.num_frames": frames,
+        "clips.num_points": points,
+        "clips.stride": stride,
+        "training.num_epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.clips_per_sequence": clips_per_sequence,
+        "training.learning_rate": lr,
+        "training.seed": seed,
+        "training.side": split,
+        "training.protocol": protocol,
+    }
+    with user_errors():
+        run_pretrain(
+            cache,
+            out,
+            {name: value for name, value in options.items() if value is not None},
+            resume=resume,
+            device=device,
+            num_devices=devices,
+            num_workers=workers,
+            as_json=json,
+        )
+
+
+@app.command()
+def probe(
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Checkpoint file, or `random` for an untrained encoder.")],
+    cache: CacheOption,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder, with `random`. (default: point4d)")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Size of the encoder, with `random`. (default: paper)")] = None,
+    frames: FramesOption = None,
+    points: PointsOption = None,
+    stride: StrideOption = None,
+    windows: Annotated[int, typer.Option("--windows", help="Evenly spaced clips of each video.")] = 5,
+    protocol: ProtocolOption = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides points, head and untrained weights.")] = 0,
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of the linear head.")] = 300,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the linear head.")] = 1e-3,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Linear action probe of a frozen encoder, with standardisation of the features off and on."""
+    from cross4d_train.commands import run_probe
+
+    options = {
+        "clips.num_frames": frames,
+        "clips.num_points": points,
+        "clips.stride": stride,
+        "num_windows": windows,
+        "protocol": protocol,
+        "seed": seed,
+        "head.seed": seed,
+        "head.num_epochs": epochs,
+        "head.learning_rate": lr,
+    }
+    with user_errors():
+        run_probe(
+            checkpoint,
+            cache,
+            {name: value for name, value in options.items() if value is not None},
+            encoder=encoder,
+            size=size,
+            device=device,
+            num_workers=workers,
+            as_json=json,
+        )
+
+
+def main() -> None:
+    """Entry point of `cross4d-train`."""
+    app()

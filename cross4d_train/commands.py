@@ -1,0 +1,149 @@
+"""What the commands of `cross4d-train` do: settle the settings, run with a progress bar, print the result."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cross4d_cache.errors import CheckpointError
+from cross4d_cache.store import open_cache
+from cross4d_train.checkpoint import Checkpoint
+from cross4d_train.console import progress, say, warn_random_teacher
+from cross4d_train.data import ClipDataset
+from cross4d_train.evaluation.linear import HeadScore
+from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettings
+from cross4d_train.evaluation.source import open_source
+from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.run import RunFolder, RunResult
+from cross4d_train.settings import RunSettings, with_options
+
+
+def run_pretrain(
+    store: Path,
+    out: Path,
+    options: Mapping[str, object],
+    *,
+    resume: bool,
+    device: str,
+    num_devices: int,
+    num_workers: int,
+    as_json: bool,
+) -> None:
+    """`cross4d-train pretrain`."""
+    manifest = open_cache(store).manifest
+    fabric = make_fabric(device, num_devices)
+    folder = RunFolder(out, resume=resume)
+    checkpoint = folder.load() if resume else None
+    settings = settle(RunSettings.for_cache(manifest), options, checkpoint)
+    fabric.launch()
+    training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint)
+    quiet = not fabric.is_global_zero
+    if not quiet:
+        _announce(training, resume=resume, resumed=checkpoint is not None)
+    steps = folder.record(training)
+    for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
+        postfix = {"loss": f"{record.loss:.3f}", "cosine": f"{record.cosine:.3f}", "waiting": f"{record.waiting:.0%}"}
+        bar.set_postfix(postfix, refresh=False)
+    if quiet:
+        return
+    result = folder.result(training)
+    print(result.model_dump_json() if as_json else describe_run(result))
+    if result.origin.random_teacher:
+        warn_random_teacher(result.origin.teacher)
+
+
+def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Checkpoint | None) -> RunSettings:
+    """The settings of a run: the defaults or, when it goes on, those it began with; options must not contradict the latter.
+
+    Raises:
+        SettingsError: an option that cannot work.
+        CheckpointError: an option that differs from what the run began with.
+    """
+    if checkpoint is None:
+        return settings.changed(options)
+    begun = checkpoint.record.settings
+    differences = begun.changed(options).differences(begun)
+    if differences:
+        raise CheckpointError(
+            "the run was begun with other settings:\n    " + "\n    ".join(differences),
+            hint="leave these options out to go on with the run, or start anew with another --out",
+        )
+    return begun
+
+
+def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
+    plan, settings, device = training.plan, training.settings, training.fabric.device
+    clips = settings.clips
+    say(f"device {device}; {settings.encoder.name} {settings.encoder.size}, objective {settings.objective.name}")
+    say(
+        f"{len(plan.chosen)} sequences ({settings.training.side}, protocol {settings.training.protocol}), "
+        f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}"
+    )
+    if plan.num_short:
+        say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
+    if resume:
+        say(f"going on at step {training.step}" if resumed else "nothing was saved there yet; starting at step 0")
+    if training.origin.random_teacher:
+        warn_random_teacher(training.origin.teacher)
+
+
+def describe_run(result: RunResult) -> str:
+    """A finished run in a few lines."""
+    lines = [
+        f"checkpoint  {result.checkpoint}",
+        f"steps       {result.steps}",
+        f"last epoch  loss {result.loss:.4f}, cosine {result.cosine:.4f}, variance {result.variance:.4f}, "
+        f"visible tokens {result.visible:.1%}",
+        f"teacher     {_teacher(result.origin.teacher, result.origin.random_teacher)}",
+    ]
+    return "\n".join(lines)
+
+
+def run_probe(
+    checkpoint: str,
+    store: Path,
+    options: Mapping[str, object],
+    *,
+    encoder: str | None,
+    size: str | None,
+    device: str,
+    num_workers: int,
+    as_json: bool,
+) -> None:
+    """`cross4d-train probe`."""
+    manifest = open_cache(store).manifest
+    seed = options.get("seed", 0)
+    assert isinstance(seed, int)
+    source = open_source(checkpoint, name=encoder, size=size, seed=seed, dataset=manifest.dataset.name)
+    settings = with_options(ProbeSettings(clips=source.clips), options)
+    probe = LinearProbe(source, ClipDataset(store, settings.clips, targets=False), settings)
+    target = make_fabric(device).device
+    say(f"device {target}; {source.settings.name} {source.settings.size} from {source.label}")
+    if source.origin and source.origin.random_teacher:
+        warn_random_teacher(source.origin.teacher)
+    for _ in progress(probe.extract(target, num_workers=num_workers), total=len(probe.train) + len(probe.test), unit="video"):
+        pass
+    result = probe.result()
+    print(result.model_dump_json() if as_json else describe_probe(result))
+
+
+def describe_probe(result: ProbeResult) -> str:
+    """A probe in a few lines."""
+    head = result.settings.head
+    lines = [
+        f"probe of {result.checkpoint} on {result.evaluation.dataset}, protocol {result.settings.protocol}: "
+        f"{result.num_train_videos} training and {result.num_test_videos} test videos, {result.num_classes} classes",
+        f"head: {head.optimizer}, rate {head.learning_rate:g}, {head.num_epochs} epochs, seed {head.seed}; "
+        f"{result.settings.num_windows} windows a video",
+        f"teacher: {_teacher(result.teacher, result.random_teacher)}",
+        "standardisation   clip accuracy   video accuracy   training accuracy",
+        _score("off", result.raw),
+        _score("on", result.standardised),
+    ]
+    return "\n".join(lines)
+
+
+def _score(label: str, score: HeadScore) -> str:
+    return f"{label:15}   {score.clip_accuracy:13.3f}   {score.video_accuracy:14.3f}   {score.train_accuracy:17.3f}"
+
+
+def _teacher(label: str, random_teacher: bool) -> str:
+    return f"{label} WITH RANDOM WEIGHTS" if random_teacher else label

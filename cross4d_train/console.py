@@ -1,0 +1,26 @@
+"""What the commands say: talk and progress on stderr, results on stdout."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def say(text: str) -> None:
+    """One line for the user."""
+    print(text, file=sys.stderr)
+
+
+def warn_random_teacher(teacher: str) -> None:
+    """Say loudly that targets came from an untrained teacher."""
+    say(f"WARNING: the teacher {teacher} had random weights: its targets mean nothing, and results only show that things run")
+
+
+def progress(items: Iterable[Item], *, total: int, unit: str, initial: int = 0, quiet: bool = False) -> Iterator[tuple[Item, "tqdm[Item]"]]:
+    """Items with a bar of rate and time left; the bar comes along for its postfix."""
+    with tqdm(items, total=total, initial=initial, unit=unit, file=sys.stderr, disable=quiet, dynamic_ncols=True) as bar:
+        for item in bar:
+            yield item, bar

@@ -1,0 +1,160 @@
+"""Batches of clips from a store: points resampled to a fixed count, teacher features kept ragged.
+
+A point's target is found through `rows`, so no tensor of frame x point x channel ever exists; an objective picks the targets
+of its tokens on the device.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Int32, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cross4d_cache.errors import Cross4DError
+from cross4d_cache.store import Cache, open_cache
+from cross4d_cache.types import CachedClip
+from cross4d_train.clips import ClipRequest, ClipSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point."""
+
+    sequence: int
+    action: int
+    points: Float32[np.ndarray, "frame point 3"]
+    rows: Int32[np.ndarray, "frame point view"]
+    features: Float16[np.ndarray, "row channel"]
+    frame_features: Float16[np.ndarray, "frame channel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Clips of one step. `rows` index the features of the whole batch, -1 where a view does not see the point."""
+
+    points: Float32[Tensor, "batch frame point 3"]
+    rows: Int32[Tensor, "batch frame point view"]
+    features: Float16[Tensor, "row channel"]
+    frame_features: Float16[Tensor, "batch frame channel"]
+    actions: Int64[Tensor, " batch"]
+    sequences: Int64[Tensor, " batch"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; copies from pinned memory overlap with computation."""
+        return Batch(**{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)})
+
+    def pin_memory(self) -> "Batch":
+        """The batch in pinned memory; the loader calls this."""
+        return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+class ClipDataset(Dataset[Clip]):
+    """Reads any clip of a store on request.
+
+    The store is opened where it is first read, so that each loader worker opens its own.
+    """
+
+    def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True) -> None:
+        self.path, self.clips, self.targets = path, clips, targets
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The open store of this process."""
+        return open_cache(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "cache"}
+
+    def __getitem__(self, request: ClipRequest) -> Clip:
+        frames = self.clips.frames(self.cache.sequences[request.sequence], request.start)
+        clip = self.cache.read_clip(request.sequence, frames, targets=self.targets)
+        return resample(clip, request, self.clips.num_points)
+
+
+def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
+    """Choose the points of every frame by the request's key alone."""
+    rng = np.random.default_rng(request.key)
+    counts = np.diff(clip.point_offsets)
+    starts = clip.point_offsets[:-1]
+    picks = np.stack([start + _choose(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
+    return Clip(
+        sequence=request.sequence,
+        action=clip.info.action,
+        points=clip.points[picks],
+        rows=clip.rows[picks],
+        features=clip.features,
+        frame_features=clip.frame_features,
+    )
+
+
+def _choose(rng: np.random.Generator, count: int, num_points: int) -> Int64[np.ndarray, " point"]:
+    """Distinct points if there are enough, else all of them and a random remainder."""
+    chosen = rng.permutation(count)[:num_points]
+    return np.concatenate([chosen, rng.integers(count, size=num_points - len(chosen))])
+
+
+def collate(clips: Sequence[Clip]) -> Batch:
+    """One batch; the features of its clips follow one another and their rows are moved accordingly."""
+    counts = [len(clip.features) for clip in clips]
+    first_rows = np.cumsum([0, *counts[:-1]], dtype=np.int32)
+    rows = np.stack([clip.rows for clip in clips])
+    rows = np.where(rows >= 0, rows + first_rows[:, None, None, None], np.int32(-1))
+    return Batch(
+        points=torch.from_numpy(np.stack([clip.points for clip in clips])),
+        rows=torch.from_numpy(rows),
+        features=torch.from_numpy(np.concatenate([clip.features for clip in clips])),
+        frame_features=torch.from_numpy(np.stack([clip.frame_features for clip in clips])),
+        actions=torch.tensor([clip.action for clip in clips]),
+        sequences=torch.tensor([clip.sequence for clip in clips]),
+    )
+
+
+class _Guarded(Dataset[Clip | Cross4DError]):
+    """Hands an error over as an item: torch would bury what a worker raises under a traceback."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: ClipRequest) -> Clip | Cross4DError:
+        try:
+            return self.dataset[request]
+        except Cross4DError as error:
+            return error
+
+
+def _collate_guarded(items: Sequence[Clip | Cross4DError]) -> Batch | Cross4DError:
+    errors = [item for item in items if isinstance(item, Cross4DError)]
+    return errors[0] if errors else collate([item for item in items if isinstance(item, Clip)])
+
+
+def load_batches(
+    dataset: ClipDataset, batches: Iterable[Sequence[ClipRequest]], *, num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Exactly these batches, in their order, whatever the number of workers.
+
+    Raises:
+        CacheError: the store cannot be read.
+    """
+    # A forked worker hangs for good once its parent has read through zarrs, hence forkserver.
+    loader: DataLoader[Clip | Cross4DError] = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=batches,  # type: ignore[arg-type]  # torch's stub wants integers; the dataset is keyed by requests
+        collate_fn=_collate_guarded,
+        num_workers=num_workers,
+        multiprocessing_context="forkserver" if num_workers else None,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # its own, or starting the loader would move the global random state
+    )
+    for batch in loader:
+        if isinstance(batch, Cross4DError):
+            raise batch
+        yield batch

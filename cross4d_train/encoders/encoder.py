@@ -1,0 +1,34 @@
+"""What a student is: a network from the points of a clip to tokens that keep their frame and their place (method section 2)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """The tokens of a batch of clips.
+
+    `centroids` are input points in their original coordinates, metres; `frame` is the frame of the clip each was taken from.
+    """
+
+    features: Float[Tensor, "batch token channel"]
+    centroids: Float32[Tensor, "batch token 3"]
+    frame: Int64[Tensor, "batch token"]
+
+
+class Encoder(nn.Module, ABC):
+    """A student backbone.
+
+    A clip's tokens depend on that clip alone, whatever else is in the batch, and on nothing random. Untrained, it is already a
+    usable frozen encoder: no statistics to gather, activations of order one.
+    """
+
+    channels: int
+    """Width of the token features."""
+
+    @abstractmethod
+    def forward(self, points: Float32[Tensor, "batch frame point 3"]) -> Tokens:
+        """Encode clips whose points are metres in any fixed frame of reference."""

@@ -1,0 +1,105 @@
+"""The linear probe of an encoder on a store: tables 1 and 11 of the paper, with standardisation off and on."""
+
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
+from cross4d_train.data import ClipDataset
+from cross4d_train.evaluation.features import VideoFeatures, extract_features, join_features
+from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head, labelled
+from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.settings import EncoderSettings, Origin
+
+
+class ProbeSettings(BaseModel):
+    """Which clips are probed, and how. `seed` chooses the points of every clip; the head has its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: ClipSettings
+    num_windows: int = Field(default=5, ge=1)
+    seed: int = Field(default=0, ge=0)
+    protocol: str | None = None
+    head: HeadSettings = HeadSettings()
+
+
+class ProbeResult(BaseModel):
+    """A probe and everything needed to repeat it.
+
+    `pretraining` is the cache the encoder learned from, None for an untrained one; `evaluation` is the cache probed here.
+    `teacher` and `random_teacher` are those of pre-training.
+    """
+
+    checkpoint: str
+    step: int
+    encoder: EncoderSettings
+    settings: ProbeSettings
+    pretraining: Origin | None
+    evaluation: Origin
+    teacher: str
+    random_teacher: bool
+    num_classes: int
+    num_train_videos: int
+    num_test_videos: int
+    num_unlabelled_videos: int
+    num_short_videos: int
+    raw: HeadScore
+    standardised: HeadScore
+
+
+class LinearProbe:
+    """A probe of one encoder on the two sides of one protocol of a store.
+
+    Raises:
+        SettingsError: labels or sides that no probe can work with.
+    """
+
+    def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: ProbeSettings) -> None:
+        sequences, protocols = dataset.cache.sequences, dataset.cache.manifest.dataset.protocols
+        self.source, self.dataset = source, dataset
+        self.settings = settings.model_copy(update={"protocol": resolve_protocol(protocols, settings.protocol)})
+        self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
+        self.test = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="test")
+        check_labels([sequences[index].action for index in self.train], [sequences[index].action for index in self.test])
+        self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
+
+    def extract(self, device: torch.device, *, batch_size: int = 16, num_workers: int = 0) -> Iterator[str]:
+        """Compute the frozen features; yields the id of each video that is done."""
+        for side, chosen in (("train", self.train), ("test", self.test)):
+            for part in extract_features(
+                self.source.encoder,
+                self.dataset,
+                chosen,
+                num_windows=self.settings.num_windows,
+                seed=self.settings.seed,
+                batch_size=batch_size,
+                device=device,
+                num_workers=num_workers,
+            ):
+                self._parts[side].append(part)
+                yield from part.ids
+
+    def result(self) -> ProbeResult:
+        """Train both heads on the extracted features."""
+        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        sequences, origin = self.dataset.cache.sequences, self.source.origin
+        chosen = self.train + self.test
+        return ProbeResult(
+            checkpoint=self.source.label,
+            step=self.source.step,
+            encoder=self.source.settings,
+            settings=self.settings,
+            pretraining=origin,
+            evaluation=Origin.of(self.dataset.cache.manifest),
+            teacher=origin.teacher if origin else "none: the encoder is untrained",
+            random_teacher=origin.random_teacher if origin else False,
+            num_classes=len(set(train.actions.tolist())),
+            num_train_videos=len(train.ids),
+            num_test_videos=len(test.ids),
+            num_unlabelled_videos=len(chosen) - len(train.ids) - len(test.ids),
+            num_short_videos=sum(sequences[index].num_frames < self.settings.clips.span for index in chosen),
+            raw=fit_head(train, test, self.settings.head, standardise=False),
+            standardised=fit_head(train, test, self.settings.head, standardise=True),
+        )

@@ -1,0 +1,56 @@
+"""Where the encoder of an evaluation comes from: a checkpoint, or a seed if it is the untrained control."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cross4d_cache.errors import SettingsError
+from cross4d_train.checkpoint import load_checkpoint, load_encoder
+from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
+
+UNTRAINED = "random"
+"""In place of a checkpoint: an encoder with starting weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSource:
+    """An encoder, the clips it is used to, and the cache it learned from (None if untrained)."""
+
+    label: str
+    encoder: Encoder
+    settings: EncoderSettings
+    clips: ClipSettings
+    origin: Origin | None
+    step: int
+
+
+def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: int, dataset: str) -> EncoderSource:
+    """The encoder of a checkpoint file or, for `random`, one of that name, size and seed with the clips of the recipe.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+        SettingsError: unknown encoder, or one named beside a checkpoint.
+    """
+    if checkpoint == UNTRAINED:
+        settings = EncoderSettings(**{key: value for key, value in (("name", name), ("size", size)) if value is not None})
+        return EncoderSource(
+            label=UNTRAINED,
+            encoder=build_encoder(settings.name, settings.size, seed),
+            settings=settings,
+            clips=recipe_clips(dataset),
+            origin=None,
+            step=0,
+        )
+    if name is not None or size is not None:
+        raise SettingsError("--encoder and --size beside a checkpoint, which decides both", hint="leave them out")
+    loaded = load_checkpoint(Path(checkpoint))
+    return EncoderSource(
+        label=checkpoint,
+        encoder=load_encoder(loaded),
+        settings=loaded.record.settings.encoder,
+        clips=loaded.record.settings.clips,
+        origin=loaded.record.origin,
+        step=loaded.record.step,
+    )

@@ -1,0 +1,40 @@
+"""Starting weights, a pure function of a seed: no global random state is read or moved."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def build_seeded(make: Callable[[], Module], seed: int) -> Module:
+    """A module with starting weights of that seed."""
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw weights of their own when they are made
+        module = make()
+    initialise(module, seed)
+    return module
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, seed: int) -> None:
+    """Draw the weights of every linear layer, uniform with variance 1 / inputs, so that activations keep their size.
+
+    Biases are drawn too: without them a ReLU network of offsets is homogeneous, and the norm after it erases distance.
+
+    Raises:
+        TypeError: a layer with parameters this function does not know.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            bound = math.sqrt(3 / layer.in_features)
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound / math.sqrt(3), bound / math.sqrt(3), generator=generator)
+        elif isinstance(layer, nn.LayerNorm):
+            layer.reset_parameters()
+        elif any(True for _ in layer.parameters(recurse=False)):
+            raise TypeError(f"no starting weights are defined for {type(layer).__name__}")

@@ -1,0 +1,234 @@
+"""Pre-training as a plain loop: a generator of step records. Logging, saving and progress belong to its caller.
+
+Lightning Fabric runs device, precision (bfloat16 autocast on CUDA, float32 on CPU) and data parallelism. A run that resumes
+from a checkpoint repeats the loss curve of one that never stopped, on a CPU bit for bit.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import AdamW
+
+from cross4d_cache.errors import CheckpointError, SettingsError
+from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, encoder_config, load_weights
+from cross4d_train.clips import EpochPlan, select_sequences
+from cross4d_train.data import Batch, ClipDataset, load_batches
+from cross4d_train.encoders import build_encoder
+from cross4d_train.objectives import build_objective
+from cross4d_train.settings import Origin, RunSettings, TrainingSettings
+from cross4d_train.student import Sealed, Student
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One finished step; `step` and `epoch` count from 0. `waiting` is the share of its time spent on the loader."""
+
+    step: int
+    epoch: int
+    loss: float
+    cosine: float
+    variance: float
+    visible: float
+    learning_rate: float
+    clips_per_second: float
+    waiting: float
+
+
+def make_fabric(device: str, num_devices: int = 1) -> Fabric:
+    """Fabric for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"unknown device {device!r}", expected="one of: auto, cpu, cuda", hint="choose one with --device")
+    on_cuda = torch.cuda.is_available() and device != "cpu"
+    if device == "cuda" and not on_cuda:
+        raise SettingsError("no CUDA device is available", hint="choose --device cpu, or mend the driver")
+    if on_cuda and num_devices > torch.cuda.device_count():
+        raise SettingsError(f"{num_devices} devices", expected=f"at most {torch.cuda.device_count()}, as many as there are")
+    return Fabric(
+        accelerator="cuda" if on_cuda else "cpu",
+        devices=num_devices,
+        strategy="ddp" if num_devices > 1 else "auto",
+        precision="bf16-mixed" if on_cuda else "32-true",
+    )
+
+
+def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> float:
+    """Linear warm-up, then half a cosine down to 0."""
+    warmup = max(1, round(settings.warmup * num_steps))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup))) / 2
+
+
+class Pretraining:
+    """A pre-training run on one store, from its beginning or from a checkpoint.
+
+    Raises:
+        SettingsError: settings that cannot work with this store.
+        CheckpointError: a checkpoint that other settings or another store made.
+    """
+
+    def __init__(
+        self, store: Path, settings: RunSettings, fabric: Fabric, *, num_workers: int = 0, checkpoint: Checkpoint | None = None
+    ) -> None:
+        self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
+        self.dataset = ClipDataset(store, settings.clips)
+        manifest = self.dataset.cache.manifest
+        self.origin = Origin.of(manifest)
+        if not any(part.num_rows for part in manifest.parts):
+            raise SettingsError(f"{store} holds no targets", hint="build it with a teacher: `cross4d-cache build --teacher NAME`")
+        self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
+        self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+        self.objective = build_objective(
+            settings.objective,
+            channels=self.encoder.channels,
+            target_channels=self.origin.target_channels,
+            seed=settings.training.seed,
+        )
+        if checkpoint is not None:
+            self._check(checkpoint.record)
+            load_weights(self.encoder, checkpoint.part("encoder"), "encoder")
+            load_weights(self.objective, checkpoint.part("objective"), "objective")
+        student = Student(self.encoder, self.objective)
+        adamw = AdamW(student.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
+        self._student, self._optimizer = fabric.setup(student, adamw)
+        if checkpoint is not None:
+            _restore_optimizer(adamw, checkpoint.part("optimizer"))
+        self.step = self.plan.first_step
+
+    def _make_plan(self, first_step: int) -> EpochPlan:
+        training, cache = self.settings.training, self.dataset.cache
+        chosen = select_sequences(cache.sequences, cache.manifest.dataset.protocols, protocol=training.protocol, side=training.side)
+        plan = EpochPlan(
+            clips=self.settings.clips,
+            sequences=cache.sequences,
+            chosen=chosen,
+            clips_per_sequence=training.clips_per_sequence,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            num_epochs=training.num_epochs,
+            first_step=first_step,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+        )
+        if plan.steps_per_epoch == 0 or training.batch_size < plan.world_size:
+            raise SettingsError(
+                f"{len(chosen)} sequences in batches of {training.batch_size} for {plan.world_size} devices",
+                expected="a clip for every device",
+                hint="use fewer devices or a larger --batch-size",
+            )
+        return plan
+
+    def _check(self, record: CheckpointRecord) -> None:
+        differences = self.settings.differences(record.settings)
+        mine, theirs = self.origin.model_dump(), record.origin.model_dump()
+        differences += [f"cache {name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+        if encoder_config(self.settings.encoder) != record.encoder_config:
+            differences.append(f"the meaning of encoder size {self.settings.encoder.size!r}")
+        if differences:
+            raise CheckpointError(
+                "the checkpoint was made with other settings:\n    " + "\n    ".join(differences),
+                hint="resume with the same settings and cache, or start anew with another --out",
+            )
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Train to the end; each finished step is yielded once its weights are updated.
+
+        Raises:
+            SettingsError: the loss is no longer finite; the weights are still those of the step before.
+        """
+        on_cuda = self.fabric.device.type == "cuda"
+        batches = load_batches(self.dataset, self.plan, num_workers=self.num_workers, pin_memory=on_cuda)
+        started = time.perf_counter()
+        for batch in batches:
+            loaded = time.perf_counter()
+            rate = learning_rate(self.settings.training, self.step, self.plan.num_steps)
+            loss, cosine, variance, visible = self._train_step(batch, rate)
+            finished = time.perf_counter()
+            record = StepRecord(
+                step=self.step,
+                epoch=self.step // self.plan.steps_per_epoch,
+                loss=loss,
+                cosine=cosine,
+                variance=variance,
+                visible=visible,
+                learning_rate=rate,
+                clips_per_second=len(batch) * self.plan.world_size / (finished - started),
+                waiting=(loaded - started) / (finished - started),
+            )
+            self.step += 1
+            yield record
+            started = time.perf_counter()
+
+    def _train_step(self, batch: Batch, rate: float) -> list[float]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._student.train()
+        loss, scalars = self._student(Sealed(batch.to(self.fabric.device)))
+        self.fabric.backward(loss)
+        scalar = torch.stack([loss.detach(), scalars["cosine"], scalars["variance"], scalars["visible"]])
+        reduced = self.fabric.all_reduce(scalar, reduce_op="mean")
+        assert isinstance(reduced, torch.Tensor)
+        values: list[float] = reduced.tolist()
+        if not math.isfinite(values[0]):
+            raise SettingsError(
+                f"the loss became {values[0]} at step {self.step}",
+                expected="a finite number",
+                hint="lower --lr, or run `cross4d-cache verify` on the store; --resume goes on from the last checkpoint",
+            )
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return values
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step that was finished ended an epoch."""
+        return self.step > 0 and self.step % self.plan.steps_per_epoch == 0
+
+    def checkpoint(self) -> Checkpoint:
+        """The state after the last step that was finished."""
+        record = CheckpointRecord(
+            settings=self.settings,
+            origin=self.origin,
+            encoder_config=encoder_config(self.settings.encoder),
+            step=self.step,
+            epoch=self.step // self.plan.steps_per_epoch,
+            num_steps=self.plan.num_steps,
+            software={name: version(name) for name in ("torch", "numpy", "lightning-fabric")},
+        )
+        tensors = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+        tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        return Checkpoint(record=record, tensors=tensors)
+
+
+def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
+    """Put the saved moments back.
+
+    Raises:
+        CheckpointError: they do not fit the parameters.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index) if index.isdecimal() else -1, {})[name] = value
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    fits = set(state) == set(range(len(shapes))) and all(
+        state[index].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        and state[index]["exp_avg"].shape == state[index]["exp_avg_sq"].shape == shape
+        for index, shape in enumerate(shapes)
+    )
+    if not fits:
+        raise CheckpointError("the optimizer state of the checkpoint does not fit the encoder", hint="start anew with another --out")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

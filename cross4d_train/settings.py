@@ -1,0 +1,135 @@
+"""Everything that decides the numbers of a pre-training run, and where its targets came from; both go into every checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.store import CacheManifest
+from cross4d_train.clips import ClipSettings, Side
+from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.recipes import recipe_for
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderSettings(_Settings):
+    """Which student, in which of its named sizes."""
+
+    name: str = "point4d"
+    size: str = "paper"
+
+
+class TrainingSettings(_Settings):
+    """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps."""
+
+    num_epochs: int = Field(ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    clips_per_sequence: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+    side: Side = "all"
+    protocol: str | None = None
+
+
+class RunSettings(_Settings):
+    """A whole pre-training run. Devices and loader workers are not here: they decide the speed, not the numbers."""
+
+    encoder: EncoderSettings = EncoderSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    clips: ClipSettings
+    training: TrainingSettings
+
+    @classmethod
+    def for_cache(cls, manifest: CacheManifest) -> "RunSettings":
+        """The recipe of the cache's dataset, on the training side of its first protocol if it has one."""
+        dataset = manifest.dataset
+        return cls(
+            clips=recipe_clips(dataset.name),
+            training=TrainingSettings(
+                num_epochs=recipe_for(dataset.name).num_epochs,
+                side="train" if dataset.protocols else "all",
+                protocol=dataset.protocols[0] if dataset.protocols else None,
+            ),
+        )
+
+    def changed(self, options: Mapping[str, object]) -> "RunSettings":
+        """These settings with some replaced, named as in `training.seed`.
+
+        Raises:
+            SettingsError: a value that cannot work.
+        """
+        return with_options(self, options)
+
+    def differences(self, other: "RunSettings") -> list[str]:
+        """One line for each setting in which two runs differ."""
+        mine, theirs = flatten(self), flatten(other)
+        return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+
+
+class Origin(_Settings):
+    """The cache that targets came from. `random_teacher` says that the teacher had never been trained."""
+
+    dataset: str
+    fingerprint: str
+    sequences: str
+    teacher: str
+    random_teacher: bool
+    target_channels: int
+
+    @classmethod
+    def of(cls, manifest: CacheManifest) -> "Origin":
+        """The origin that a cache is."""
+        return cls(
+            dataset=manifest.dataset.name,
+            fingerprint=manifest.fingerprint,
+            sequences=manifest.plan.sha256,
+            teacher=f"{manifest.teacher.name} ({manifest.teacher.weights})",
+            random_teacher=manifest.teacher.is_random,
+            target_channels=manifest.projection.channels,
+        )
+
+
+def recipe_clips(dataset: str) -> ClipSettings:
+    """Clips as the recipe of a dataset has them."""
+    recipe = recipe_for(dataset)
+    return ClipSettings(num_frames=recipe.num_frames, num_points=recipe.num_points, stride=recipe.stride)
+
+
+def flatten(settings: BaseModel) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            flat.update({f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def with_options(settings: Model, options: Mapping[str, object]) -> Model:
+    """Settings with some replaced by dotted name, validated again.
+
+    Raises:
+        SettingsError: a value that cannot work.
+    """
+    record = settings.model_dump()
+    for name, value in options.items():
+        *groups, field = name.split(".")
+        target = record
+        for group in groups:
+            target = target[group]
+        target[field] = value
+    try:
+        return type(settings).model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{name} = {first['input']!r}", expected=first["msg"], hint="see --help") from None

@@ -1,0 +1,183 @@
+"""What every teacher must do; a new one is done when it stands in `teacher` and passes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ResNetConfig, ResNetModel
+from transformers import VJEPA2Model as VJEPA2
+
+from cross4d_cache.errors import SettingsError, TeacherError
+from cross4d_cache.teachers import dinov2, load_teacher, teacher_names, vjepa2
+from cross4d_cache.teachers.teacher import Teacher
+
+
+def save_dinov2(folder: Path, registers: int) -> Path:
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        if registers:
+            Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=registers, **shape)).save_pretrained(folder)
+        else:
+            Dinov2Model(Dinov2Config(**shape)).save_pretrained(folder)
+    return folder
+
+
+def save_resnet(folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+        config.image_size = 64
+        ResNetModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["hf", "convolutional", "dinov2", "registers", "vjepa2", "vjepa2-window-4"])
+def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny_vjepa2: Path) -> Teacher:
+    match request.param:
+        case "hf":
+            return load_teacher("hf", str(tiny_vit))
+        case "convolutional":
+            return load_teacher("hf", str(save_resnet(tmp_path)))
+        case "dinov2":
+            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)))
+        case "registers":
+            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3)))
+        case "vjepa2":
+            return load_teacher("vjepa2", str(tiny_vjepa2))
+        case _:
+            return load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+
+
+def images(teacher: Teacher, num_windows: int) -> torch.Tensor:
+    size = teacher.spec.image_size
+    return torch.rand(num_windows, teacher.spec.window, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_features_have_the_shape_that_the_spec_promises(teacher: Teacher) -> None:
+    spec = teacher.spec
+    features = teacher(images(teacher, 3))
+    assert features.tokens.shape == (3, spec.window // spec.tubelet, spec.num_patches, spec.channels)
+    assert features.summary.shape == (3, spec.window // spec.tubelet, spec.channels)
+    assert spec.image_size % spec.patch_size == 0
+    assert features.tokens.isfinite().all()
+
+
+def test_features_are_the_same_every_time_and_for_every_batch(teacher: Teacher) -> None:
+    clips = images(teacher, 4)
+    together = teacher(clips)
+    torch.testing.assert_close(teacher(clips[:2]).tokens, together.tokens[:2])
+    assert torch.equal(teacher(clips).tokens, together.tokens)
+
+
+def test_no_weight_can_be_trained(teacher: Teacher) -> None:
+    clips = images(teacher, 1).requires_grad_()
+    assert not teacher(clips).tokens.requires_grad
+
+
+def test_tokens_are_laid_out_row_by_row(teacher: Teacher) -> None:
+    """A change in one corner of the image shows most in the token of that corner, or beside it in a convolutional model."""
+    spec = teacher.spec
+    side = spec.patches_per_side
+    clips = images(teacher, 1) * 0.1
+    changed = clips.clone()
+    changed[..., : spec.patch_size, -spec.patch_size :] += 0.8
+    difference = (teacher(changed).tokens - teacher(clips).tokens).norm(dim=-1)[0, 0]
+    row, column = divmod(int(difference.argmax()), side)
+    assert row <= int(spec.layer == 0)
+    assert column == side - 1
+
+
+def test_image_features_equal_those_of_transformers(tiny_vit: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    clips = images(teacher, 2)
+    model = AutoModel.from_pretrained(tiny_vit, add_pooling_layer=False).eval()
+    mean, std = torch.tensor(teacher.spec.mean)[:, None, None], torch.tensor(teacher.spec.std)[:, None, None]
+    with torch.inference_mode():
+        hidden = model(pixel_values=(clips.expand(-1, 3, -1, -1) - mean) / std).last_hidden_state
+    torch.testing.assert_close(teacher(clips).tokens[:, 0], hidden[:, 1:])
+    torch.testing.assert_close(teacher(clips).summary[:, 0], hidden[:, 0])
+
+
+def test_video_features_equal_those_of_transformers(tiny_vjepa2: Path) -> None:
+    teacher = load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+    clips = images(teacher, 2)
+    mean, std = torch.tensor(teacher.spec.mean)[:, None, None], torch.tensor(teacher.spec.std)[:, None, None]
+    pixels = (clips[:, :, None].expand(-1, -1, 3, -1, -1) - mean) / std
+    with torch.inference_mode():
+        hidden = VJEPA2.from_pretrained(tiny_vjepa2).eval()(pixels, skip_predictor=True).last_hidden_state
+    tokens = teacher(clips).tokens
+    for tubelet in range(2):
+        torch.testing.assert_close(tokens[:, tubelet], hidden[:, tubelet * 16 : (tubelet + 1) * 16])
+
+
+def test_register_tokens_are_not_patches(tmp_path: Path) -> None:
+    assert load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3))).spec.num_patches == 16
+
+
+def test_preprocessing_comes_from_the_model(tiny_vjepa2: Path) -> None:
+    spec = load_teacher("vjepa2", str(tiny_vjepa2)).spec
+    assert (spec.image_size, spec.mean, spec.std) == (32, (0.4, 0.4, 0.4), (0.229, 0.224, 0.225))
+
+
+def test_another_image_size_gives_another_grid(tiny_vit: Path, tiny_vjepa2: Path) -> None:
+    for name, folder in (("hf", tiny_vit), ("vjepa2", tiny_vjepa2)):
+        teacher = load_teacher(name, str(folder), image_size=48)
+        assert teacher.spec.patches_per_side == 6
+        assert teacher(images(teacher, 1)).tokens.shape[2] == 36
+
+
+@pytest.mark.parametrize(("name", "size"), [("dinov2-s", 130), ("vjepa2", 250), ("dinov2-s", 0), ("dinov2-s", -14)])
+def test_image_sizes_that_are_no_whole_number_of_patches_are_refused(name: str, size: int, tiny_vjepa2: Path, tmp_path: Path) -> None:
+    folder = tiny_vjepa2 if name == "vjepa2" else save_dinov2(tmp_path, 0)
+    with pytest.raises(TeacherError, match="whole number of patches"):
+        load_teacher(name, str(folder), image_size=size)
+
+
+def test_windows_that_are_no_whole_number_of_tubelets_are_refused(tiny_vjepa2: Path) -> None:
+    with pytest.raises(TeacherError, match="tubelets"):
+        load_teacher("vjepa2", str(tiny_vjepa2), window=5)
+
+
+def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone() -> None:
+    state = torch.random.get_rng_state()
+    first, again, other = (load_teacher("dinov2-s", "random", image_size=28, seed=seed).spec for seed in (3, 3, 4))
+    assert first.sha256 == again.sha256 != other.sha256
+    assert first.is_random
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_weights_of_another_architecture_are_refused(tiny_vit: Path) -> None:
+    with pytest.raises(TeacherError, match="'vit'"):
+        load_teacher("dinov2-s", str(tiny_vit))
+
+
+def test_weights_with_missing_tensors_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save_dinov2(tmp_path, 0)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.1.mlp.fc1.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TeacherError, match=r"encoder.layer.1.mlp.fc1.weight"):
+        load_teacher("dinov2-s", str(folder))
+
+
+def test_unknown_teacher_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError) as error:
+        load_teacher("dinov9")
+    assert all(name in str(error.value) for name in teacher_names())
+
+
+@pytest.mark.parametrize(("variant", "millions"), [("dinov2-s", 22.06), ("dinov2-b", 86.58), ("dinov2-l", 304.37), ("dinov2-g", 1136.48)])
+def test_dinov2_sizes_are_the_published_ones(variant: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = Dinov2Model(dinov2.config(variant))
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=5e-4)
+
+
+@pytest.mark.parametrize(("variant", "millions"), [("vjepa2-l", 303.9), ("vjepa2-h", 631.6), ("vjepa2-g", 1012.2)])
+def test_vjepa2_sizes_are_the_published_ones(variant: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = VJEPA2(vjepa2.config(variant))
+    assert sum(p.numel() for p in model.encoder.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)

@@ -1,0 +1,14 @@
+"""The z-buffer against Open3D's ray casting on the meshes of synthetic bodies; `python -m pipelines.visibility` prints the report."""
+
+import pytest
+
+from pipelines.visibility import measure
+
+
+@pytest.mark.parametrize("image_size", [126, 224])
+def test_visibility_agrees_with_ray_casting(image_size: int) -> None:
+    report = measure(image_size, num_bodies=12, views=4)
+    assert report["tolerance"].precision >= 0.95
+    assert report["tolerance"].recall >= 0.95
+    assert report["strict"].precision >= 0.88
+    assert report["strict"].recall >= 0.95

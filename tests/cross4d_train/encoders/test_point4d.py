@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cross4d_cache.errors import SettingsError
+from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders.point4d import SIZES
+from tests.cross4d_train.encoders.contract import EncoderContract
+
+
+class TestPoint4D(EncoderContract):
+    name = "point4d"
+
+    def test_place_of_the_sensor_does_not_matter(self, encoder, points):
+        moved = encoder(points + torch.tensor([0.5, -0.25, 1.0]))
+        assert torch.allclose(moved.features, encoder(points).features, atol=1e-3)
+
+    def test_time_matters(self, encoder, points):
+        assert not torch.allclose(encoder(points.flip(1)).features.mean(1), encoder(points).features.mean(1), atol=1e-3)
+
+    def test_scale_matters(self, encoder, points):
+        small = encoder(points * 0.2)
+        assert not torch.allclose(small.features.mean(1), encoder(points).features.mean(1), atol=1e-2)
+
+
+def test_paper_size_has_the_parameters_tokens_and_flops_of_the_paper():
+    encoder = build_encoder("point4d", "paper")
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(3.28e6, rel=0.01)
+    points = torch.randn(1, 24, 2048, 3, generator=torch.Generator().manual_seed(0)) * 0.4
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tokens = encoder(points)
+    assert tokens.features.shape == (1, 1536, 256)
+    assert torch.equal(tokens.frame[0].bincount(), torch.full((24,), 64))
+    linear_layers = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
+    assert linear_layers == pytest.approx(11.5e9, rel=0.01)
+
+
+def test_small_size_is_a_tenth():
+    encoder = build_encoder("point4d", "small")
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(0.3e6, rel=0.05)
+    assert SIZES["small"].coarse.num_centroids == 32
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(SettingsError, match="point4d"):
+        build_encoder("nonsense", "paper")
+    with pytest.raises(SettingsError, match="paper, small, tiny"):
+        build_encoder("point4d", "huge")
+
+
+def test_too_few_points_is_a_users_error():
+    with pytest.raises(SettingsError, match="at least 16"):
+        build_encoder("point4d", "tiny")(torch.zeros(1, 1, 15, 3))
+
+
+def test_bfloat16_autocast_leaves_coordinates_alone():
+    encoder = build_encoder("point4d", "tiny")
+    points = torch.randn(2, 3, 64, 3, generator=torch.Generator().manual_seed(0)) + 3
+    plain = encoder(points)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = encoder(points)
+    assert torch.equal(mixed.centroids, plain.centroids)
+    assert torch.allclose(mixed.features.float(), plain.features, atol=0.2)

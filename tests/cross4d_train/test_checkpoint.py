@@ -1,0 +1,108 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cross4d_cache.errors import CheckpointError, OutputError
+from cross4d_train.checkpoint import METADATA_KEY, Checkpoint, CheckpointRecord, encoder_config, load_checkpoint, load_encoder
+from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import build_encoder
+from cross4d_train.settings import EncoderSettings, Origin, RunSettings, TrainingSettings
+
+
+@pytest.fixture
+def checkpoint():
+    settings = RunSettings(
+        encoder=EncoderSettings(size="tiny"),
+        clips=ClipSettings(num_frames=3, num_points=64, stride=1),
+        training=TrainingSettings(num_epochs=2),
+    )
+    origin = Origin(dataset="fake", fingerprint="f", sequences="s", teacher="t", random_teacher=False, target_channels=8)
+    encoder = build_encoder("point4d", "tiny", seed=5)
+    return Checkpoint(
+        record=CheckpointRecord(
+            settings=settings, origin=origin, encoder_config=encoder_config(settings.encoder), step=4, epoch=1, num_steps=8, software={}
+        ),
+        tensors={f"encoder.{name}": value for name, value in encoder.state_dict().items()},
+    )
+
+
+def test_round_trip(tmp_path, checkpoint):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path)
+    loaded = load_checkpoint(path)
+    assert loaded.record == checkpoint.record
+    assert list(tmp_path.iterdir()) == [path]
+    encoder = load_encoder(loaded)
+    assert all(torch.equal(value, checkpoint.tensors[f"encoder.{name}"]) for name, value in encoder.state_dict().items())
+
+
+def test_saving_replaces_whole_files_only(tmp_path, checkpoint, monkeypatch):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        checkpoint.save(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 a pickle in a zip"])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("keep", [4, 100, -1])
+def test_truncated_files_are_refused(tmp_path, checkpoint, keep):
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_plain_safetensors_and_other_versions_are_refused(tmp_path, checkpoint):
+    path = tmp_path / "c.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="no checkpoint of cross4d"):
+        load_checkpoint(path)
+    record = json.loads(checkpoint.record.model_dump_json())
+    save_file({"a": torch.zeros(1)}, path, metadata={METADATA_KEY: json.dumps(record | {"format_version": 99})})
+    with pytest.raises(CheckpointError, match="format version 99"):
+        load_checkpoint(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={METADATA_KEY: json.dumps(record | {"step": "many"})})
+    with pytest.raises(CheckpointError, match="settings cannot be read"):
+        load_checkpoint(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={METADATA_KEY: "[]"})
+    with pytest.raises(CheckpointError, match="settings cannot be read"):
+        load_checkpoint(path)
+
+
+def test_weights_that_do_not_fit_are_named(checkpoint):
+    tensors = dict(checkpoint.tensors)
+    del tensors["encoder.norm.weight"]
+    tensors["encoder.extra"] = torch.zeros(1)
+    tensors["encoder.norm.bias"] = torch.zeros(3)
+    with pytest.raises(CheckpointError, match=r"(?s)missing: norm.weight.*not known: extra.*norm.bias \(3,\) instead of \(32,\)"):
+        load_encoder(Checkpoint(record=checkpoint.record, tensors=tensors))
+
+
+def test_a_size_that_changed_its_meaning_is_refused(checkpoint):
+    record = checkpoint.record.model_copy(update={"encoder_config": {"depth": 99}})
+    with pytest.raises(CheckpointError, match="not what it was"):
+        load_encoder(Checkpoint(record=record, tensors=checkpoint.tensors))

@@ -1,0 +1,137 @@
+import itertools
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from cross4d_cache.errors import CheckpointError, OutputError, SettingsError
+from cross4d_train.clips import ClipSettings
+from cross4d_train.loop import Pretraining, learning_rate, make_fabric
+from cross4d_train.run import RunFolder
+from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
+from tests.cross4d_train.conftest import make_infos, write_store
+
+CURVE = ("step", "epoch", "loss", "cosine", "variance", "visible", "learning_rate")
+
+
+def make_settings(**training) -> RunSettings:
+    defaults = {"num_epochs": 3, "batch_size": 3, "learning_rate": 3e-3, "side": "train", "protocol": "cross-subject"}
+    return RunSettings(
+        encoder=EncoderSettings(size="tiny"),
+        clips=ClipSettings(num_frames=3, num_points=48, stride=1),
+        training=TrainingSettings(**(defaults | training)),
+    )
+
+
+def make_training(store, settings=None, **options) -> Pretraining:
+    return Pretraining(store, settings or make_settings(), make_fabric("cpu"), **options)
+
+
+def curve(records):
+    return [tuple(asdict(record)[name] for name in CURVE) for record in records]
+
+
+def test_records_count_steps_and_epochs(store):
+    records = list(make_training(store).steps())
+    assert [record.step for record in records] == list(range(9))
+    assert [record.epoch for record in records] == [0] * 3 + [1] * 3 + [2] * 3
+    assert all(0 <= record.waiting <= 1 and record.clips_per_second > 0 for record in records)
+
+
+def test_same_twice(store):
+    assert curve(make_training(store).steps()) == curve(make_training(store).steps())
+
+
+def test_loss_goes_down(store):
+    records = list(make_training(store, make_settings(num_epochs=25)).steps())
+    first, last = records[:6], records[-6:]
+    assert sum(record.loss for record in last) < 0.75 * sum(record.loss for record in first)
+    assert sum(record.cosine for record in last) > sum(record.cosine for record in first)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_resumed_run_repeats_the_curve_bit_for_bit(store, tmp_path, stop):
+    whole = make_training(store)
+    expected = curve(whole.steps())
+    begun = make_training(store)
+    list(itertools.islice(begun.steps(), stop))
+    begun.checkpoint().save(tmp_path / "checkpoint.safetensors")
+    folder = RunFolder(tmp_path, resume=True)
+    torch.manual_seed(99)
+    resumed = make_training(store, checkpoint=folder.load())
+    assert curve(resumed.steps()) == expected[stop:]
+    for name, value in whole.checkpoint().tensors.items():
+        assert torch.equal(resumed.checkpoint().tensors[name], value), name
+
+
+def test_a_killed_run_resumes_from_its_folder_with_a_whole_log(store, tmp_path):
+    expected = curve(RunFolder(tmp_path / "whole", resume=False).record(make_training(store)))
+    folder = RunFolder(tmp_path / "run", resume=False)
+    killed = folder.record(make_training(store))
+    list(itertools.islice(killed, 5))  # one epoch of three steps is saved, two more steps are only in the log
+    killed.close()
+    with folder.log_path.open("a") as log:
+        log.write('{"step": 5, "lo')
+    again = RunFolder(tmp_path / "run", resume=True)
+    checkpoint = again.load()
+    assert checkpoint.record.step == 3
+    list(again.record(make_training(store, checkpoint=checkpoint)))
+    logged = [json.loads(line) for line in again.log_path.read_text().splitlines()]
+    assert [tuple(line[name] for name in CURVE) for line in logged] == expected
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.safetensors", "log.jsonl", "settings.json", "tensorboard"}
+
+
+def test_workers_do_not_change_the_curve(store):
+    assert curve(make_training(store, num_workers=1).steps()) == curve(make_training(store).steps())
+
+
+def test_other_settings_or_another_cache_are_refused(store, tmp_path):
+    checkpoint = make_training(store).checkpoint()
+    with pytest.raises(CheckpointError, match=r"training.seed: 7 here, 0 there"):
+        make_training(store, make_settings(seed=7), checkpoint=checkpoint)
+    other = write_store(tmp_path / "other.zarr", make_infos(), weights="random:0")
+    with pytest.raises(CheckpointError, match=r"(?s)cache fingerprint: .*cache teacher: fake \(random:0\) here"):
+        make_training(other, checkpoint=checkpoint)
+
+
+def test_a_store_without_targets_is_refused(tmp_path):
+    store = write_store(tmp_path / "bare.zarr", make_infos(), targets=False)
+    with pytest.raises(SettingsError, match="holds no targets"):
+        make_training(store)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(store):
+    training = make_training(store)
+    with torch.no_grad():
+        training.objective.head.weight.fill_(math.inf)
+    before = training.encoder.norm.weight.clone()
+    with pytest.raises(SettingsError, match="the loss became nan at step 0"):
+        list(training.steps())
+    assert torch.equal(training.encoder.norm.weight, before)
+
+
+def test_learning_rate_warms_up_and_decays():
+    settings = TrainingSettings(num_epochs=1, learning_rate=1.0)
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] < 0.001
+    assert learning_rate(settings, 0, 1) == 1.0
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(SettingsError, match="auto, cpu, cuda"):
+        make_fabric("abacus")
+
+
+def test_run_folder_is_a_file_or_taken(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file"):
+        RunFolder(tmp_path / "file", resume=False)
+    with pytest.raises(OutputError, match="cannot write"):
+        RunFolder(tmp_path / "file" / "run", resume=False)
+    (tmp_path / "checkpoint.safetensors").touch()
+    with pytest.raises(OutputError, match="--resume"):
+        RunFolder(tmp_path, resume=False)

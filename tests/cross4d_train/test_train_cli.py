@@ -1,0 +1,148 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from cross4d_train.cli import app
+from tests.cross4d_train.conftest import make_infos, write_store
+
+SMALL = ["--size", "tiny", "--frames", "3", "--points", "48", "--epochs", "2", "--device", "cpu"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = run("pretrain", "--cache", store, "--out", out, *SMALL, "--json")
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_pretrain_writes_a_run(finished):
+    out, result = finished
+    assert result["checkpoint"] == str(out / "checkpoint.safetensors")
+    assert (result["steps"], result["num_sequences"], result["num_short_sequences"]) == (2, 8, 0)
+    assert result["settings"]["clips"] == {"num_frames": 3, "num_points": 48, "stride": 1}
+    assert json.loads((out / "settings.json").read_text()) == result["settings"]
+    assert len((out / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_is_not_overwritten_and_resumes_with_its_own_settings(store, finished):
+    out, result = finished
+    refused = run("pretrain", "--cache", store, "--out", out, *SMALL)
+    assert refused.exit_code == 2
+    assert "--resume" in refused.stderr
+    again = run("pretrain", "--cache", store, "--out", out, "--resume", "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == result
+    other = run("pretrain", "--cache", store, "--out", out, "--resume", "--lr", "1", "--epochs", "9")
+    assert other.exit_code == 2
+    assert "training.learning_rate: 1.0 here, 0.0005 there" in other.stderr
+    assert "training.num_epochs: 9 here, 2 there" in other.stderr
+
+
+def test_probe_of_a_checkpoint_takes_its_clips(store, finished):
+    out, _ = finished
+    result = run("probe", "--checkpoint", out / "checkpoint.safetensors", "--cache", store, "--epochs", 5, "--windows", 2, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["settings"]["clips"] == {"num_frames": 3, "num_points": 48, "stride": 1}
+    assert record["pretraining"]["fingerprint"] == record["evaluation"]["fingerprint"]
+    assert (record["num_train_videos"], record["num_test_videos"], record["num_classes"]) == (8, 4, 2)
+    assert [guess["id"] for guess in record["raw"]["predictions"]] == ["s8", "s9", "s10", "s11"]
+    assert record["settings"]["head"]["optimizer"] == "AdamW"
+    assert record["teacher"] == "fake (trained)"
+    assert not record["random_teacher"]
+
+
+def test_probe_of_an_untrained_encoder(store):
+    result = run("probe", "--checkpoint", "random", "--cache", store, *SMALL, "--seed", 1)
+    assert result.exit_code == 0, result.output
+    assert "AdamW, rate 0.001, 2 epochs, seed 1" in result.stdout
+    assert "the encoder is untrained" in result.stdout
+
+
+def test_a_random_teacher_is_named_loudly(tmp_path):
+    store = write_store(tmp_path / "store.zarr", make_infos(), weights="random:0")
+    trained = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL)
+    assert trained.exit_code == 0, trained.output
+    assert "RANDOM WEIGHTS" in trained.stdout
+    assert "WARNING: the teacher fake (random:0) had random weights" in trained.stderr
+    probed = run("probe", "--checkpoint", tmp_path / "run" / "checkpoint.safetensors", "--cache", store, "--epochs", 2, "--json")
+    assert json.loads(probed.stdout)["random_teacher"]
+    assert "WARNING" in probed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "nonsense"], "point4d"),
+        (["--size", "nonsense"], "paper, small, tiny"),
+        (["--objective", "nonsense"], "dense"),
+        (["--device", "nonsense"], "auto, cpu, cuda"),
+        (["--protocol", "nonsense"], "cross-subject"),
+        (["--split", "nonsense"], "training.side = 'nonsense'"),
+        (["--epochs", "0"], "training.num_epochs = 0"),
+        (["--lr", "nan"], "training.learning_rate = nan"),
+        (["--points", "5"], "at least 16"),
+        (["--frames", "-1"], "clips.num_frames = -1"),
+    ],
+)
+def test_bad_options_give_one_message(store, tmp_path, arguments, message):
+    result = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert result.stdout == ""
+
+
+def test_bad_places_give_one_message(store, tmp_path):
+    missing = run("pretrain", "--cache", tmp_path / "none.zarr", "--out", tmp_path / "run")
+    assert (missing.exit_code, missing.stderr.count("error:")) == (2, 1)
+    taken = run("pretrain", "--cache", store, "--out", store / "zarr.json", *SMALL)
+    assert (taken.exit_code, taken.stderr.count("error:")) == (2, 1)
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    for checkpoint in ("none.safetensors", "bad.safetensors"):
+        broken = run("probe", "--checkpoint", tmp_path / checkpoint, "--cache", store)
+        assert (broken.exit_code, broken.stderr.count("error:")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("infos", "message"),
+    [(make_infos(labelled=False), "no video"), (make_infos(test_actions=(0, 2)), "lacks: [2]")],
+)
+def test_labels_a_probe_cannot_use(tmp_path, infos, message):
+    store = write_store(tmp_path / "store.zarr", infos)
+    result = run("probe", "--checkpoint", "random", "--cache", store, *SMALL)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_probe_refuses_a_size_beside_a_checkpoint(store, finished):
+    out, _ = finished
+    result = run("probe", "--checkpoint", out / "checkpoint.safetensors", "--cache", store, "--size", "tiny")
+    assert result.exit_code == 2
+    assert "leave them out" in result.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from cross4d_train.cli import main; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    started = time.perf_counter()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert time.perf_counter() - started < 5
+
+
+def test_a_store_that_stage_one_built(small_store, tmp_path):
+    trained = run("pretrain", "--cache", small_store, "--out", tmp_path / "run", *SMALL, "--json")
+    assert trained.exit_code == 0, trained.output
+    result = json.loads(trained.stdout)
+    assert result["num_sequences"] > 0
+    assert 0 < result["visible"] <= 1
+    probed = run("probe", "--checkpoint", tmp_path / "run" / "checkpoint.safetensors", "--cache", small_store, "--epochs", 2)
+    assert probed.exit_code == 0, probed.output
