@@ -90,7 +90,8 @@ def depth_behind_mesh(mesh, points: Float32[np.ndarray, "point 3"], camera: Came
     distance = np.linalg.norm(points - origin, axis=1)
     rays = np.concatenate([np.broadcast_to(origin, points.shape), (points - origin) / distance[:, None]], axis=1)
     hit = scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))["t_hit"].numpy()
-    return distance - np.minimum(hit, distance)
+    behind: Float64[np.ndarray, " point"] = distance - np.minimum(hit, distance)
+    return behind
 
 
 def compare(dataset: Synthetic, sequence: int, settings: RenderSettings) -> dict[str, Bool[np.ndarray, "view point"]]:

@@ -4,7 +4,6 @@ Weights are read from safetensors only, so that nothing is unpickled; no code fr
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
@@ -108,11 +108,11 @@ def _folder(weights: str) -> tuple[Path, str | None]:
             hint="pass --weights",
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(weights, allow_patterns=["*.json", "model.safetensors"], etag_timeout=10))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise TeacherError(
             f"{weights} cannot be fetched from the hub: {_first_line(error)}",
             hint="download the model elsewhere and pass its folder with --weights FOLDER, or try out the plumbing with --weights random",
@@ -135,22 +135,32 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PretrainedConfig:
         raise TeacherError(f"{folder}/config.json cannot be read: {_first_line(error)}", hint="fetch it again") from None
 
 
+class _PreprocessingFile(BaseModel):
+    """The fields of a transformers preprocessing file that matter here."""
+
+    crop_size: Any = None
+    size: Any = None
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_std: tuple[float, float, float] = IMAGENET_STD
+
+
 def _preprocessing(folder: Path, config: PretrainedConfig) -> Preprocessing:
     """Image size and normalisation from the model's own files."""
-    settings: dict[str, Any] = {}
+    settings = _PreprocessingFile()
     for name in PREPROCESSING_FILES:
         if (folder / name).is_file():
             try:
-                settings = json.loads((folder / name).read_text())
-            except ValueError:
-                raise TeacherError(f"{folder / name} is not JSON", hint="fetch it again") from None
+                settings = _PreprocessingFile.model_validate_json((folder / name).read_bytes())
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"]) or "the file"
+                raise TeacherError(f"{folder / name}: {field}: {first['msg']}", hint="fetch it again") from None
             break
-    side = _side(settings.get("crop_size")) or _side(settings.get("size"))
-    side = side or _side(getattr(config, "image_size", None)) or _side(getattr(config, "crop_size", None))
+    sides = (settings.crop_size, settings.size, getattr(config, "image_size", None), getattr(config, "crop_size", None))
+    side = next((found for value in sides if (found := _side(value))), None)
     if side is None:
         raise TeacherError(f"{folder} does not say its image size", hint="pass --image-size")
-    mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
-    return Preprocessing(image_size=side, mean=tuple(mean), std=tuple(std))
+    return Preprocessing(image_size=side, mean=settings.image_mean, std=settings.image_std)
 
 
 def _side(value: object) -> int | None:

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @st.composite
 def clouds(draw: st.DrawFn) -> np.ndarray:
-    """Clouds from millimetres to kilometres, flat and degenerate ones among them, as far from the origin as float32 can tell points apart."""
+    """Clouds from millimetres to kilometres, flat and degenerate ones among them, also off the origin."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     scale = 10.0 ** draw(st.floats(-3, 3.5))
     shape = rng.standard_normal((draw(st.integers(1, 200)), 3)) * np.array([draw(st.sampled_from([0.0, 0.1, 1.0])) for _ in range(3)])

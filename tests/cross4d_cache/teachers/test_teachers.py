@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ResNetConfig, ResNetModel
-from transformers import VJEPA2Model as VJEPA2
+from transformers import (
+    AutoModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    ResNetConfig,
+    ResNetModel,
+)
+from transformers import VJEPA2Model as VideoModel
 
 from cross4d_cache.errors import SettingsError, TeacherError
 from cross4d_cache.teachers import dinov2, load_teacher, teacher_names, vjepa2
@@ -105,7 +113,7 @@ def test_video_features_equal_those_of_transformers(tiny_vjepa2: Path) -> None:
     mean, std = torch.tensor(teacher.spec.mean)[:, None, None], torch.tensor(teacher.spec.std)[:, None, None]
     pixels = (clips[:, :, None].expand(-1, -1, 3, -1, -1) - mean) / std
     with torch.inference_mode():
-        hidden = VJEPA2.from_pretrained(tiny_vjepa2).eval()(pixels, skip_predictor=True).last_hidden_state
+        hidden = VideoModel.from_pretrained(tiny_vjepa2).eval()(pixels, skip_predictor=True).last_hidden_state
     tokens = teacher(clips).tokens
     for tubelet in range(2):
         torch.testing.assert_close(tokens[:, tubelet], hidden[:, tubelet * 16 : (tubelet + 1) * 16])
@@ -118,6 +126,20 @@ def test_register_tokens_are_not_patches(tmp_path: Path) -> None:
 def test_preprocessing_comes_from_the_model(tiny_vjepa2: Path) -> None:
     spec = load_teacher("vjepa2", str(tiny_vjepa2)).spec
     assert (spec.image_size, spec.mean, spec.std) == (32, (0.4, 0.4, 0.4), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"image_mean": [0.5]}', '{"image_std": "x"}'])
+def test_malformed_preprocessing_is_refused(content: str, tmp_path: Path) -> None:
+    folder = save_dinov2(tmp_path, 0)
+    (folder / "preprocessor_config.json").write_text(content)
+    with pytest.raises(TeacherError, match="preprocessor_config"):
+        load_teacher("dinov2-s", str(folder))
+
+
+@pytest.mark.parametrize("weights", ["a b/c d", "../nowhere", "no-such-folder"])
+def test_weights_that_are_neither_a_folder_nor_a_hub_id_are_refused(weights: str) -> None:
+    with pytest.raises(TeacherError):
+        load_teacher("hf", weights)
 
 
 def test_another_image_size_gives_another_grid(tiny_vit: Path, tiny_vjepa2: Path) -> None:
@@ -179,5 +201,5 @@ def test_dinov2_sizes_are_the_published_ones(variant: str, millions: float) -> N
 @pytest.mark.parametrize(("variant", "millions"), [("vjepa2-l", 303.9), ("vjepa2-h", 631.6), ("vjepa2-g", 1012.2)])
 def test_vjepa2_sizes_are_the_published_ones(variant: str, millions: float) -> None:
     with torch.device("meta"):
-        model = VJEPA2(vjepa2.config(variant))
+        model = VideoModel(vjepa2.config(variant))
     assert sum(p.numel() for p in model.encoder.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)

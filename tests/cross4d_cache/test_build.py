@@ -1,0 +1,194 @@
+"""Stage one from sequences to store, against slow independent computations of the same targets."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from cross4d_cache.build import Build, BuildSettings, plan_build
+from cross4d_cache.camera import batch_cameras
+from cross4d_cache.correspondence import correspond
+from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.frames import prepare
+from cross4d_cache.projection import make_projection
+from cross4d_cache.render import render
+from cross4d_cache.store import Cache, open_cache
+from cross4d_cache.teachers import load_teacher
+from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.types import PointCloudSequence, RenderSettings, SequenceInfo
+
+MakeBall = Callable[..., PointCloudSequence]
+LENGTHS = (5, 9, 3, 1)
+
+
+class Balls(Dataset):
+    """Sequences in memory."""
+
+    name = "balls"
+    version = "1"
+    protocols: ClassVar[tuple[str, ...]] = ("all",)
+    needs_root = False
+    action_names = ("drift",)
+
+    def __init__(self, made: list[PointCloudSequence]) -> None:
+        super().__init__(None, DatasetOptions())
+        self._made = {item.info.id: item for item in made}
+
+    def sequences(self) -> Sequence[SequenceInfo]:
+        return [item.info for item in self._made.values()]
+
+    def read(self, info: SequenceInfo) -> PointCloudSequence:
+        return self._made[info.id]
+
+
+@pytest.fixture
+def balls(make_ball: MakeBall) -> Balls:
+    return Balls([make_ball(length, seed=number, name=f"ball{number}", num_points=200) for number, length in enumerate(LENGTHS)])
+
+
+def build(dataset: Dataset, teacher: Teacher, path: Path, **settings: object) -> Cache:
+    plan = plan_build(dataset, teacher, BuildSettings(**{"frames_per_part": 10, "points_per_frame": 120, **settings}))  # type: ignore[arg-type]
+    for _ in Build(dataset, teacher, plan, path).run():
+        pass
+    return open_cache(path)
+
+
+def slow_targets(sequence: PointCloudSequence, teacher: Teacher, settings: RenderSettings) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Targets and visibility of the points of every frame, each from its own window alone, one image at a time, one view."""
+    prepared = prepare(sequence, settings, points_per_frame=120, seed=0)
+    spec = teacher.spec
+
+    @cache
+    def shoot(t: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        cloud = torch.from_numpy(prepared.points[prepared.point_offsets[t] : prepared.point_offsets[t + 1]])
+        image = torch.zeros(len(cloud), dtype=torch.int64)
+        cameras = batch_cameras([prepared.views], torch.device("cpu"))
+        view = render(cloud, image, cameras, settings)
+        found = correspond(view, image, cameras, settings, spec.patch_size)
+        return view.image[0], found.patch, found.visible
+
+    targets, last = [], sequence.num_frames - 1
+    for frame in range(sequence.num_frames):
+        begin = max(0, min(frame // spec.window * spec.window, sequence.num_frames - spec.window))
+        clip = torch.stack([shoot(min(begin + place, last))[0] for place in range(spec.window)])
+        tokens = teacher(clip[None]).tokens[0, (frame - begin) // spec.tubelet]
+        _, patch, visible = shoot(frame)
+        targets.append((tokens[patch].half().numpy(), visible.numpy()))
+    return targets
+
+
+@pytest.mark.parametrize(("name", "window"), [("hf", 1), ("vjepa2", 4), ("vjepa2", 6)])
+def test_every_points_target_is_the_feature_of_its_patch(
+    name: str, window: int, balls: Balls, tiny_vit: Path, tiny_vjepa2: Path, tmp_path: Path
+) -> None:
+    """Also at ends, at odd lengths, and in sequences shorter than a window."""
+    teacher = load_teacher(name, str(tiny_vit if name == "hf" else tiny_vjepa2), window=window)
+    store = build(balls, teacher, tmp_path / "store.zarr", batch_frames=8)
+    for index, info in enumerate(store.sequences):
+        for frame, (expected, visible) in enumerate(slow_targets(balls.read(info), teacher, store.manifest.render)):
+            clip = store.read_clip(index, np.array([frame]))
+            np.testing.assert_array_equal(clip.rows[:, 0] >= 0, visible)
+            found = clip.features[clip.rows[visible, 0]]
+            if name == "hf":
+                np.testing.assert_array_equal(found.view(np.uint16), expected[visible].view(np.uint16))
+            else:
+                np.testing.assert_allclose(found.astype(np.float32), expected[visible].astype(np.float32), atol=2e-3)
+
+
+@pytest.mark.parametrize("batch_frames", [1, 3, 64])
+def test_targets_do_not_depend_on_how_frames_are_batched(batch_frames: int, balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    expected = build(balls, teacher, tmp_path / "expected.zarr", batch_frames=8)
+    found = build(balls, teacher, tmp_path / "found.zarr", batch_frames=batch_frames, frames_per_part=1000)
+    for index, info in enumerate(expected.sequences):
+        frames = np.arange(info.num_frames)
+        before, after = expected.read_clip(index, frames), found.read_clip(index, frames)
+        for name in ("points", "rows", "features", "patches", "frame_features"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_a_point_has_a_row_for_every_view_that_sees_it(views: int, balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    store = build(balls, teacher, tmp_path / "store.zarr", views=views)
+    clip = store.read_clip(0, np.arange(LENGTHS[0]))
+    assert clip.rows.shape == (len(clip.points), views)
+    for view in range(views):
+        rows = clip.rows[clip.rows[:, view] >= 0, view]
+        assert len(rows) > 0
+        assert (clip.patches[rows] // teacher.spec.num_patches == view).all()
+    assert (clip.rows >= 0).any(axis=1).mean() > (clip.rows[:, 0] >= 0).mean()
+
+
+def test_every_stored_row_is_some_points_target(balls: Balls, tiny_vjepa2: Path, tmp_path: Path) -> None:
+    store = build(balls, load_teacher("vjepa2", str(tiny_vjepa2), window=4), tmp_path / "store.zarr")
+    for index, info in enumerate(store.sequences):
+        clip = store.read_clip(index, np.arange(info.num_frames))
+        assert set(clip.rows[clip.rows >= 0]) == set(range(len(clip.features)))
+
+
+def test_frames_of_a_tubelet_share_their_rows(balls: Balls, tiny_vjepa2: Path, tmp_path: Path) -> None:
+    store = build(balls, load_teacher("vjepa2", str(tiny_vjepa2), window=4), tmp_path / "store.zarr")
+    clip = store.read_clip(1, np.arange(4))
+    first, second, third, _ = (
+        set(clip.rows[a:b][clip.rows[a:b] >= 0]) for a, b in zip(clip.point_offsets, clip.point_offsets[1:], strict=False)
+    )
+    assert first & second
+    assert not second & third
+    np.testing.assert_array_equal(clip.frame_features[0], clip.frame_features[1])
+
+
+def test_projection_is_applied_and_stored(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    raw = build(balls, teacher, tmp_path / "raw.zarr", projection="none").read_clip(0, np.arange(3))
+    store = build(balls, teacher, tmp_path / "store.zarr", projection="random:8")
+    matrix = store.projection()
+    assert matrix is not None
+    assert matrix.shape == (32, 8)
+    found = store.read_clip(0, np.arange(3))
+    np.testing.assert_allclose(found.features, raw.features.astype(np.float32) @ matrix, atol=2e-2)
+
+
+def test_narrow_features_are_not_projected() -> None:
+    assert make_projection("random:384", 192, 0).matrix is None
+    assert make_projection("random:384", 1024, 0).record.channels == 384
+
+
+def test_random_projection_keeps_lengths_and_angles_roughly() -> None:
+    projection = make_projection("random:384", 1024, 0).matrix
+    assert projection is not None
+    features = np.random.default_rng(0).standard_normal((50, 1024)).astype(np.float32)
+    lengths = np.linalg.norm(features @ projection, axis=1) / np.linalg.norm(features, axis=1)
+    assert np.abs(lengths - 1).max() < 0.2
+
+
+@pytest.mark.parametrize("spec", ["random", "random:0", "random:-3", "pca", "random:1e3", ""])
+def test_misspelt_projections_are_refused(spec: str) -> None:
+    with pytest.raises(SettingsError):
+        make_projection(spec, 32, 0)
+
+
+def test_stored_points_are_the_ones_that_were_rendered(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    store = build(balls, teacher, tmp_path / "store.zarr")
+    info = store.sequences[0]
+    prepared = prepare(balls.read(info), store.manifest.render, points_per_frame=120, seed=0)
+    np.testing.assert_array_equal(store.read_clip(0, np.arange(info.num_frames)).points, prepared.points)
+    for found, expected in zip(store.cameras(0), prepared.views.cameras, strict=True):
+        np.testing.assert_array_equal(found.world_to_camera, expected.world_to_camera)
+        np.testing.assert_array_equal(found.intrinsics, expected.intrinsics)
+
+
+def test_limit_and_exclude_choose_sequences(balls: Balls, tiny_vit: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    plan = plan_build(balls, teacher, BuildSettings(limit=2, exclude=("ball0",)))
+    assert [info.id for part in plan.parts for info in part] == ["ball1", "ball2"]
+    with pytest.raises(SettingsError, match="ball9"):
+        plan_build(balls, teacher, BuildSettings(exclude=("ball9",)))
+    with pytest.raises(SettingsError, match="no sequence"):
+        plan_build(balls, teacher, BuildSettings(exclude=tuple(info.id for info in balls.sequences())))

@@ -1,0 +1,59 @@
+"""The shape of the command line: what is offered, and that help does not wait for heavy libraries."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cross4d_cache.cli import app as cache_app
+from cross4d_train.cli import app as train_app
+
+COMMANDS = {
+    "build": "batch data dataset device exclude image-size json limit option out points project seed teacher views weights window",
+    "info": "STORE json",
+    "verify": "STORE json",
+    "pretrain": "batch-size cache clips-per-sequence device devices encoder epochs frames json lr objective out points protocol resume "
+    "seed size split stride variance-weight workers",
+    "probe": "cache checkpoint device encoder epochs frames json lr points protocol seed size stride windows workers",
+}
+
+
+def test_options_are_the_agreed_ones() -> None:
+    """Change this list only together with the documentation."""
+    found = {}
+    for app in (cache_app, train_app):
+        for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+            options = [option.opts[-1].removeprefix("--") for option in command.params]
+            found[name] = " ".join(sorted(name.upper() if name == "store" else name for name in options))
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize("module", ["cross4d_cache.cli", "cross4d_train.cli"])
+def test_help_needs_no_heavy_import(module: str) -> None:
+    code = f"import sys, {module}; print(*({{'torch', 'zarr', 'numpy', 'transformers', 'open3d', 'pydantic'}} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
+
+
+def test_both_commands_are_installed() -> None:
+    scripts = {script.name: script.value for script in entry_points(group="console_scripts") if script.name.startswith("cross4d")}
+    assert scripts == {"cross4d-cache": "cross4d_cache.cli:main", "cross4d-train": "cross4d_train.cli:main"}
+
+
+def test_info_of_a_store_as_json(small_store: Path) -> None:
+    result = CliRunner().invoke(cache_app, ["info", str(small_store), "--json"])
+    summary = json.loads(result.stdout)
+    assert summary["state"] == "complete"
+    assert summary["sequences"] > 0
+    assert 0 < summary["visible points"] <= 1
+
+
+def test_verify_of_an_intact_store(small_store: Path) -> None:
+    result = CliRunner().invoke(cache_app, ["verify", str(small_store), "--json"])
+    assert json.loads(result.stdout)["intact"] is True
+    assert result.exit_code == 0
