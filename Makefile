@@ -16,8 +16,8 @@ test: setup wheel
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	rm -rf build/check && mkdir -p build/check
-	cp -r tests pipelines pyproject.toml build/check/
-	cd build/check && PYTHONPATH=../installed ../../$(BIN)/python -m pytest
+	cp -r tests pipelines docs pyproject.toml Makefile *.md build/check/
+	cd build/check && CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest
 
 wheel: setup
 	rm -rf build/lib build/wheel build/installed
@@ -26,25 +26,30 @@ wheel: setup
 
 setup: .venv/.ready
 
-# The plain name of torch would fetch gigabytes of CUDA packages on machines without CUDA, hence the pinned one first.
+# PyPI's torch brings gigabytes of CUDA; without an NVIDIA card: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
 .venv/.ready: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version)"; exit 1; }
 	@$(MAKE) --no-print-directory system-packages
 	[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt setuptools "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt setuptools $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
-# Open3D's wheel needs libusb, and Debian keeps the venv module apart from Python.
+# Open3D's wheel needs these libraries (a desktop has most of them), and Debian keeps the venv module apart from Python.
+LIBRARIES := libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libEGL.so.1:libegl1 libX11.so.6:libx11-6 libgomp.so.1:libgomp1
+
 .PHONY: system-packages
 system-packages:
-	@needed=""; \
-	/sbin/ldconfig -p | grep -q 'libusb-1\.0\.so' || needed="$$needed libusb-1.0-0"; \
+	@known="$$(/sbin/ldconfig -p)"; needed=""; \
+	for pair in $(LIBRARIES); do case "$$known" in *"$${pair%%:*}"*) ;; *) needed="$$needed $${pair##*:}";; esac; done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || needed="$$needed python3-venv"; \
-	[ -z "$$needed" ] && exit 0; \
+	[ -n "$$needed" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo="sudo"; \
 	else echo "please run this line, then make again:  sudo apt-get install -y$$needed"; exit 1; fi; \
-	$$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q $$needed
+	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$needed
 
 clean:
 	rm -rf build out .venv

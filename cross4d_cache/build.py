@@ -18,7 +18,7 @@ from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.frames import PreparedSequence, prepare
 from cross4d_cache.projection import Projection, make_projection
-from cross4d_cache.store import CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord
+from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.targets import SequenceWindow, TargetMaker
 from cross4d_cache.teachers.teacher import Teacher, plan_windows
@@ -32,8 +32,8 @@ READ_AHEAD = 4
 class BuildSettings:
     """What a user may choose about a build, apart from dataset and teacher.
 
-    `batch_frames` go through the teacher together; it and `frames_per_part` do not change any target. `limit` keeps the first
-    sequences of the dataset only, `exclude` leaves out sequences by id.
+    `batch_frames` go through the teacher together, in parts of at least `frames_per_part` frames; both may only change how a device
+    rounds. `limit` keeps the first sequences of the dataset only, `exclude` leaves out sequences by id.
 
     Raises:
         SettingsError: a number that cannot be.
@@ -51,9 +51,9 @@ class BuildSettings:
     def __post_init__(self) -> None:
         limit = 1 if self.limit is None else self.limit
         if min(self.points_per_frame, self.views, self.batch_frames, self.frames_per_part, limit) < 1:
-            raise SettingsError("points, views, batch and limit are counts", expected="at least 1 each")
+            raise SettingsError("points, views, batch and limit are counts", expected="at least 1 each", hint="see --help")
         if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed {self.seed}", expected="0 or more, below 2**63")
+            raise SettingsError(f"seed {self.seed}", expected="0 or more, below 2**63", hint="pass another --seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ class BuildProgress:
     read_seconds: float = 0.0
     render_seconds: float = 0.0
     teacher_seconds: float = 0.0
+    gather_seconds: float = 0.0
     write_seconds: float = 0.0
     wall_seconds: float = 0.0
 
@@ -93,10 +94,20 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
     listing = dataset.sequences()
     unknown = set(settings.exclude) - {info.id for info in listing}
     if unknown:
-        raise SettingsError(f"--exclude names sequences that are not in the dataset: {', '.join(sorted(unknown))}")
+        raise SettingsError(
+            f"--exclude names sequences that are not in the dataset: {', '.join(sorted(unknown))}",
+            expected=f"ids such as {listing[0].id}",
+            hint="mend or drop --exclude",
+        )
     chosen = [info for info in listing if info.id not in settings.exclude][: settings.limit]
     if not chosen:
         raise SettingsError("no sequence is left to build", hint="mend --limit or --exclude")
+    if settings.views * teacher.spec.num_patches > NOT_VISIBLE:
+        raise SettingsError(
+            f"{settings.views} views of {teacher.spec.num_patches} patches each",
+            expected=f"at most {NOT_VISIBLE} patches over all views, as many as a patch slot can tell apart",
+            hint="use fewer --views or a smaller --image-size",
+        )
     projection = make_projection(settings.projection, teacher.spec.channels, settings.seed)
     parts = tuple(_cut(chosen, settings.frames_per_part))
     manifest = CacheManifest(
@@ -116,6 +127,7 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
         teacher=teacher.spec,
         projection=projection.record,
         plan=PlanRecord(
+            batch_frames=settings.batch_frames,
             num_parts=len(parts),
             num_sequences=len(chosen),
             num_frames=sum(info.num_frames for info in chosen),
@@ -132,11 +144,13 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
 def _cut(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:
     """Whole sequences, in order, until a part holds `frames_per_part`."""
     part: list[SequenceInfo] = []
+    num_frames = 0
     for info in sequences:
         part.append(info)
-        if sum(item.num_frames for item in part) >= frames_per_part:
+        num_frames += info.num_frames
+        if num_frames >= frames_per_part:
             yield tuple(part)
-            part = []
+            part, num_frames = [], 0
     if part:
         yield tuple(part)
 
@@ -163,27 +177,39 @@ class Build:
         progress.frames_done = sum(sum(info.num_frames for info in part) for n, part in enumerate(self.plan.parts) if n not in missing)
         yield progress
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            pending: Future[None] | None = None
-            for number in missing:
-                assembly = PartAssembly()
-                for batch in _batches(self._windows(reader, self.plan.parts[number]), self._maker.windows_per_batch):
-                    for item, targets in zip(batch, self._maker(batch), strict=True):
-                        assembly.add(item, targets)
-                        progress.frames_built += len(targets.tubelets)
-                        progress.frames_done += len(targets.tubelets)
-                        progress.points += len(targets.slots)
-                        progress.visible_points += targets.num_visible
-                    progress.render_seconds, progress.teacher_seconds = self._maker.stopwatch.render, self._maker.stopwatch.teacher
-                    progress.wall_seconds = time.perf_counter() - begin
-                    yield progress
-                if pending is not None:
-                    pending.result()
-                pending = writer.submit(self._commit, number, assembly.contents())
-            if pending is not None:
-                pending.result()
+            try:
+                yield from self._run_parts(missing, reader, writer, begin)
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)  # after an error nobody needs what is being read ahead
         self.writer.finish()
         progress.wall_seconds = time.perf_counter() - begin
         yield progress
+
+    def _run_parts(
+        self, numbers: list[int], reader: ThreadPoolExecutor, writer: ThreadPoolExecutor, begin: float
+    ) -> Iterator[BuildProgress]:
+        progress = self.progress
+        pending: Future[None] | None = None
+        for number in numbers:
+            assembly = PartAssembly()
+            for batch in _batches(self._windows(reader, self.plan.parts[number]), self._maker.windows_per_batch):
+                for item, targets in zip(batch, self._maker(batch), strict=True):
+                    assembly.add(item, targets)
+                    progress.frames_built += len(targets.tubelets)
+                    progress.frames_done += len(targets.tubelets)
+                    progress.points += len(targets.slots)
+                    progress.visible_points += targets.num_visible
+                watch = self._maker.stopwatch
+                progress.render_seconds, progress.teacher_seconds, progress.gather_seconds = watch.render, watch.teacher, watch.gather
+                progress.wall_seconds = time.perf_counter() - begin
+                if pending is not None and pending.done():
+                    pending.result()  # a full disk is told now, not after another part
+                yield progress
+            if pending is not None:
+                pending.result()
+            pending = writer.submit(self._commit, number, assembly.contents())
+        if pending is not None:
+            pending.result()
 
     def _windows(self, reader: ThreadPoolExecutor, part: tuple[SequenceInfo, ...]) -> Iterator[SequenceWindow]:
         """All windows of a part in order, its sequences read ahead."""

@@ -77,7 +77,7 @@ def place_cameras(
         reach = np.abs(local[:, :2]).max(axis=1) / (settings.margin * math.tan(half_angle))
         # The nearest point may sit on the axis, where any distance keeps it inside the image: keep it off the lens as well, and
         # so far that steps of float32 at its place stay well below a pixel.
-        clearance = max(0.1 * diagonal, 1e-3 * float(np.linalg.norm(centroid)))
+        clearance = max(0.1 * diagonal, 2e-4 * float(np.linalg.norm(centroid)))
         distance = max(float((reach - local[:, 2]).max()), float(-local[:, 2].min()) + clearance)
         pose = np.eye(4)
         pose[:3, :3] = rotation

@@ -50,7 +50,7 @@ def build(
     from cross4d_cache.build import Build, BuildSettings, plan_build
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
-    from cross4d_cache.store import CacheManifest
+    from cross4d_cache.store import CacheManifest, check_place
     from cross4d_cache.teachers import load_teacher
 
     chosen = choose_device(device)
@@ -63,6 +63,7 @@ def build(
         limit=limit,
         exclude=tuple(exclude or ()),
     )
+    check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
     source.sequences()
     model = load_teacher(teacher, weights, image_size=image_size, window=window, device=chosen, seed=seed)
@@ -114,7 +115,7 @@ def verify(store: Store, as_json: Json = False) -> None:
 def _options(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
-            raise SettingsError(f"--option {pair}", expected="KEY=VALUE")
+            raise SettingsError(f"--option {pair}", expected="KEY=VALUE", hint="see docs/quickstart.md")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -130,11 +131,12 @@ def _follow(run: Any, num_frames: int) -> None:
 
 def _build_report(run: Any) -> dict[str, Any]:
     progress = run.progress
-    seconds = {name: round(getattr(progress, f"{name}_seconds"), 2) for name in ("wall", "read", "render", "teacher", "write")}
-    return {"frames built now": progress.frames_built, "seconds": seconds}
+    seconds = {name: round(getattr(progress, f"{name}_seconds"), 2) for name in ("wall", "read", "render", "teacher", "gather", "write")}
+    return {"frames_built": progress.frames_built, "seconds": seconds}
 
 
 def _summary(store: Path, manifest: Any) -> dict[str, Any]:
+    """What a store is. `dense_bytes` is what one float16 target for each of 2,048 points a frame would take."""
     parts, teacher = manifest.parts, manifest.teacher
     frames, points = sum(part.num_frames for part in parts), sum(part.num_points for part in parts)
     rows, size = sum(part.num_rows for part in parts), sum(part.bytes for part in parts)
@@ -146,15 +148,15 @@ def _summary(store: Path, manifest: Any) -> dict[str, Any]:
         "frames": frames,
         "teacher": teacher.name,
         "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
-        "weights sha256": teacher.sha256,
+        "weights_sha256": teacher.sha256,
         "image": f"{teacher.image_size} px, patches of {teacher.patch_size} px, tubelets of {teacher.tubelet}, {manifest.views} views",
         "channels": f"{teacher.channels} -> {manifest.projection.channels} ({manifest.projection.kind})",
-        "points a frame": round(points / max(frames, 1), 1),
-        "visible points": round(sum(part.num_visible for part in parts) / max(points, 1), 4),
-        "rows a frame": round(rows / max(frames, 1), 2),
+        "points_per_frame": round(points / max(frames, 1), 1),
+        "visible_share": round(sum(part.num_visible for part in parts) / max(points, 1), 4),
+        "rows_per_frame": round(rows / max(frames, 1), 2),
         "bytes": size,
-        "bytes a frame": round(size / max(frames, 1)),
-        "dense bytes (2,048 points)": frames * 2048 * manifest.projection.channels * 2,
+        "bytes_per_frame": round(size / max(frames, 1)),
+        "dense_bytes": frames * 2048 * manifest.projection.channels * 2,
         "fingerprint": manifest.fingerprint,
     }
 
@@ -167,7 +169,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, result))
     for key, value in result.items():
         shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
-        print(f"{key:<{width}}  {shown}")
+        print(f"{key.replace('_', ' '):<{width}}  {shown}")
 
 
 def _warn_random(manifest: Any) -> None:

@@ -51,10 +51,14 @@ class WindowTargets:
 
 @dataclass(kw_only=True)
 class Stopwatch:
-    """Seconds spent rendering and in the teacher, with the device drained at each reading."""
+    """Seconds spent on each step, with the device drained at each reading.
+
+    `render` includes gathering points and correspondence, `teacher` projection, `gather` picking the hit patches and copying them out.
+    """
 
     render: float = 0.0
     teacher: float = 0.0
+    gather: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +98,12 @@ class TargetMaker:
         self._drain()
         rendered = time.perf_counter()
         tokens, summary = self._teach(images, len(windows))
-        targets = self._collect(windows, points, correspondence, tokens, summary)
         self._drain()
+        taught = time.perf_counter()
+        targets = self._collect(windows, points, correspondence, tokens, summary)
         self.stopwatch.render += rendered - start
-        self.stopwatch.teacher += time.perf_counter() - rendered
+        self.stopwatch.teacher += taught - rendered
+        self.stopwatch.gather += time.perf_counter() - taught
         return targets
 
     def _drain(self) -> None:

@@ -155,17 +155,17 @@ class TeacherSpec(BaseModel):
     @property
     def is_random(self) -> bool:
         """Whether the weights were never trained."""
-        return self.weights.startswith("random")
+        return self.weights.startswith("random:")
 
 
 class RenderSettings(BaseModel):
     """How frames become images and which points count as visible; every field decides numbers.
 
     `views` cameras stand around the subject at equal steps of yaw, the first on the dataset's forward axis. `field_of_view` is in
-    degrees; `margin` is the share of the image's half side that the subject may fill. Points spread over squares just large
-    enough that at most `gap_share` of them would be gaps if only a third of the points were there. A point is visible if it lies at most
-    `depth_tolerance`, a share of the sequence's bounding-box diagonal, behind the nearest surface at its place, plus half a
-    pixel's worth of that surface's slope.
+    degrees; `margin` is the share of the image's half side that the subject may fill. Gaps between points are closed over
+    as many z-buffer cells as it takes for at most `gap_share` of squares of that size to be gaps if only a third of the points were
+    there. A point is visible if it lies at most `depth_tolerance`, a share of the sequence's bounding-box diagonal, behind the
+    nearest surface at its place, plus half a cell's worth of that surface's slope, which counts up to the tolerance once more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -53,7 +53,7 @@ def main() -> None:
     picture = out / "demo.png"
     draw(open_cache(store), trained / "checkpoint.safetensors", picture)
     minutes = (time.perf_counter() - started) / 60
-    print(f"store    {build['frames']} frames, {build['bytes'] / 1e6:.0f} MB, {build['visible points']:.0%} of points visible")
+    print(f"store    {build['frames']} frames, {build['bytes'] / 1e6:.0f} MB, {build['visible_share']:.0%} of points visible")
     print(f"teacher  {build['teacher']}, weights {build['weights']}")
     print("\naction accuracy of a linear probe, test subjects never seen (videos)")
     print(f"{'encoder':12}{'raw':>8}{'standardised':>14}")

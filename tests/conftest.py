@@ -1,6 +1,7 @@
 """Fixtures shared by both stages: a tiny image teacher, a tiny dataset on disk, and a finished store built from the two."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
+import cross4d_cache
+import cross4d_train
 from cross4d_cache.build import Build, BuildSettings, plan_build
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.teachers import load_teacher
@@ -80,3 +83,11 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path, msr_fo
     for _ in Build(dataset, teacher, plan, store).run():
         pass
     return store
+
+
+def pytest_configure() -> None:
+    """Where the installed packages are to be tested, make sure that it is them."""
+    installed = os.environ.get("CROSS4D_INSTALLED")
+    for package in (cross4d_cache, cross4d_train):
+        if installed and not Path(str(package.__file__)).is_relative_to(installed):
+            raise pytest.UsageError(f"{package.__name__} comes from {package.__file__}, not from {installed}")

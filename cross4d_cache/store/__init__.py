@@ -4,7 +4,7 @@ from cross4d_cache.store.manifest import CacheManifest, DatasetRecord, PlanRecor
 from cross4d_cache.store.part import NOT_VISIBLE, PartContents
 from cross4d_cache.store.reader import Cache, open_cache
 from cross4d_cache.store.verify import PartCheck, verify
-from cross4d_cache.store.writer import CacheWriter
+from cross4d_cache.store.writer import CacheWriter, check_place
 
 __all__ = [
     "NOT_VISIBLE",
@@ -16,6 +16,7 @@ __all__ = [
     "PartContents",
     "PlanRecord",
     "ProjectionRecord",
+    "check_place",
     "open_cache",
     "verify",
 ]

@@ -41,8 +41,12 @@ class ProjectionRecord(_Record):
 
 
 class PlanRecord(_Record):
-    """How the build was cut into parts; `sha256` is of the sequence ids of every part."""
+    """How the build was cut into parts and batches; `sha256` is of the sequence ids of every part.
 
+    Batches are recorded because devices may round differently at another batch size.
+    """
+
+    batch_frames: int
     num_parts: int
     num_sequences: int
     num_frames: int
@@ -95,13 +99,18 @@ class CacheManifest(_Record):
         record = self.model_dump(mode="json", exclude={"complete", "software", "parts", "plan"})
         for key in ("fingerprint", "protocols", "action_names", "part_names"):
             del record["dataset"][key]
+        for key in ("weights", "revision"):  # where the weights were found; their hash stays
+            del record["teacher"][key]
         return record
+
+    def _planned(self) -> dict[str, object]:
+        """All that a build must agree on to go on with another's work, by dotted name."""
+        record = {**self._deciding(), "dataset": self.dataset.model_dump(mode="json"), "plan": self.plan.model_dump(mode="json")}
+        return _flatten(record)
 
     def differences(self, other: "CacheManifest") -> list[str]:
         """Settings in which two builds differ, one line each; empty if one may go on with the other's work."""
-        keep = {"complete", "software", "parts"}
-        mine = _flatten(self.model_dump(mode="json", exclude=keep))
-        theirs = _flatten(other.model_dump(mode="json", exclude=keep))
+        mine, theirs = self._planned(), other._planned()
         return [
             f"{key}: {mine.get(key)} here, {theirs.get(key)} there" for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)
         ]

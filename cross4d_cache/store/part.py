@@ -24,22 +24,34 @@ NOT_VISIBLE = 65_535
 """Patch slot of a point that a view does not see."""
 
 ZSTD_LEVEL = 3
-CHUNK_ROWS = {
-    "point_offsets": 4096,
-    "points": 16_384,
-    "patch_slot": 16_384,
-    "part_labels": 16_384,
-    "surface_ids": 16_384,
-    "frame_tubelet": 4096,
-    "feature_offsets": 4096,
-    "features": 256,
-    "feature_patch": 8192,
-    "frame_features": 64,
-    "boxes": 1024,
-    "intrinsics": 1024,
-    "world_to_camera": 1024,
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """How an array lies in a part: its type, the shape of a row (`view` and `channel` as in the manifest), rows of a chunk."""
+
+    dtype: str
+    row: tuple[int | str, ...]
+    chunk_rows: int
+    optional: bool = False
+
+
+LAYOUT = {
+    "point_offsets": ArrayLayout("int64", (), 4096),
+    "points": ArrayLayout("uint16", (3,), 16_384),
+    "boxes": ArrayLayout("float64", (2, 3), 1024),
+    "patch_slot": ArrayLayout("uint16", ("view",), 16_384),
+    "frame_tubelet": ArrayLayout("int64", (), 4096),
+    "feature_offsets": ArrayLayout("int64", (), 4096),
+    "features": ArrayLayout("float16", ("channel",), 256),
+    "feature_patch": ArrayLayout("uint16", (), 8192),
+    "frame_features": ArrayLayout("float16", ("channel",), 64),
+    "intrinsics": ArrayLayout("float64", ("view", 3, 3), 1024),
+    "world_to_camera": ArrayLayout("float64", ("view", 4, 4), 1024),
+    "part_labels": ArrayLayout("uint16", (), 16_384, optional=True),
+    "surface_ids": ArrayLayout("uint32", (), 16_384, optional=True),
 }
-"""Rows of a chunk: a clip of some tens of frames touches few chunks, and decodes little that it does not need."""
+"""The arrays of a part. Chunks are such that a clip of some tens of frames touches few, and decodes little that it does not need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +123,7 @@ def write_part(folder: Path, contents: PartContents, fingerprint: str) -> None:
     for field in fields(contents):
         values = getattr(contents, field.name)
         if field.name != "sequences" and values is not None:
-            write_array(group, field.name, values, CHUNK_ROWS[field.name])
+            write_array(group, field.name, values, LAYOUT[field.name].chunk_rows)
     listing = {name: record.model_dump() for name, record in list_files(folder).items()}
     (folder / FILE_LIST).write_bytes(canonical_json(listing))
 

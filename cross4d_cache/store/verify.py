@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store.digest import FILE_LIST, sha256_file
-from cross4d_cache.store.reader import Cache, Part, read_file_list
+from cross4d_cache.store.part_reader import read_file_list
+from cross4d_cache.store.reader import Cache
 from cross4d_cache.store.writer import PARTS
 
 
@@ -21,7 +22,7 @@ class PartCheck:
 
 def verify(cache: Cache) -> Iterator[PartCheck]:
     """Hash every file of every part and compare; also the projection matrix, reported under its own name."""
-    for record in cache.manifest.parts:
+    for number, record in enumerate(cache.manifest.parts):
         folder = cache.path / PARTS / record.name
         try:
             listed = read_file_list(folder, record.sha256)
@@ -32,14 +33,14 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
         problems = [
             f"{folder / name}: the file does not belong to the store" for name in sorted(found.keys() - listed.keys() - {FILE_LIST})
         ]
-        num_bytes = 0
+        num_bytes = (folder / FILE_LIST).stat().st_size
         for name, file in listed.items():
             problem = _check_file(folder / name, file.bytes, file.sha256)
             problems += [problem] if problem else []
             num_bytes += file.bytes
         if not problems:
             try:
-                Part(folder, record)
+                cache.part(number)
             except CacheCorruptError as error:
                 problems.append(error.found)
         yield PartCheck(name=record.name, num_bytes=num_bytes, problems=tuple(problems))

@@ -26,6 +26,27 @@ def part_name(number: int) -> str:
     return f"{number:05d}"
 
 
+def check_place(path: Path) -> None:
+    """See whether a store may be written at `path`; nothing is created.
+
+    Raises:
+        OutputError: it is a file, holds something else, or cannot be looked at.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place with --out")
+        # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
+        present = {entry.name for entry in path.iterdir()} - {entry.name for entry in partial_paths(path)} if path.exists() else set()
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
+    if present and METADATA_FILE not in present:
+        raise OutputError(
+            f"{path} holds files that are not a store",
+            expected="an empty folder, a store, or nothing yet",
+            hint="choose another place with --out",
+        )
+
+
 class CacheWriter:
     """Builds the store that `manifest` describes at `path`, going on with what an earlier run committed there.
 
@@ -43,12 +64,9 @@ class CacheWriter:
             raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
 
     def _begin(self, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file", expected="a folder, or nothing yet", hint="choose another place with --out")
+        check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
-        present = {path.name for path in self.path.iterdir()} - {path.name for path in partial_paths(self.path)}
-        if METADATA_FILE in present:
+        if (self.path / METADATA_FILE).exists():
             existing = CacheManifest.read(self.path)
             differences = self.manifest.differences(existing)
             if differences:
@@ -57,12 +75,6 @@ class CacheWriter:
                     hint=f"use the same settings, write to another --out, or delete {self.path}",
                 )
             self.manifest = existing
-        elif present:
-            raise OutputError(
-                f"{self.path} holds files that are not a store",
-                expected="an empty folder, a store, or nothing yet",
-                hint="choose another place with --out",
-            )
         else:
             self.manifest.write(self.path)
         if not os.access(self.path, os.W_OK):

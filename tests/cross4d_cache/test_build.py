@@ -1,6 +1,10 @@
 """Stage one from sequences to store, against slow independent computations of the same targets."""
 
+import shutil
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +17,7 @@ from cross4d_cache.build import Build, BuildSettings, plan_build
 from cross4d_cache.camera import batch_cameras
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
 from cross4d_cache.frames import prepare
 from cross4d_cache.projection import make_projection
 from cross4d_cache.render import render
@@ -192,3 +196,60 @@ def test_limit_and_exclude_choose_sequences(balls: Balls, tiny_vit: Path) -> Non
         plan_build(balls, teacher, BuildSettings(exclude=("ball9",)))
     with pytest.raises(SettingsError, match="no sequence"):
         plan_build(balls, teacher, BuildSettings(exclude=tuple(info.id for info in balls.sequences())))
+
+
+def test_more_patches_than_a_slot_can_tell_apart_are_refused(balls: Balls, tiny_vit: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    with pytest.raises(SettingsError, match="views"):
+        plan_build(balls, teacher, BuildSettings(views=65_535 // teacher.spec.num_patches + 1))
+
+
+def test_an_error_does_not_wait_for_what_is_being_read_ahead(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    """The second of five sequences is damaged; while the third is being read, those after it still wait, and are dropped."""
+    read: list[str] = []
+    noticed = threading.Event()
+
+    class Damaged(Balls):
+        def read(self, info: SequenceInfo) -> PointCloudSequence:
+            read.append(info.id)
+            if info.id == "ball1":
+                raise DatasetError("damaged")
+            if info.id == "ball2":
+                noticed.wait(timeout=20)
+            return super().read(info)
+
+    dataset = Damaged([balls.read(info) for info in balls.sequences()])
+    teacher = load_teacher("hf", str(tiny_vit))
+    run = Build(dataset, teacher, plan_build(dataset, teacher, BuildSettings(frames_per_part=1000)), tmp_path / "store.zarr").run()
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def announced(self: ThreadPoolExecutor, *args: object, **kwargs: object) -> None:
+        shutdown(self, wait=False, cancel_futures=bool(kwargs.get("cancel_futures")))
+        noticed.set()
+        shutdown(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ThreadPoolExecutor, "shutdown", announced)
+        with pytest.raises(DatasetError, match="damaged"):
+            list(run)
+    assert read == ["ball0", "ball1", "ball2"]
+
+
+def test_slots_that_lie_outside_their_table_are_corrupt(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    """As a hand-made store could have them, with all hashes right."""
+    teacher = load_teacher("hf", str(tiny_vit))
+    plan = plan_build(balls, teacher, BuildSettings(points_per_frame=50))
+    build = Build(balls, teacher, plan, tmp_path / "store.zarr")
+    commit = build.writer.commit
+    build.writer.commit = lambda number, contents: commit(number, replace(contents, patch_slot=np.full_like(contents.patch_slot, 40)))  # type: ignore[method-assign]
+    for _ in build.run():
+        pass
+    with pytest.raises(CacheCorruptError, match="outside its table"):
+        open_cache(tmp_path / "store.zarr").read_clip(0, np.arange(2))
+
+
+def test_the_same_weights_under_another_name_go_on_with_a_store(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    build(balls, load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr")
+    moved = tmp_path / "another-name"
+    shutil.copytree(tiny_vit, moved)
+    assert build(balls, load_teacher("hf", str(moved)), tmp_path / "store.zarr").manifest.complete

@@ -50,7 +50,7 @@ def test_info_of_a_store_as_json(small_store: Path) -> None:
     summary = json.loads(result.stdout)
     assert summary["state"] == "complete"
     assert summary["sequences"] > 0
-    assert 0 < summary["visible points"] <= 1
+    assert 0 < summary["visible_share"] <= 1
 
 
 def test_verify_of_an_intact_store(small_store: Path) -> None:

@@ -98,6 +98,7 @@ def make_manifest(parts: list[PartContents], *, views: int = 2) -> CacheManifest
         ),
         projection=ProjectionRecord(kind="random", seed=0, channels=CHANNELS, sha256=sha256_bytes(PROJECTION.tobytes())),
         plan=PlanRecord(
+            batch_frames=8,
             num_parts=len(parts),
             num_sequences=sum(len(part.sequences) for part in parts),
             num_frames=sum(len(part.frame_tubelet) for part in parts),

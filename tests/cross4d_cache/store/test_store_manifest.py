@@ -142,13 +142,16 @@ FREE = {
     "dataset.protocols",
     "dataset.action_names",
     "dataset.part_names",
+    "plan.batch_frames",
     "plan.num_parts",
     "plan.num_sequences",
     "plan.num_frames",
     "plan.sha256",
     "software.python",
+    "teacher.revision",
+    "teacher.weights",
 }
-"""Fields that say how much was built, in which pieces, with what, and how classes are called."""
+"""Fields that say how much was built, in which pieces, with what, where weights were found, and how classes are called."""
 
 
 def leaves(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
