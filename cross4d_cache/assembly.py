@@ -59,7 +59,7 @@ def _offsets(counts: Int64[np.ndarray, " item"]) -> Int64[np.ndarray, " boundary
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _labels(columns: Sequence[Shaped[np.ndarray, " point"] | None]) -> Shaped[np.ndarray, " point"] | None:
+def _labels(columns: Sequence[Shaped[np.ndarray, " _"] | None]) -> Shaped[np.ndarray, " point"] | None:
     """Labels of all points of the part, if every sequence has them."""
     present = [column for column in columns if column is not None]
     return np.concatenate(present) if len(present) == len(columns) else None

@@ -4,7 +4,6 @@ The file appears under its name only when it is whole.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cross4d_cache.errors import CheckpointError, OutputError
+from cross4d_cache.store.digest import write_durably
 from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
@@ -53,24 +53,23 @@ class Checkpoint:
         return {key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")}
 
     def save(self, path: Path) -> None:
-        """Write the file aside, flush it, and rename it into place.
+        """Write the file; readers see the old or the new one, never a part.
 
         Raises:
             OutputError: it cannot be written.
         """
-        aside = path.with_name(f".{path.name}.partial")
         data = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()},
             metadata={METADATA_KEY: self.record.model_dump_json()},
         )
         try:
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
+            write_durably(path, data)
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}", hint="free space, or choose another --out") from None
+            raise OutputError(
+                f"cannot write {path}: {error.strerror}",
+                expected="a folder that can be written to, with space left",
+                hint="free some space or mend its permissions; --resume goes on",
+            ) from None
 
 
 def encoder_config(settings: EncoderSettings) -> dict[str, Any]:
@@ -110,7 +109,11 @@ def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:
         if version == FORMAT_VERSION:
             return CheckpointRecord.model_validate(fields)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(f"checkpoint {path}: its settings cannot be read ({str(error).splitlines()[0]})") from None
+        raise CheckpointError(
+            f"checkpoint {path}: its settings cannot be read ({str(error).splitlines()[0]})",
+            expected=f"settings of format version {FORMAT_VERSION}",
+            hint="copy it again, or use the release that wrote it",
+        ) from None
     raise CheckpointError(
         f"checkpoint {path} has format version {version!r}",
         expected=f"version {FORMAT_VERSION}, the one this release reads",

@@ -16,9 +16,11 @@ CacheOption = Annotated[Path, typer.Option("--cache", help="Store that `cross4d-
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
 PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
 StrideOption = Annotated[int | None, typer.Option("--stride", help="Every how many frames one is taken.")]
-ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Split protocol; by default the dataset's first.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="Split protocol; by default the checkpoint's, or the dataset's first.")
+]
 WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Loader processes; 0 loads in the main one.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
@@ -29,10 +31,15 @@ def pretrain(
     objective: Annotated[str | None, typer.Option("--objective", help="Objective. (default: dense)")] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder. (default: point4d)")] = None,
     size: Annotated[str | None, typer.Option("--size", help="Encoder size: paper, small, tiny. (default: paper)")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="train or all. (default: train, if there is a split)")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Pre-train on train, test or all sequences. (default: train, if there is a split)")
+    ] = None,
     protocol: ProtocolOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="By default the recipe of the dataset.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Clips a step, on all devices. (default: 16)")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Clips a step over all devices; each takes its loss on its share alone. (default: 16)"),
+    ] = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -42,7 +49,14 @@ def pretrain(
     seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
-    devices: Annotated[int, typer.Option("--devices", min=1, help="How many devices.")] = 1,
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            min=1,
+            help="How many devices. It changes the numbers: token mean and variance term are each device's own.",
+        ),
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -65,17 +79,16 @@ def pretrain(
         "training.side": split,
         "training.protocol": protocol,
     }
-    with user_errors():
-        run_pretrain(
-            cache,
-            out,
-            {name: value for name, value in options.items() if value is not None},
-            resume=resume,
-            device=device,
-            num_devices=devices,
-            num_workers=workers,
-            as_json=json,
-        )
+    run_pretrain(
+        cache,
+        out,
+        {name: value for name, value in options.items() if value is not None},
+        resume=resume,
+        device=device,
+        num_devices=devices,
+        num_workers=workers,
+        as_json=json,
+    )
 
 
 @app.command()
@@ -89,7 +102,7 @@ def probe(
     stride: StrideOption = None,
     windows: Annotated[int, typer.Option("--windows", help="Evenly spaced clips of each video.")] = 5,
     protocol: ProtocolOption = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides points, head and untrained weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Decides points, head and untrained weights.")] = 0,
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of the linear head.")] = 300,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate of the linear head.")] = 1e-3,
     workers: WorkersOption = 0,
@@ -110,19 +123,19 @@ def probe(
         "head.num_epochs": epochs,
         "head.learning_rate": lr,
     }
-    with user_errors():
-        run_probe(
-            checkpoint,
-            cache,
-            {name: value for name, value in options.items() if value is not None},
-            encoder=encoder,
-            size=size,
-            device=device,
-            num_workers=workers,
-            as_json=json,
-        )
+    run_probe(
+        checkpoint,
+        cache,
+        {name: value for name, value in options.items() if value is not None},
+        encoder=encoder,
+        size=size,
+        device=device,
+        num_workers=workers,
+        as_json=json,
+    )
 
 
 def main() -> None:
-    """Entry point of `cross4d-train`."""
-    app()
+    """Entry point: user errors become one message and exit code 2."""
+    with user_errors():
+        app()

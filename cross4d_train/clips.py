@@ -19,9 +19,9 @@ class ClipSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_frames: int = Field(ge=1)
-    num_points: int = Field(ge=1)
-    stride: int = Field(ge=1)
+    num_frames: int = Field(ge=1, le=10_000)
+    num_points: int = Field(ge=1, le=1_000_000)
+    stride: int = Field(ge=1, le=10_000)
 
     @property
     def span(self) -> int:

@@ -13,7 +13,7 @@ from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettin
 from cross4d_train.evaluation.source import open_source
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder, RunResult
-from cross4d_train.settings import RunSettings, with_options
+from cross4d_train.settings import RunSettings, recipe_clips, with_options
 
 
 def run_pretrain(
@@ -77,6 +77,8 @@ def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
         f"{len(plan.chosen)} sequences ({settings.training.side}, protocol {settings.training.protocol}), "
         f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}"
     )
+    if settings.training.side == "test":
+        say("note: this trains on the test side; an evaluation on its videos has seen them")
     if plan.num_short:
         say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
     if resume:
@@ -110,19 +112,31 @@ def run_probe(
 ) -> None:
     """`cross4d-train probe`."""
     manifest = open_cache(store).manifest
-    seed = options.get("seed", 0)
-    assert isinstance(seed, int)
+    seed = with_options(ProbeSettings(clips=recipe_clips(manifest.dataset.name)), options).seed  # needed before the clips are known
     source = open_source(checkpoint, name=encoder, size=size, seed=seed, dataset=manifest.dataset.name)
-    settings = with_options(ProbeSettings(clips=source.clips), options)
+    # A protocol of the cache the encoder learned from means nothing in one of another dataset.
+    known = source.protocol if source.protocol in manifest.dataset.protocols else None
+    settings = with_options(ProbeSettings(clips=source.clips, protocol=known), options)
     probe = LinearProbe(source, ClipDataset(store, settings.clips, targets=False), settings)
     target = make_fabric(device).device
     say(f"device {target}; {source.settings.name} {source.settings.size} from {source.label}")
     if source.origin and source.origin.random_teacher:
         warn_random_teacher(source.origin.teacher)
+    _announce_seen(probe)
     for _ in progress(probe.extract(target, num_workers=num_workers), total=len(probe.train) + len(probe.test), unit="video"):
         pass
     result = probe.result()
     print(result.model_dump_json() if as_json else describe_probe(result))
+
+
+def _announce_seen(probe: LinearProbe) -> None:
+    """Say it if the encoder has seen test videos: allowed, for pre-training uses no labels, but never silent."""
+    seen, source = probe.num_test_seen, probe.source
+    if seen is None:
+        say("note: pre-training saw another selection of this dataset; whether test videos were among it cannot be told")
+    elif seen:
+        learned = "all sequences" if source.side == "all" else f"the {source.side} side of protocol {source.protocol}"
+        say(f"note: {seen} of the {len(probe.test)} test videos were seen in pre-training ({learned}), without their labels")
 
 
 def describe_probe(result: ProbeResult) -> str:

@@ -75,7 +75,7 @@ class ClipDataset(Dataset[Clip]):
         return {name: value for name, value in self.__dict__.items() if name != "cache"}
 
     def __getitem__(self, request: ClipRequest) -> Clip:
-        frames = self.clips.frames(self.cache.sequences[request.sequence], request.start)
+        frames = self.clips.frames(self.cache.info(request.sequence), request.start)
         clip = self.cache.read_clip(request.sequence, frames, targets=self.targets)
         return resample(clip, request, self.clips.num_points)
 

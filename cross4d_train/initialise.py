@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
+from pydantic import Field
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""A seed that torch and numpy both take."""
 
 
 def build_seeded(make: Callable[[], Module], seed: int) -> Module:

@@ -5,6 +5,7 @@ from a checkpoint repeats the loss curve of one that never stopped, on a CPU bit
 """
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,21 +43,33 @@ class StepRecord:
 
 
 def make_fabric(device: str, num_devices: int = 1) -> Fabric:
-    """Fabric for `auto`, `cpu` or `cuda`.
+    """Fabric for the device a user names, as in stage one; `auto` takes CUDA where there is one.
 
     Raises:
-        SettingsError: there is no such device.
+        SettingsError: there is no such device, or there are not as many.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise SettingsError(f"unknown device {device!r}", expected="one of: auto, cpu, cuda", hint="choose one with --device")
-    on_cuda = torch.cuda.is_available() and device != "cpu"
-    if device == "cuda" and not on_cuda:
-        raise SettingsError("no CUDA device is available", hint="choose --device cpu, or mend the driver")
-    if on_cuda and num_devices > torch.cuda.device_count():
-        raise SettingsError(f"{num_devices} devices", expected=f"at most {torch.cuda.device_count()}, as many as there are")
+    name = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if name is None:
+        raise SettingsError(f"unknown device {device!r}", expected="one of: auto, cpu, cuda, cuda:N", hint="choose one with --device")
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_cuda, index = available > 0 and device != "cpu", name[1]
+    if device.startswith("cuda") and not on_cuda:
+        raise SettingsError(
+            f"device {device!r}, though no CUDA device is available",
+            expected="a GPU that the driver and this build of torch can use",
+            hint="choose --device cpu, or mend the driver",
+        )
+    if index is not None and int(index) >= available:
+        raise SettingsError(f"there is no device {device!r}", expected=f"cuda:N with N below {available}", hint="choose one with --device")
+    if num_devices > 1 and (index is not None or (on_cuda and num_devices > available)):
+        raise SettingsError(
+            f"--devices {num_devices} with --device {device}",
+            expected=f"at most {1 if index is not None else available}, as many as that names",
+            hint="lower --devices, or choose --device cuda for all GPUs",
+        )
     return Fabric(
         accelerator="cuda" if on_cuda else "cpu",
-        devices=num_devices,
+        devices=num_devices if index is None else [int(index)],
         strategy="ddp" if num_devices > 1 else "auto",
         precision="bf16-mixed" if on_cuda else "32-true",
     )
@@ -131,7 +144,8 @@ class Pretraining:
 
     def _check(self, record: CheckpointRecord) -> None:
         differences = self.settings.differences(record.settings)
-        mine, theirs = self.origin.model_dump(), record.origin.model_dump()
+        # Not the teacher's label: the fingerprint knows its weights by their hash, wherever they were found.
+        mine, theirs = self.origin.model_dump(exclude={"teacher"}), record.origin.model_dump(exclude={"teacher"})
         differences += [f"cache {name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
         if encoder_config(self.settings.encoder) != record.encoder_config:
             differences.append(f"the meaning of encoder size {self.settings.encoder.size!r}")

@@ -1,20 +1,29 @@
 """The folder of a pre-training run: checkpoint, step log, TensorBoard events, settings.
 
-Only the checkpoint is state: whatever the log holds beyond it is cut off when the run resumes.
+Only the checkpoint is state: whatever the log holds beyond it, or that cannot be read, is cut out when the run resumes.
 """
 
 import json
+import os
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch.utils.tensorboard import SummaryWriter
 
 from cross4d_cache.errors import OutputError
+from cross4d_cache.store.digest import partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.loop import Pretraining, StepRecord
 from cross4d_train.settings import Origin, RunSettings, flatten
+
+_LINE = TypeAdapter(StepRecord)
+_PLACE = "an empty folder, or nothing yet, that can be written to"
 
 
 class RunResult(BaseModel):
@@ -33,25 +42,54 @@ class RunResult(BaseModel):
 
 
 class RunFolder:
-    """A run folder that is there and can be written to.
+    """Where a run is or will be. Nothing is written before its first step is done, so a refused command leaves nothing behind.
 
     Raises:
-        OutputError: it is a file, cannot be written, or holds a run that `resume` does not allow to go on.
+        OutputError: a place that cannot be written to, that holds something else, or a run that `resume` does not allow to go on.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
         self.checkpoint_path = path / "checkpoint.safetensors"
         self.log_path = path / "log.jsonl"
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place with --out")
-        if self.checkpoint_path.exists() and not resume:
-            raise OutputError(f"{path} holds a run already", hint="add --resume to go on with it, or choose another --out")
+        self.settings_path = path / "settings.json"
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self.log_path.touch()
+            self._check(resume=resume)
         except OSError as error:
-            raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
+            raise OutputError(f"cannot use {path}: {error.strerror}", expected=_PLACE, hint="choose another place with --out") from None
+
+    def _check(self, *, resume: bool) -> None:
+        above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if above == self.path and not above.is_dir():
+            raise OutputError(f"{self.path} is a file", expected=_PLACE, hint="choose another place with --out")
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            found = f"cannot write to {self.path}: {above} is {'read-only' if above.is_dir() else 'a file'}"
+            raise OutputError(found, expected=_PLACE, hint="choose another place with --out")
+        if above != self.path:
+            return
+        names = sorted({entry.name for entry in self.path.iterdir()} - {left.name for left in partial_paths(self.path)})
+        if not names:
+            return
+        if not self._holds_run():
+            raise OutputError(
+                f"{self.path} holds files that are no run: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+                expected="the folder of a run, or an empty one" if resume else _PLACE,
+                hint="choose another --out",
+            )
+        if not resume:
+            raise OutputError(
+                f"{self.path} holds a run already", expected=_PLACE, hint="add --resume to go on with it, or choose another --out"
+            )
+
+    def _holds_run(self) -> bool:
+        """Whether a run was begun here: its settings are the first file it writes."""
+        if self.checkpoint_path.exists():
+            return True
+        try:
+            RunSettings.model_validate_json(self.settings_path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return False
+        return True
 
     def load(self) -> Checkpoint | None:
         """The checkpoint to go on from, if one was saved.
@@ -65,38 +103,56 @@ class RunFolder:
         """Run to the end; log every step, save after every epoch and at the end.
 
         Raises:
-            OutputError: the folder cannot be written any more.
+            OutputError: the folder cannot be written to.
             SettingsError: the loss is no longer finite.
         """
         if not training.fabric.is_global_zero:
             yield from training.steps()
             return
+        start, steps = training.step, training.steps()
+        first = next(steps, None)
+        if first is None:
+            return
+        with self._writing():
+            log, events = self._begin(training.settings, start)
         try:
-            yield from self._record(training)
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="free some space; --resume goes on") from None
-
-    def _record(self, training: Pretraining) -> Iterator[StepRecord]:
-        self._cut_log(training.step)
-        (self.path / "settings.json").write_text(training.settings.model_dump_json(indent=1) + "\n")
-        events = SummaryWriter(str(self.path / "tensorboard"), purge_step=training.step)
-        events.add_text("settings", json.dumps(flatten(training.settings), default=str), training.step)
-        with self.log_path.open("a") as log, events:
-            for record in training.steps():
-                log.write(json.dumps(asdict(record)) + "\n")
-                for name in ("loss", "cosine", "variance", "visible", "learning_rate", "clips_per_second", "waiting"):
-                    events.add_scalar(name, getattr(record, name), record.step)
-                if training.ends_epoch:
-                    log.flush()
-                    training.checkpoint().save(self.checkpoint_path)
+            for record in chain([first], steps):
+                with self._writing():
+                    log.write(json.dumps(asdict(record)) + "\n")
+                    for name in ("loss", "cosine", "variance", "visible", "learning_rate", "clips_per_second", "waiting"):
+                        events.add_scalar(name, getattr(record, name), record.step)
+                    if training.ends_epoch:
+                        log.flush()
+                        training.checkpoint().save(self.checkpoint_path)
                 yield record
+        finally:
+            with self._writing(), events, log:
+                pass  # closing writes what is left, so it can fail as any other write
 
-    def _cut_log(self, step: int) -> None:
-        """Keep the lines of steps before `step`; a line that a kill cut short is beyond them."""
-        lines = [line for line in self.log_path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        aside = self.log_path.with_name(".log.jsonl.partial")
-        aside.write_text("".join(line for line in lines if json.loads(line)["step"] < step))
-        aside.replace(self.log_path)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around what writes to the folder, and nothing else: a store that cannot be read is no matter of space."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.path}: {error.strerror or error}",
+                expected="a folder that can be written to, with space left",
+                hint="free some space or mend its permissions; --resume goes on",
+            ) from None
+
+    def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, SummaryWriter]:
+        """The log and the events, cut back to what was there before `step`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in partial_paths(self.path):
+            left.unlink()
+        write_durably(self.settings_path, (settings.model_dump_json(indent=1) + "\n").encode())
+        lines = self.log_path.read_bytes().splitlines() if self.log_path.exists() else []
+        kept = [line + b"\n" for line in lines if (record := _read_line(line)) is not None and record.step < step]
+        write_durably(self.log_path, b"".join(kept))
+        events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        events.add_text("settings", json.dumps(flatten(settings), default=str), step)
+        return self.log_path.open("a"), events
 
     def result(self, training: Pretraining) -> RunResult:
         """The outcome of a run that has finished.
@@ -104,10 +160,23 @@ class RunFolder:
         Raises:
             OutputError: the log of the last epoch is gone.
         """
-        with self.log_path.open() as log:
-            records = [json.loads(line) for line in log][-training.plan.steps_per_epoch :]
-        if not records:
-            raise OutputError(f"{self.log_path} is empty, though the run has finished", hint="the checkpoint is whole; use that")
+        steps_per_epoch = training.plan.steps_per_epoch
+        try:
+            with self.log_path.open("rb") as log:
+                lines = deque(log, maxlen=steps_per_epoch)
+        except OSError as error:
+            raise OutputError(
+                f"cannot read {self.log_path}: {error.strerror}",
+                expected="the log of the run",
+                hint="the checkpoint is whole; use that",
+            ) from None
+        records = [record for line in lines if (record := _read_line(line)) is not None]
+        if [record.step for record in records] != list(range(training.step - steps_per_epoch, training.step)):
+            raise OutputError(
+                f"{self.log_path} lacks steps of the last epoch, though the run has finished",
+                expected=f"{steps_per_epoch} lines, one a step",
+                hint="the checkpoint is whole; use that",
+            )
         return RunResult(
             checkpoint=str(self.checkpoint_path),
             steps=training.step,
@@ -115,5 +184,13 @@ class RunFolder:
             num_short_sequences=training.plan.num_short,
             settings=training.settings,
             origin=training.origin,
-            **{name: sum(record[name] for record in records) / len(records) for name in ("loss", "cosine", "variance", "visible")},
+            **{name: sum(getattr(record, name) for record in records) / len(records) for name in ("loss", "cosine", "variance", "visible")},
         )
+
+
+def _read_line(line: bytes) -> StepRecord | None:
+    """A line of the log, None if a kill cut it short or something else wrote it."""
+    try:
+        return _LINE.validate_json(line)
+    except ValidationError:
+        return None

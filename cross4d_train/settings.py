@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import CacheManifest
 from cross4d_train.clips import ClipSettings, Side
+from cross4d_train.initialise import Seed
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.recipes import recipe_for
 
@@ -28,19 +29,24 @@ class EncoderSettings(_Settings):
 class TrainingSettings(_Settings):
     """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps."""
 
-    num_epochs: int = Field(ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    clips_per_sequence: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=5e-4, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    num_epochs: int = Field(ge=1, le=1_000_000)
+    batch_size: int = Field(default=16, ge=1, le=1_000_000)
+    clips_per_sequence: int = Field(default=1, ge=1, le=10_000)
+    learning_rate: float = Field(default=5e-4, gt=0, le=100, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, le=100, allow_inf_nan=False)
     warmup: float = Field(default=0.05, ge=0, le=1)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     side: Side = "all"
     protocol: str | None = None
 
 
 class RunSettings(_Settings):
-    """A whole pre-training run. Devices and loader workers are not here: they decide the speed, not the numbers."""
+    """A whole pre-training run, but for where it runs.
+
+    The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
+    devices takes the mean over visible tokens and the variance term on its own share of the batch before the gradients are
+    averaged, so that a run on several devices minimises another loss than one on a single device.
+    """
 
     encoder: EncoderSettings = EncoderSettings()
     objective: ObjectiveSettings = ObjectiveSettings()

@@ -32,7 +32,7 @@ BUILD = ["--teacher", "dinov2-s", "--weights", "random", "--image-size", "126"]
 DATASET = ["--dataset", "synthetic", "--option", "num_humans=6", "--option", "num_animals=3"]
 DATASET += ["--option", "min_frames=24", "--option", "max_frames=24"]
 CLIPS = ["--frames", "12", "--stride", "2", "--points", "512"]
-TRAINING = ["--size", "small", "--epochs", "24", "--clips-per-sequence", "2", "--lr", "1e-3"]
+TRAINING = ["--size", "small", "--epochs", "16", "--clips-per-sequence", "2", "--lr", "1e-3"]
 PICTURED = ("human01_wave_r00", "human04_jumping_jack_r00", "human01_forward_kick_r00", "animal01_gallop_r00")
 
 
@@ -44,8 +44,7 @@ def main() -> None:
     started = time.perf_counter()
     store, trained = out / "store.zarr", out / "run"
     build = run("cross4d-cache", "build", *DATASET, *BUILD, "--out", store)
-    resume = ["--resume"] if (trained / "checkpoint.safetensors").exists() else []
-    run("cross4d-train", "pretrain", "--cache", store, "--out", trained, *CLIPS, *TRAINING, *resume)
+    run("cross4d-train", "pretrain", "--cache", store, "--out", trained, *CLIPS, *TRAINING, "--resume")
     probes = {
         "dense": run("cross4d-train", "probe", "--checkpoint", trained / "checkpoint.safetensors", "--cache", store),
         "untrained": run("cross4d-train", "probe", "--checkpoint", "random", "--size", "small", *CLIPS, "--cache", store),

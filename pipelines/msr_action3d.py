@@ -60,9 +60,20 @@ def main() -> None:
 
 def dense_and_untrained(store: Path, out: Path, seed: int) -> dict[str, Any]:
     """One pre-training run and the probes of its encoder and of the untrained one with the same seed."""
-    resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
     training = run(
-        "cross4d-train", "pretrain", "--cache", store, "--out", out, "--protocol", "development", "--seed", seed, *CLIPS, *TRAINING, *resume
+        "cross4d-train",
+        "pretrain",
+        "--cache",
+        store,
+        "--out",
+        out,
+        "--protocol",
+        "development",
+        "--seed",
+        seed,
+        *CLIPS,
+        *TRAINING,
+        "--resume",
     )
     dense = run("cross4d-train", "probe", "--checkpoint", out / "checkpoint.safetensors", "--cache", store, "--seed", seed, *PROBE)
     untrained = run("cross4d-train", "probe", "--checkpoint", "random", "--size", "small", "--cache", store, "--seed", seed, *CLIPS, *PROBE)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.evaluation.features import VideoFeatures
-from cross4d_train.initialise import build_seeded
+from cross4d_train.initialise import Seed, build_seeded
 
 
 class HeadSettings(BaseModel):
@@ -20,11 +20,11 @@ class HeadSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimizer: str = Field(default="AdamW", pattern="^AdamW$")
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
-    num_epochs: int = Field(default=300, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    seed: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, le=100, allow_inf_nan=False)
+    num_epochs: int = Field(default=300, ge=1, le=1_000_000)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
+    seed: Seed = 0
 
 
 class VideoPrediction(BaseModel):
@@ -62,7 +62,11 @@ def check_labels(train: Sequence[int], test: Sequence[int]) -> None:
         side = "training" if not known else "test"
         raise SettingsError(f"no video on the {side} side has an action label", hint="probe a store of a dataset with actions")
     if len(known) == 1:
-        raise SettingsError("all training videos have the same action", expected="at least two classes")
+        raise SettingsError(
+            f"all training videos have the same action, {min(known)}",
+            expected="at least two classes",
+            hint="choose another --protocol, or build a store with more sequences",
+        )
     missing = sorted(asked - known)
     if missing:
         raise SettingsError(

@@ -10,6 +10,7 @@ from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.features import VideoFeatures, extract_features, join_features
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head, labelled
 from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.initialise import Seed
 from cross4d_train.settings import EncoderSettings, Origin
 
 
@@ -19,8 +20,8 @@ class ProbeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     clips: ClipSettings
-    num_windows: int = Field(default=5, ge=1)
-    seed: int = Field(default=0, ge=0)
+    num_windows: int = Field(default=5, ge=1, le=10_000)
+    seed: Seed = 0
     protocol: str | None = None
     head: HeadSettings = HeadSettings()
 
@@ -29,7 +30,8 @@ class ProbeResult(BaseModel):
     """A probe and everything needed to repeat it.
 
     `pretraining` is the cache the encoder learned from, None for an untrained one; `evaluation` is the cache probed here.
-    `teacher` and `random_teacher` are those of pre-training.
+    `teacher` and `random_teacher` are those of pre-training. `test_seen_in_pretraining` says that it used clips of test videos,
+    never their labels; None if the checkpoint does not tell, having learned from another selection of the same dataset.
     """
 
     checkpoint: str
@@ -40,6 +42,7 @@ class ProbeResult(BaseModel):
     evaluation: Origin
     teacher: str
     random_teacher: bool
+    test_seen_in_pretraining: bool | None
     num_classes: int
     num_train_videos: int
     num_test_videos: int
@@ -63,7 +66,20 @@ class LinearProbe:
         self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
         self.test = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="test")
         check_labels([sequences[index].action for index in self.train], [sequences[index].action for index in self.test])
+        self.num_test_seen = self._count_test_seen()
         self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
+
+    def _count_test_seen(self) -> int | None:
+        """How many test videos the encoder was pre-trained on, judged by dataset and sequence ids; None if that cannot be told."""
+        cache, learned = self.dataset.cache, self.source.origin
+        here = Origin.of(cache.manifest)
+        if learned is None or self.source.side is None or learned.dataset != here.dataset:
+            return 0
+        protocols, side = cache.manifest.dataset.protocols, self.source.side
+        protocol = self.source.protocol or protocols[0]
+        if learned.sequences != here.sequences or (side != "all" and protocol not in protocols):
+            return None
+        return sum(side == "all" or cache.sequences[index].splits.get(protocol) == side for index in self.test)
 
     def extract(self, device: torch.device, *, batch_size: int = 16, num_workers: int = 0) -> Iterator[str]:
         """Compute the frozen features; yields the id of each video that is done."""
@@ -95,6 +111,7 @@ class LinearProbe:
             evaluation=Origin.of(self.dataset.cache.manifest),
             teacher=origin.teacher if origin else "none: the encoder is untrained",
             random_teacher=origin.random_teacher if origin else False,
+            test_seen_in_pretraining=None if self.num_test_seen is None else self.num_test_seen > 0,
             num_classes=len(set(train.actions.tolist())),
             num_train_videos=len(train.ids),
             num_test_videos=len(test.ids),

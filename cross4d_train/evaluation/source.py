@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
-from cross4d_train.clips import ClipSettings
+from cross4d_train.clips import ClipSettings, Side
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
@@ -16,12 +16,14 @@ UNTRAINED = "random"
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSource:
-    """An encoder, the clips it is used to, and the cache it learned from (None if untrained)."""
+    """An encoder and the clips it is used to; the protocol, the side of it and the cache it learned from, None if untrained."""
 
     label: str
     encoder: Encoder
     settings: EncoderSettings
     clips: ClipSettings
+    protocol: str | None
+    side: Side | None
     origin: Origin | None
     step: int
 
@@ -40,6 +42,8 @@ def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: in
             encoder=build_encoder(settings.name, settings.size, seed),
             settings=settings,
             clips=recipe_clips(dataset),
+            protocol=None,
+            side=None,
             origin=None,
             step=0,
         )
@@ -51,6 +55,8 @@ def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: in
         encoder=load_encoder(loaded),
         settings=loaded.record.settings.encoder,
         clips=loaded.record.settings.clips,
+        protocol=loaded.record.settings.training.protocol,
+        side=loaded.record.settings.training.side,
         origin=loaded.record.origin,
         step=loaded.record.step,
     )

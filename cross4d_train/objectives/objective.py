@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import TypedDict
 
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from cross4d_train.data import Batch
@@ -29,7 +29,7 @@ class ObjectiveSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "dense"
-    variance_weight: float = 1.0
+    variance_weight: float = Field(default=1.0, ge=0, le=1_000_000, allow_inf_nan=False)
 
 
 class Objective(nn.Module, ABC):

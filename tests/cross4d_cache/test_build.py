@@ -16,6 +16,7 @@ import torch
 from cross4d_cache.build import Build, BuildSettings, plan_build
 from cross4d_cache.camera import batch_cameras
 from cross4d_cache.correspondence import correspond
+from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
 from cross4d_cache.frames import prepare
@@ -253,3 +254,22 @@ def test_the_same_weights_under_another_name_go_on_with_a_store(balls: Balls, ti
     moved = tmp_path / "another-name"
     shutil.copytree(tiny_vit, moved)
     assert build(balls, load_teacher("hf", str(moved)), tmp_path / "store.zarr").manifest.complete
+
+
+def test_labels_come_back_with_their_points(tiny_vit: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("synthetic", options={"num_humans": "2", "num_animals": "0", "max_frames": "24"})
+    store = build(dataset, load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr", limit=2, points_per_frame=4096)
+    for index, info in enumerate(store.sequences):
+        sequence = dataset.read(info)
+        prepared = prepare(sequence, store.manifest.render, points_per_frame=4096, seed=0)
+        clip = store.read_clip(index, np.arange(info.num_frames), labels=True)
+        np.testing.assert_array_equal(clip.part_labels, prepared.part_labels)
+        np.testing.assert_array_equal(clip.surface_ids, prepared.surface_ids)
+        # A thinned point is one of the originals: of the same place (to the grid's step) comes the same label.
+        first = slice(0, int(clip.point_offsets[1]))
+        distance = np.linalg.norm(clip.points[first][:50, None] - sequence.frame(0)[None], axis=2)
+        nearest = distance.argmin(axis=1)
+        assert distance.min(axis=1).max() < 1e-4
+        assert sequence.part_labels is not None
+        assert clip.part_labels is not None
+        np.testing.assert_array_equal(clip.part_labels[:50], sequence.part_labels[nearest])

@@ -17,7 +17,7 @@ CHANNELS, PATCHES, VIEWS = 8, 8, 2
 
 def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheManifest:
     teacher = TeacherSpec(
-        name="fake", weights=weights, sha256="0", num_parameters=1, image_size=28, patch_size=14, tubelet=1, window=1,
+        name="fake", weights=weights, sha256=weights, num_parameters=1, image_size=28, patch_size=14, tubelet=1, window=1,
         channels=CHANNELS, layer=0, dtype="float32", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
     )  # fmt: skip
     return CacheManifest(
@@ -31,7 +31,7 @@ def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheMan
         render=RenderSettings(views=VIEWS, image_size=28),
         teacher=teacher,
         projection=ProjectionRecord(kind="none", seed=0, channels=CHANNELS, sha256=None),
-        plan=PlanRecord(num_parts=1, num_sequences=num_sequences, num_frames=num_frames, sha256="plan"),
+        plan=PlanRecord(batch_frames=8, num_parts=1, num_sequences=num_sequences, num_frames=num_frames, sha256="plan"),
         software={},
     )  # fmt: skip
 

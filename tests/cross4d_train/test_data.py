@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_without_targets_there_are_no_features(store):
     batch = collate([dataset[request] for request in requests_of(dataset)[:2]])
     assert batch.rows.shape == (2, 3, 64, 0)
     assert batch.features.numel() == 0
+
+
+def test_a_clip_needs_no_part_but_its_own(small_store, tmp_path):
+    store = shutil.copytree(small_store, tmp_path / "store.zarr")
+    for part in sorted((store / "parts").glob("[0-9]*"))[1:]:
+        shutil.rmtree(part)
+    assert ClipDataset(store, CLIPS)[ClipRequest(sequence=0, start=0, key=(0,))].points.shape == (3, 64, 3)
 
 
 def test_dataset_is_pickled_without_its_open_store(dataset):

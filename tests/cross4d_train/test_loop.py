@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from cross4d_cache.errors import CheckpointError, OutputError, SettingsError
 from cross4d_train.clips import ClipSettings
@@ -92,7 +93,7 @@ def test_other_settings_or_another_cache_are_refused(store, tmp_path):
     with pytest.raises(CheckpointError, match=r"training.seed: 7 here, 0 there"):
         make_training(store, make_settings(seed=7), checkpoint=checkpoint)
     other = write_store(tmp_path / "other.zarr", make_infos(), weights="random:0")
-    with pytest.raises(CheckpointError, match=r"(?s)cache fingerprint: .*cache teacher: fake \(random:0\) here"):
+    with pytest.raises(CheckpointError, match=r"(?s)cache fingerprint: .*cache random_teacher: True here"):
         make_training(other, checkpoint=checkpoint)
 
 
@@ -121,9 +122,45 @@ def test_learning_rate_warms_up_and_decays():
     assert learning_rate(settings, 0, 1) == 1.0
 
 
-def test_unknown_device_is_refused():
-    with pytest.raises(SettingsError, match="auto, cpu, cuda"):
-        make_fabric("abacus")
+@pytest.mark.parametrize("name", ["abacus", "cuda:", "cuda:-1", "cpu:0", "meta", ""])
+def test_unknown_device_is_refused(name):
+    with pytest.raises(SettingsError, match=r"(?s)auto, cpu, cuda, cuda:N.*next: "):
+        make_fabric(name)
+
+
+@pytest.fixture
+def fabrics(monkeypatch):
+    """What Fabric would be made with on a machine with two GPUs."""
+    made = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+
+    def make(*, accelerator, devices, **_):
+        made.append((accelerator, devices))
+        return Fabric(accelerator="cpu")
+
+    monkeypatch.setattr("cross4d_train.loop.Fabric", make)
+    return made
+
+
+def test_devices_by_name(fabrics):
+    for name, num_devices in (("auto", 1), ("cpu", 2), ("cuda", 2), ("cuda:0", 1), ("cuda:1", 1)):
+        make_fabric(name, num_devices)
+    assert fabrics == [("cuda", 1), ("cpu", 2), ("cuda", 2), ("cuda", [0]), ("cuda", [1])]
+
+
+@pytest.mark.parametrize(("name", "num_devices"), [("cuda:2", 1), ("cuda:0", 2), ("cuda", 3), ("auto", 3)])
+def test_devices_that_are_not_there(fabrics, name, num_devices):
+    with pytest.raises(SettingsError, match=r"(?s)expected: .*next: "):
+        make_fabric(name, num_devices)
+    assert fabrics == []
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_no_gpu_at_all(monkeypatch, name):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"(?s)no CUDA device.*expected: .*next: "):
+        make_fabric(name)
 
 
 def test_run_folder_is_a_file_or_taken(tmp_path):

@@ -1,19 +1,41 @@
+import io
 import json
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 
 import pytest
-from typer.testing import CliRunner
 
-from cross4d_train.cli import app
+from cross4d_train.cli import main
 from tests.cross4d_train.conftest import make_infos, write_store
 
 SMALL = ["--size", "tiny", "--frames", "3", "--points", "48", "--epochs", "2", "--device", "cpu"]
+HUGE = str(10**30)
+
+
+@dataclass
+class Outcome:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self):
+        return self.stdout + self.stderr
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """What a shell would see of the command."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.setattr(sys, "argv", ["cross4d-train", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Outcome(code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +81,19 @@ def test_probe_of_a_checkpoint_takes_its_clips(store, finished):
     assert record["settings"]["head"]["optimizer"] == "AdamW"
     assert record["teacher"] == "fake (trained)"
     assert not record["random_teacher"]
+    assert record["test_seen_in_pretraining"] is False
+    assert "note:" not in result.stderr
+
+
+@pytest.mark.parametrize(("split", "said"), [("all", "(all sequences)"), ("test", "(the test side of protocol cross-subject)")])
+def test_test_videos_seen_in_pretraining_are_never_silent(store, tmp_path, split, said):
+    trained = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--split", split)
+    assert trained.exit_code == 0, trained.output
+    assert ("this trains on the test side" in trained.stderr) == (split == "test")
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    probed = run("probe", "--checkpoint", checkpoint, "--cache", store, "--epochs", 1, "--windows", 1, "--json")
+    assert json.loads(probed.stdout)["test_seen_in_pretraining"] is True
+    assert f"note: 4 of the 4 test videos were seen in pre-training {said}" in probed.stderr
 
 
 def test_probe_of_an_untrained_encoder(store):
@@ -92,14 +127,40 @@ def test_a_random_teacher_is_named_loudly(tmp_path):
         (["--lr", "nan"], "training.learning_rate = nan"),
         (["--points", "5"], "at least 16"),
         (["--frames", "-1"], "clips.num_frames = -1"),
+        (["--variance-weight", "-1"], "objective.variance_weight = -1.0"),
+        (["--variance-weight", "inf"], "objective.variance_weight = inf"),
+        (["--lr", "1e300"], "training.learning_rate = 1e+300"),
+        (["--seed", "-1"], "training.seed = -1"),
+        *(([option, HUGE], f"= {HUGE}") for option in ("--seed", "--epochs", "--batch-size", "--clips-per-sequence")),
+        *(([option, HUGE], f"= {HUGE}") for option in ("--frames", "--points", "--stride")),
     ],
 )
-def test_bad_options_give_one_message(store, tmp_path, arguments, message):
+def test_bad_options_give_one_message_and_leave_nothing_behind(store, tmp_path, arguments, message):
     result = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("error:") == 1
     assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "0"], "head.learning_rate = 0.0"),
+        (["--lr", "1e300"], "head.learning_rate = 1e+300"),
+        (["--lr", "nan"], "head.learning_rate = nan"),
+        (["--epochs", "0"], "head.num_epochs = 0"),
+        (["--seed", "-1"], "seed = -1"),
+        *(([option, HUGE], f"= {HUGE}") for option in ("--seed", "--epochs", "--windows", "--frames", "--points", "--stride")),
+    ],
+)
+def test_bad_options_of_a_probe_give_one_message(store, arguments, message):
+    result = run("probe", "--checkpoint", "random", "--cache", store, *SMALL, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert "next: " in result.stderr
 
 
 def test_bad_places_give_one_message(store, tmp_path):
