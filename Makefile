@@ -16,7 +16,7 @@ test: setup wheel
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	rm -rf build/check && mkdir -p build/check
-	cp -r tests pipelines docs pyproject.toml Makefile *.md build/check/
+	cp -r tests pipelines pyproject.toml build/check/
 	cd build/check && CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest
 
 wheel: setup
