@@ -1,0 +1,37 @@
+"""The demo's picture, on one sequence and tiny models."""
+
+from pathlib import Path
+
+import matplotlib.image
+from lightning_fabric import Fabric
+
+from cross4d_cache.build import Build, BuildSettings, plan_build
+from cross4d_cache.datasets import open_dataset
+from cross4d_cache.store import open_cache
+from cross4d_cache.teachers import load_teacher
+from cross4d_train.clips import ClipSettings
+from cross4d_train.loop import Pretraining
+from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
+from pipelines.demo import PICTURED, draw
+
+
+def test_draws_a_row_for_each_pictured_sequence(tiny_vit: Path, tmp_path: Path) -> None:
+    options = {"num_humans": "2", "num_animals": "0", "min_frames": "24", "max_frames": "24"}
+    dataset = open_dataset("synthetic", options=options)
+    drawn = [info.id for info in dataset.sequences() if info.id in PICTURED]
+    assert len(drawn) == 2
+    others = tuple(info.id for info in dataset.sequences() if info.id not in PICTURED)
+    teacher = load_teacher("hf", str(tiny_vit))
+    for _ in Build(dataset, teacher, plan_build(dataset, teacher, BuildSettings(exclude=others)), tmp_path / "store.zarr").run():
+        pass
+    settings = RunSettings(
+        encoder=EncoderSettings(size="tiny"),
+        clips=ClipSettings(num_frames=4, num_points=64, stride=2),
+        training=TrainingSettings(num_epochs=1),
+    )
+    training = Pretraining(tmp_path / "store.zarr", settings, Fabric(accelerator="cpu", devices=1))
+    training.checkpoint().save(tmp_path / "checkpoint.safetensors")
+    draw(open_cache(tmp_path / "store.zarr"), tmp_path / "checkpoint.safetensors", tmp_path / "demo.png")
+    picture = matplotlib.image.imread(tmp_path / "demo.png")
+    assert picture.shape[0] > 600
+    assert picture[..., :3].std() > 0.05
