@@ -1,9 +1,10 @@
 """How well the z-buffer tells visible points from hidden ones: against ray casting on the meshes of synthetic bodies.
 
-    python -m pipelines.visibility [--image-size 224] [--json]
+    python -m pipelines.visibility [--image-size 224] [--bodies 24] [--json]
 
-Points are drawn from the whole surface, hidden side included, at the density at which stage one keeps the points of a sensor that
-sees one side (4,096 on the side that a camera sees). A point is truly visible if the ray to it meets the mesh no farther in front of
+`surface`: points are drawn from the whole surface, hidden side included, at the density at which stage one keeps the points of a sensor
+that sees one side (4,096 on the side that a camera sees). `sensor`: the points that stage one keeps of the dataset's own frames.
+A point is truly visible if the ray to it meets the mesh no farther in front of
 it than the tolerance of stage one; `strict` allows 1 cm.
 """
 
@@ -20,10 +21,14 @@ from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives
+from cross4d_cache.frames import prepare
 from cross4d_cache.render import render
 from cross4d_cache.types import Camera, RenderSettings
 
 STRICT_METRES = 0.01
+DEFAULT_POINTS = 4096
+SOURCES = {"surface": 4, "sensor": 1}
+"""Where points come from, and the number of cameras: those around the body see no surface that its one sensor did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,26 +99,34 @@ def depth_behind_mesh(mesh, points: Float32[np.ndarray, "point 3"], camera: Came
     return behind
 
 
-def compare(dataset: Synthetic, sequence: int, settings: RenderSettings) -> dict[str, Bool[np.ndarray, "view point"]]:
+def surface_points(mesh, primitives: PosedPrimitives, frame: int, settings: RenderSettings, seed: int) -> Float32[np.ndarray, "point 3"]:  # type: ignore[no-untyped-def]
+    """As many points of the whole surface as put the default number on the side that the first camera sees."""
+    points = outer_points(mesh, primitives, frame, seed)
+    camera = place_cameras(points, np.array([0, len(points)]), settings).cameras[0]
+    seen = depth_behind_mesh(mesh, points, camera) < STRICT_METRES
+    count = min(len(points), round(DEFAULT_POINTS / seen.mean()))
+    return np.random.default_rng(seed).permutation(points)[:count]
+
+
+def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source: str) -> dict[str, Bool[np.ndarray, "view point"]]:
     """Visibility by z-buffer and by ray casting (with stage one's tolerance, and strictly) in the middle frame of a sequence."""
     info = dataset.sequences()[sequence]
     primitives, frame = dataset.primitives(info), info.num_frames // 2
     mesh = body_mesh(primitives, frame)
-    points = outer_points(mesh, primitives, frame, seed=sequence)
-    # Find how many points of the whole surface put the default number on the side of the first camera, then keep as many.
-    offsets = np.array([0, len(points)])
-    views = place_cameras(points, offsets, settings)
-    seen = depth_behind_mesh(mesh, points, views.cameras[0]) < STRICT_METRES
-    count = min(len(points), round(4096 / seen.mean()))
-    points = np.random.default_rng(sequence).permutation(points)[:count]
-    views = place_cameras(points, np.array([0, count]), settings)
+    if source == "surface":
+        points = surface_points(mesh, primitives, frame, settings, seed=sequence)
+        views = place_cameras(points, np.array([0, len(points)]), settings)
+    else:
+        prepared = prepare(dataset.read(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
+        points = prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]]
+        views = prepared.views
     cameras = batch_cameras([views], torch.device("cpu"))
-    image = torch.arange(settings.views).repeat_interleave(count)
+    image = torch.arange(settings.views).repeat_interleave(len(points))
     cloud = torch.from_numpy(points).repeat(settings.views, 1)
     found = correspond(render(cloud, image, cameras, settings), image, cameras, settings, patch_size=settings.image_size // 8)
     behind = np.stack([depth_behind_mesh(mesh, points, camera) for camera in views.cameras])
     return {
-        "z-buffer": found.visible.numpy().reshape(settings.views, count),
+        "z-buffer": found.visible.numpy().reshape(settings.views, len(points)),
         "tolerance": behind <= settings.depth_tolerance * views.diagonal,
         "strict": behind <= STRICT_METRES,
     }
@@ -125,12 +138,13 @@ def agreement(found: Bool[np.ndarray, "*"], true: Bool[np.ndarray, "*"]) -> Agre
     return Agreement(precision=both / float(found.sum()), recall=both / float(true.sum()))
 
 
-def measure(image_size: int, num_bodies: int, views: int) -> dict[str, Agreement]:
-    """Precision and recall over `num_bodies` bodies spread over the synthetic dataset."""
+def measure(image_size: int, num_bodies: int, source: str) -> dict[str, Agreement]:
+    """Precision and recall over `num_bodies` bodies spread over the synthetic dataset, points from `source`."""
     dataset = open_dataset("synthetic", options={"noise": "0"})
     assert isinstance(dataset, Synthetic)
     chosen = np.linspace(0, len(dataset.sequences()) - 1, num_bodies).astype(int)
-    results = [compare(dataset, int(sequence), RenderSettings(image_size=image_size, views=views)) for sequence in chosen]
+    settings = RenderSettings(image_size=image_size, views=SOURCES[source])
+    results = [compare(dataset, int(sequence), settings, source) for sequence in chosen]
     joined = {key: np.concatenate([result[key].ravel() for result in results]) for key in results[0]}
     return {key: agreement(joined["z-buffer"], joined[key]) for key in ("tolerance", "strict")}
 
@@ -140,17 +154,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, nargs="+", default=[112, 126, 224, 256])
     parser.add_argument("--bodies", type=int, default=24)
-    parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    report = {size: measure(size, args.bodies, args.views) for size in args.image_size}
+    report = {(size, source): measure(size, args.bodies, source) for source in SOURCES for size in args.image_size}
     if args.json:
-        print(json.dumps({size: {key: asdict(value) for key, value in row.items()} for size, row in report.items()}))
+        rows = [
+            {"image_size": size, "points": source, **{key: asdict(value) for key, value in row.items()}}
+            for (size, source), row in report.items()
+        ]
+        print(json.dumps(rows))
         return
-    print("image px  truth      precision  recall")
-    for size, row in report.items():
+    print("points   image px  truth      precision  recall")
+    for (size, source), row in report.items():
         for key, value in row.items():
-            print(f"{size:8d}  {key:9s}  {value.precision:9.3f}  {value.recall:6.3f}")
+            print(f"{source:7s}  {size:8d}  {key:9s}  {value.precision:9.3f}  {value.recall:6.3f}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,15 @@ from pipelines.visibility import measure
 
 @pytest.mark.parametrize("image_size", [126, 224])
 def test_visibility_agrees_with_ray_casting(image_size: int) -> None:
-    report = measure(image_size, num_bodies=12, views=4)
+    report = measure(image_size, num_bodies=12, source="surface")
     assert report["tolerance"].precision >= 0.95
     assert report["tolerance"].recall >= 0.95
     assert report["strict"].precision >= 0.88
     assert report["strict"].recall >= 0.95
+
+
+@pytest.mark.parametrize("image_size", [126, 224, 256])
+def test_visibility_of_a_sensors_own_points_agrees_with_ray_casting(image_size: int) -> None:
+    report = measure(image_size, num_bodies=8, source="sensor")["tolerance"]
+    assert report.precision >= 0.95
+    assert report.recall >= 0.95
