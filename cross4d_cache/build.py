@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 from cross4d_cache.assembly import PartAssembly
 from cross4d_cache.datasets.dataset import Dataset
@@ -22,7 +23,7 @@ from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, Dataset
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.targets import SequenceWindow, TargetMaker
 from cross4d_cache.teachers.teacher import Teacher, plan_windows
-from cross4d_cache.types import RenderSettings, SequenceInfo
+from cross4d_cache.types import CorrespondenceRule, RenderSettings, SequenceInfo
 
 READ_AHEAD = 4
 """Sequences that are read before they are needed."""
@@ -42,6 +43,7 @@ class BuildSettings:
     points_per_frame: int = 4096
     views: int = 1
     projection: str = "random:384"
+    correspondence: str = "zbuffer"
     seed: int = 0
     batch_frames: int = 32
     frames_per_part: int = 2048
@@ -89,7 +91,7 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
     """Everything that will decide the store, before any frame is read.
 
     Raises:
-        SettingsError: nothing to build, or an excluded id that does not exist.
+        SettingsError: nothing to build, an excluded id that does not exist, or an unknown projection or correspondence.
     """
     listing = dataset.sequences()
     unknown = set(settings.exclude) - {info.id for info in listing}
@@ -124,6 +126,7 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
         points_per_frame=settings.points_per_frame,
         seed=settings.seed,
         render=RenderSettings(views=settings.views, image_size=teacher.spec.image_size),
+        correspondence=_rule(settings.correspondence),
         teacher=teacher.spec,
         projection=projection.record,
         plan=PlanRecord(
@@ -139,6 +142,13 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
         },
     )
     return BuildPlan(manifest=manifest, parts=parts, projection=projection, settings=settings)
+
+
+def _rule(name: str) -> CorrespondenceRule:
+    rules: tuple[CorrespondenceRule, ...] = get_args(CorrespondenceRule)
+    if name not in rules:
+        raise SettingsError(f"unknown correspondence {name!r}", expected=" or ".join(rules), hint="pass --correspondence")
+    return rules[rules.index(name)]
 
 
 def _cut(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:
@@ -163,7 +173,8 @@ class Build:
         self.writer = CacheWriter(path, plan.manifest, plan.projection.matrix)
         self.progress = BuildProgress()
         windows_per_batch = max(1, plan.settings.batch_frames // (teacher.spec.window * plan.settings.views))
-        self._maker = TargetMaker(teacher, plan.projection, plan.manifest.render, windows_per_batch)
+        shuffle_seed = plan.manifest.seed if plan.manifest.correspondence == "shuffled" else None
+        self._maker = TargetMaker(teacher, plan.projection, plan.manifest.render, windows_per_batch, shuffle_seed=shuffle_seed)
 
     def run(self) -> Iterator[BuildProgress]:
         """Build the parts that are missing, then finish the store.

@@ -28,7 +28,9 @@ def main() -> None:
 
 @app.command()
 def build(
-    teacher: Annotated[str, typer.Option(help="Frozen teacher: dinov2[-s|-b|-l|-g], vjepa2[-l|-h|-g], or hf.")] = "dinov2",
+    teacher: Annotated[
+        str, typer.Option(help="Frozen teacher: tiny, dinov2[-s|-b|-l|-g], vjepa2[-l|-h|-g], hf, or, as a control, position.")
+    ] = "tiny",
     weights: Annotated[str | None, typer.Option(help="Hub id, local folder, or `random`; default: the published weights.")] = None,
     dataset: Annotated[str, typer.Option(help="synthetic or msr_action3d.")] = "synthetic",
     data: Annotated[Path | None, typer.Option(help="Folder of the raw data.")] = None,
@@ -39,11 +41,14 @@ def build(
     views: Annotated[int, typer.Option(help="Cameras around the subject.")] = 1,
     points: Annotated[int, typer.Option(help="Most points kept of a frame.")] = 4096,
     project: Annotated[str, typer.Option(help="random:CHANNELS or none.")] = "random:384",
+    correspondence: Annotated[
+        str, typer.Option(help="zbuffer, or, as a control, shuffled: targets permuted among the visible points of a frame.")
+    ] = "zbuffer",
     limit: Annotated[int | None, typer.Option(help="Only the first N sequences.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Leave a sequence out; repeatable.")] = None,
     batch: Annotated[int | None, typer.Option(help="Frames in a batch; default: 32, on CUDA 256.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of point thinning, projection and random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of point thinning, projection, random weights and controls.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
@@ -58,6 +63,7 @@ def build(
         points_per_frame=points,
         views=views,
         projection=project,
+        correspondence=correspondence,
         seed=seed,
         batch_frames=(256 if chosen.type == "cuda" else 32) if batch is None else batch,
         limit=limit,
@@ -150,6 +156,7 @@ def _summary(store: Path, manifest: Any) -> dict[str, Any]:
         "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
         "weights_sha256": teacher.sha256,
         "image": f"{teacher.image_size} px, patches of {teacher.patch_size} px, tubelets of {teacher.tubelet}, {manifest.views} views",
+        "correspondence": manifest.correspondence,
         "channels": f"{teacher.channels} -> {manifest.projection.channels} ({manifest.projection.kind})",
         "points_per_frame": round(points / max(frames, 1), 1),
         "visible_share": round(sum(part.num_visible for part in parts) / max(points, 1), 4),

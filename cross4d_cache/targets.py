@@ -1,6 +1,7 @@
 """From windows of frames to targets, on the device: render, find correspondences, run the teacher, keep the patches that were hit."""
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,11 +77,19 @@ class TargetMaker:
     """Makes the targets of batches of windows.
 
     Every batch goes through the teacher at the same shape, filled up with empty images, so that a target does not depend on how
-    frames were batched.
+    frames were batched. With a `shuffle_seed`, the targets of a frame are permuted among its visible points.
     """
 
-    def __init__(self, teacher: Teacher, projection: Projection, settings: RenderSettings, windows_per_batch: int) -> None:
-        self.teacher, self.settings, self.windows_per_batch = teacher, settings, windows_per_batch
+    def __init__(
+        self,
+        teacher: Teacher,
+        projection: Projection,
+        settings: RenderSettings,
+        windows_per_batch: int,
+        *,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self.teacher, self.settings, self.windows_per_batch, self._shuffle_seed = teacher, settings, windows_per_batch, shuffle_seed
         self.device = teacher.device
         self._matrix = None if projection.matrix is None else torch.from_numpy(projection.matrix).to(self.device)
         self.stopwatch = Stopwatch()
@@ -203,9 +212,10 @@ class TargetMaker:
             places = np.arange(item.window.first_owned, item.window.end_owned)
             owned_tubelets, tubelets = np.unique(places // spec.tubelet, return_inverse=True)
             first, end = number * per_window + owned_tubelets[0], number * per_window + owned_tubelets[-1] + 1
+            owned = slots[ends[item.window.first_owned] : ends[item.window.end_owned]]
             targets.append(
                 WindowTargets(
-                    slots=slots[ends[item.window.first_owned] : ends[item.window.end_owned]],
+                    slots=owned if self._shuffle_seed is None else shuffle(owned, item, self._shuffle_seed),
                     tubelets=tubelets.astype(np.int64),
                     row_counts=counts[first:end],
                     features=features[rows[first] : rows[end]],
@@ -215,3 +225,21 @@ class TargetMaker:
             )
             first_point = int(ends[-1])
         return targets
+
+
+def shuffle(slots: UInt16[np.ndarray, "point view"], item: SequenceWindow, seed: int) -> UInt16[np.ndarray, "point view"]:
+    """The slots of the frames a window owns, permuted among the points of each frame that a view sees, view by view.
+
+    A permutation depends on `seed`, the sequence's id, the frame and the view alone, so not on how frames were batched.
+    """
+    shuffled, start = slots.copy(), 0
+    sequence = zlib.crc32(item.sequence.info.id.encode())
+    for frame in item.window.frames[item.window.first_owned : item.window.end_owned]:
+        end = start + int(item.sequence.point_offsets[frame + 1] - item.sequence.point_offsets[frame])
+        for view, column in enumerate(shuffled[start:end].T):
+            # Views from 1: zeros at the end leave a seed as it is, and [seed, sequence] is the one that points are thinned by.
+            rng = np.random.default_rng([seed, sequence, frame, view + 1])
+            visible = column != NOT_VISIBLE
+            column[visible] = rng.permutation(column[visible])
+        start = end
+    return shuffled

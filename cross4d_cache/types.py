@@ -5,6 +5,7 @@ Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere af
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int32, Int64, UInt16, UInt32
@@ -14,6 +15,9 @@ from cross4d_cache.errors import DatasetError
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
+
+CorrespondenceRule = Literal["zbuffer", "shuffled"]
+"""Whose target a visible point gets: that of the patch it is seen in, or, as a control, that of a random visible point of its frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +124,9 @@ class CachedClip:
 class TeacherSpec(BaseModel):
     """The frozen 2D model that made the targets, as far as it decides their numbers.
 
-    `weights` is a hub id, a folder's name, or `random:SEED`; `sha256` is of the weight file (of the parameters for random
-    weights). `tubelet` is how many consecutive frames share a token, `window` how many frames the teacher sees at once.
-    `mean` and `std` normalise images in [0, 1] before the teacher.
+    `weights` is a hub id, a folder's name, `random:SEED`, or what the teacher says of numbers that it brings itself; `sha256` is of
+    the weight file (of the parameters for random weights). `tubelet` is how many consecutive frames share a token, `window` how many
+    frames the teacher sees at once. `mean` and `std` normalise images in [0, 1] before the teacher.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

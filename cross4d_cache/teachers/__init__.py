@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from cross4d_cache.errors import SettingsError, TeacherError
-from cross4d_cache.teachers import dinov2, vjepa2
+from cross4d_cache.teachers import dinov2, position, tiny, vjepa2
 from cross4d_cache.teachers.hf import ImageTeacher
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import load_pretrained
@@ -13,7 +13,12 @@ from cross4d_cache.teachers.weights import load_pretrained
 ALIASES = {"dinov2": "dinov2-l", "vjepa2": "vjepa2-l"}
 """A family's name alone means the size that the paper uses."""
 
-FAMILIES: dict[str, Callable[..., Teacher]] = {**dict.fromkeys(dinov2.HUB_IDS, dinov2.load), **dict.fromkeys(vjepa2.HUB_IDS, vjepa2.load)}
+FAMILIES: dict[str, Callable[..., Teacher]] = {
+    "tiny": tiny.load,
+    **dict.fromkeys(dinov2.HUB_IDS, dinov2.load),
+    **dict.fromkeys(vjepa2.HUB_IDS, vjepa2.load),
+    "position": position.load,
+}
 
 
 def teacher_names() -> list[str]:
@@ -32,12 +37,12 @@ def load_teacher(
 ) -> Teacher:
     """Load a frozen teacher by name: bfloat16 on CUDA, float32 elsewhere.
 
-    `weights` is a hub id, a local folder, or `random` (seeded by `seed`); None means the published weights. `image_size` in pixels
-    defaults to the model's own; `window` is how many frames a video teacher sees at once.
+    `weights` is a hub id, a local folder, or `random`; None means the published weights. `seed` is that of random weights and of the
+    table of `position`. `image_size` in pixels defaults to the model's own; `window` is how many frames a video teacher sees at once.
 
     Raises:
         SettingsError: unknown teacher.
-        TeacherError: the weights cannot be had or do not fit, or the image size is not a whole number of patches.
+        TeacherError: the weights cannot be had or do not fit, or the image size does not.
     """
     device = torch.device(device)
     dtype = "bfloat16" if device.type == "cuda" else "float32"

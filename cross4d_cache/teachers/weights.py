@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -18,6 +18,8 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_file
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -45,14 +47,20 @@ class LoadedModel:
 
 
 def load_random(build: Callable[[], PreTrainedModel], preprocessing: Preprocessing, seed: int) -> LoadedModel:
-    """A model with untrained weights, the same ones for the same seed; the generator of the process is left alone."""
+    """A model with untrained weights; see `build_random`."""
+    model, digest = build_random(build, seed)
+    return LoadedModel(model=_freeze(model), preprocessing=preprocessing, label=f"random:{seed}", revision=None, sha256=digest)
+
+
+def build_random(build: Callable[[], Module], seed: int) -> tuple[Module, str]:
+    """A module with untrained weights, the same ones for the same seed, and their hash; the process's generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.numpy().tobytes())
-    return LoadedModel(model=_freeze(model), preprocessing=preprocessing, label=f"random:{seed}", revision=None, sha256=digest.hexdigest())
+    return model, digest.hexdigest()
 
 
 def load_pretrained(weights: str, model_types: tuple[str, ...] | None, overrides: dict[str, Any]) -> LoadedModel:

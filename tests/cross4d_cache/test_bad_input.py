@@ -232,6 +232,11 @@ def test_a_store_of_other_settings(build: Run, tmp_path: Path) -> None:
     assert_refused(build(views=2, seed=1), "render.views: 2 here, 1 there", "seed: 1 here, 0 there", "another --out")
 
 
+def test_a_store_of_another_correspondence(build: Run, tmp_path: Path) -> None:
+    assert_builds(build(), tmp_path / "out")
+    assert_refused(build(correspondence="shuffled"), "correspondence: shuffled here, zbuffer there", "another --out")
+
+
 def test_weights_of_another_architecture(build: Run, tmp_path: Path) -> None:
     assert_refused(build(teacher="dinov2-s"), "type 'vit'", "dinov2", "--teacher hf")
     assert not (tmp_path / "out").exists()
@@ -315,6 +320,8 @@ def test_features_that_overflow(build: Run, tmp_path: Path) -> None:
         ({"dataset": "kinetics"}, ["unknown dataset 'kinetics'", "msr_action3d"]),
         ({"option": "colour=red"}, ["'colour'", "msr_action3d"]),
         ({"option": "colour"}, ["--option colour", "KEY=VALUE"]),
+        ({"correspondence": "nearest"}, ["unknown correspondence 'nearest'", "zbuffer or shuffled", "--correspondence"]),
+        ({"teacher": "position"}, ["weights", "for teacher position", "leave out --weights"]),
         ({"project": "pca:8"}, ["unknown projection 'pca:8'", "random:CHANNELS"]),
         ({"exclude": "a99_s01_e01"}, ["a99_s01_e01"]),
         ({"limit": 0}, ["at least 1"]),

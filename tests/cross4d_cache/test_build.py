@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,8 +24,9 @@ from cross4d_cache.frames import prepare
 from cross4d_cache.projection import make_projection
 from cross4d_cache.render import render
 from cross4d_cache.store import Cache, open_cache
+from cross4d_cache.targets import SequenceWindow, shuffle
 from cross4d_cache.teachers import load_teacher
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, Window
 from cross4d_cache.types import PointCloudSequence, RenderSettings, SequenceInfo
 
 MakeBall = Callable[..., PointCloudSequence]
@@ -128,6 +130,77 @@ def test_a_point_has_a_row_for_every_view_that_sees_it(views: int, balls: Balls,
         assert len(rows) > 0
         assert (clip.patches[rows] // teacher.spec.num_patches == view).all()
     assert (clip.rows >= 0).any(axis=1).mean() > (clip.rows[:, 0] >= 0).mean()
+
+
+def parts_of(store: Path) -> dict[str, bytes]:
+    """Bytes of every array file of a store, by array and part."""
+    return {file.relative_to(store).as_posix(): file.read_bytes() for file in sorted(store.glob("parts/*/*/c/**/*")) if file.is_file()}
+
+
+@pytest.fixture(params=["hf", "vjepa2"])
+def any_teacher(request: pytest.FixtureRequest, tiny_vit: Path, tiny_vjepa2: Path) -> Teacher:
+    """An image teacher, and a video teacher whose windows overlap and are longer than some sequences."""
+    return load_teacher("hf", str(tiny_vit)) if request.param == "hf" else load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+
+
+def test_shuffled_targets_are_those_of_the_frame_in_another_order(balls: Balls, any_teacher: Teacher, tmp_path: Path) -> None:
+    """In every frame and view, among the points that are seen; nothing else in the store differs."""
+    plain = build(balls, any_teacher, tmp_path / "plain.zarr", views=2)
+    shuffled = build(balls, any_teacher, tmp_path / "shuffled.zarr", views=2, correspondence="shuffled")
+    moved = []
+    for index, info in enumerate(plain.sequences):
+        for frame in range(info.num_frames):
+            before, after = (store.read_clip(index, np.array([frame])).rows for store in (plain, shuffled))
+            np.testing.assert_array_equal(before < 0, after < 0)
+            np.testing.assert_array_equal(np.sort(before, axis=0), np.sort(after, axis=0))
+            moved += [(before[:, view] != after[:, view])[before[:, view] >= 0].mean() for view in range(2)]
+    assert min(moved) > 0.3
+    files, others = parts_of(tmp_path / "plain.zarr"), parts_of(tmp_path / "shuffled.zarr")
+    assert files.keys() == others.keys()
+    assert {name.split("/")[2] for name in files if files[name] != others[name]} == {"patch_slot"}
+    assert plain.manifest.fingerprint != shuffled.manifest.fingerprint
+    assert plain.manifest.differences(shuffled.manifest) == ["correspondence: zbuffer here, shuffled there"]
+    assert [part.num_visible for part in plain.manifest.parts] == [part.num_visible for part in shuffled.manifest.parts]
+
+
+def test_a_shuffle_depends_on_the_seed_and_not_on_how_frames_are_batched(balls: Balls, any_teacher: Teacher, tmp_path: Path) -> None:
+    first, again, rebatched, reseeded = (
+        build(balls, any_teacher, tmp_path / f"{number}.zarr", correspondence="shuffled", points_per_frame=200, **settings)
+        for number, settings in enumerate([{}, {}, {"batch_frames": 1, "frames_per_part": 3}, {"seed": 1}])
+    )
+    assert parts_of(tmp_path / "0.zarr") == parts_of(tmp_path / "1.zarr")
+    assert first.manifest == again.manifest
+    for index, info in enumerate(first.sequences):
+        rows, same, other = (store.read_clip(index, np.arange(info.num_frames)).rows for store in (first, rebatched, reseeded))
+        np.testing.assert_array_equal(rows, same)
+        assert (rows != other).any()
+        np.testing.assert_array_equal(rows < 0, other < 0)
+
+
+def test_shuffles_of_frames_and_views_differ(make_ball: MakeBall) -> None:
+    """Equal frames, so that equal generators would show; also from the thinning of the same sequence."""
+    ball = make_ball(1, num_points=200)
+    count = len(ball.points)
+    info = replace(ball.info, num_frames=2)
+    twice = replace(ball, info=info, points=np.tile(ball.points, (2, 1)), point_offsets=np.array([0, count, 2 * count]))
+    prepared = prepare(twice, RenderSettings(image_size=32), points_per_frame=200, seed=7)
+    item = SequenceWindow(sequence=prepared, window=Window(frames=(0, 1, 1, 1), first_owned=0, end_owned=2))
+    slots = np.tile(np.arange(count, dtype=np.uint16)[:, None], (2, 2))
+    shuffled = shuffle(slots, item, 7)
+    orders = [shuffled[start : start + count, view].tolist() for start in (0, count) for view in range(2)]
+    orders.append(np.random.default_rng([7, zlib.crc32(info.id.encode())]).permutation(count).tolist())
+    assert len({tuple(order) for order in orders}) == 5
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    late = replace(item, window=Window(frames=(0, 0, 0, 1), first_owned=3, end_owned=4))
+    np.testing.assert_array_equal(shuffle(slots[count:], late, 7), shuffled[count:])
+
+
+def test_position_gives_every_patch_its_own_target_in_all_frames(balls: Balls, tmp_path: Path) -> None:
+    store = build(balls, load_teacher("position"), tmp_path / "store.zarr")
+    table = load_teacher("position")(torch.zeros(1, 1, 112, 112)).tokens[0, 0].half().numpy()
+    for index, info in enumerate(store.sequences):
+        clip = store.read_clip(index, np.arange(info.num_frames))
+        np.testing.assert_array_equal(clip.features, table[clip.patches])
 
 
 def test_every_stored_row_is_some_points_target(balls: Balls, tiny_vjepa2: Path, tmp_path: Path) -> None:

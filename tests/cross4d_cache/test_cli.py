@@ -14,11 +14,12 @@ from cross4d_cache.cli import app as cache_app
 from cross4d_train.cli import app as train_app
 
 COMMANDS = {
-    "build": "batch data dataset device exclude image-size json limit option out points project seed teacher views weights window",
+    "build": "batch correspondence data dataset device exclude image-size json limit option out points project seed teacher views weights "
+    "window",
     "info": "STORE json",
     "verify": "STORE json",
-    "pretrain": "batch-size cache clips-per-sequence device devices encoder epochs frames json lr objective out points protocol resume "
-    "seed size split stride variance-weight workers",
+    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "
+    "protocol resume seed size split stride variance-weight workers",
     "probe": "cache checkpoint device encoder epochs frames json lr points protocol seed size stride windows workers",
 }
 
@@ -31,6 +32,12 @@ def test_options_are_the_agreed_ones() -> None:
             options = [option.opts[-1].removeprefix("--") for option in command.params]
             found[name] = " ".join(sorted(name.upper() if name == "store" else name for name in options))
     assert found == COMMANDS
+
+
+def test_defaults_need_no_download_and_no_control() -> None:
+    options = typer.main.get_command(cache_app).commands["build"].params  # type: ignore[attr-defined]
+    defaults = {option.name: option.default for option in options}
+    assert (defaults["teacher"], defaults["weights"], defaults["correspondence"]) == ("tiny", None, "zbuffer")
 
 
 @pytest.mark.parametrize("module", ["cross4d_cache.cli", "cross4d_train.cli"])
@@ -50,6 +57,7 @@ def test_info_of_a_store_as_json(small_store: Path) -> None:
     summary = json.loads(result.stdout)
     assert summary["state"] == "complete"
     assert summary["sequences"] > 0
+    assert summary["correspondence"] == "zbuffer"
     assert 0 < summary["visible_share"] <= 1
 
 

@@ -119,6 +119,7 @@ def test_any_edit_is_noticed(store: Path, change: Callable[[dict[str, Any]], obj
         ("teacher.mean.1", lambda record: record["teacher"].update(mean=[0.5])),
         ("plan", lambda record: record.pop("plan")),
         ("projection.kind", lambda record: record["projection"].update(kind="magic")),
+        ("correspondence", lambda record: record.update(correspondence="magic")),
         ("surprise", lambda record: record.update(surprise=1)),
         ("parts.0.name", lambda record: record["parts"][0].update(name="../../elsewhere")),
     ],
@@ -168,6 +169,8 @@ DECIDING = LEAVES.keys() - FREE - {"format_version", "parts"}
 def other(path: str, value: object) -> object:
     if path == "projection.kind":
         return "none"
+    if path == "correspondence":
+        return "shuffled"
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -16,6 +17,7 @@ from transformers import (
 from transformers import VJEPA2Model as VideoModel
 
 from cross4d_cache.errors import SettingsError, TeacherError
+from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers import dinov2, load_teacher, teacher_names, vjepa2
 from cross4d_cache.teachers.teacher import Teacher
 
@@ -40,7 +42,11 @@ def save_resnet(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["hf", "convolutional", "dinov2", "registers", "vjepa2", "vjepa2-window-4"])
+SEEING = ["hf", "convolutional", "dinov2", "registers", "vjepa2", "vjepa2-window-4", "tiny"]
+"""Teachers whose tokens depend on the image."""
+
+
+@pytest.fixture(params=[*SEEING, "position"])
 def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny_vjepa2: Path) -> Teacher:
     match request.param:
         case "hf":
@@ -53,6 +59,10 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny
             return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3)))
         case "vjepa2":
             return load_teacher("vjepa2", str(tiny_vjepa2))
+        case "tiny":
+            return load_teacher("tiny", "random")
+        case "position":
+            return load_teacher("position")
         case _:
             return load_teacher("vjepa2", str(tiny_vjepa2), window=4)
 
@@ -83,6 +93,7 @@ def test_no_weight_can_be_trained(teacher: Teacher) -> None:
     assert not teacher(clips).tokens.requires_grad
 
 
+@pytest.mark.parametrize("teacher", SEEING, indirect=True)
 def test_tokens_are_laid_out_row_by_row(teacher: Teacher) -> None:
     """A change in one corner of the image shows most in the token of that corner, or beside it in a convolutional model."""
     spec = teacher.spec
@@ -119,6 +130,40 @@ def test_video_features_equal_those_of_transformers(tiny_vjepa2: Path) -> None:
         torch.testing.assert_close(tokens[:, tubelet], hidden[:, tubelet * 16 : (tubelet + 1) * 16])
 
 
+def test_position_tokens_are_a_fixed_table_whatever_the_image_shows() -> None:
+    teacher = load_teacher("position", seed=3)
+    clips = images(teacher, 3)
+    clips[0] = 0
+    clips[1, 0, :, 8:] = 0  # the first patch of each row is left
+    features = teacher(clips)
+    table = features.tokens[0, 0]
+    assert all(torch.equal(features.tokens[number, 0], table) for number in range(3))
+    torch.testing.assert_close(features.summary[:, 0], torch.stack([torch.zeros(32), table[::14].mean(dim=0), table.mean(dim=0)]))
+    spec = teacher.spec
+    assert (spec.image_size, spec.patch_size, spec.channels, spec.weights, spec.is_random) == (112, 8, 32, "table:3", False)
+    assert spec.sha256 == sha256_bytes(table.numpy().tobytes())
+    assert abs(float(table.mean())) < 0.05
+    assert abs(float(table.std()) - 1) < 0.05
+
+
+def test_position_table_follows_the_seed_and_is_not_what_the_projection_draws() -> None:
+    first, again, other = (load_teacher("position", seed=seed, image_size=32) for seed in (3, 3, 4))
+    assert first.spec.sha256 == again.spec.sha256 != other.spec.sha256
+    assert first.spec.num_patches == 16
+    drawn = np.random.default_rng(3).standard_normal((16, 32))
+    assert abs(np.corrcoef(drawn.ravel(), first(images(first, 1)).tokens.numpy().ravel())[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("weights", ["random", "some/where"])
+def test_position_has_no_weights(weights: str) -> None:
+    with pytest.raises(TeacherError, match="leave out --weights"):
+        load_teacher("position", weights)
+
+
+def test_untrained_tiny_teacher_says_so() -> None:
+    assert load_teacher("tiny", "random", seed=5).spec.weights == "random:5"
+
+
 def test_register_tokens_are_not_patches(tmp_path: Path) -> None:
     assert load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3))).spec.num_patches == 16
 
@@ -149,11 +194,11 @@ def test_another_image_size_gives_another_grid(tiny_vit: Path, tiny_vjepa2: Path
         assert teacher(images(teacher, 1)).tokens.shape[2] == 36
 
 
-@pytest.mark.parametrize(("name", "size"), [("dinov2-s", 130), ("vjepa2", 250), ("dinov2-s", 0), ("dinov2-s", -14)])
+@pytest.mark.parametrize(("name", "size"), [("dinov2-s", 130), ("vjepa2", 250), ("dinov2-s", 0), ("dinov2-s", -14), ("position", 100)])
 def test_image_sizes_that_are_no_whole_number_of_patches_are_refused(name: str, size: int, tiny_vjepa2: Path, tmp_path: Path) -> None:
-    folder = tiny_vjepa2 if name == "vjepa2" else save_dinov2(tmp_path, 0)
+    weights = {"vjepa2": lambda: str(tiny_vjepa2), "dinov2-s": lambda: str(save_dinov2(tmp_path, 0)), "position": lambda: None}[name]()
     with pytest.raises(TeacherError, match="whole number of patches"):
-        load_teacher(name, str(folder), image_size=size)
+        load_teacher(name, weights, image_size=size)
 
 
 def test_windows_that_are_no_whole_number_of_tubelets_are_refused(tiny_vjepa2: Path) -> None:
