@@ -28,9 +28,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 def pretrain(
     cache: CacheOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("run"),
-    objective: Annotated[str | None, typer.Option("--objective", help="Objective. (default: dense)")] = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="Objective: dense, or global, the baseline. (default: dense)")
+    ] = None,
     encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder. (default: point4d)")] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Encoder size: paper, small, tiny. (default: paper)")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Encoder size: paper, small, mini, tiny. (default: paper)")] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Pre-train on train, test or all sequences. (default: train, if there is a split)")
     ] = None,
@@ -46,6 +48,13 @@ def pretrain(
     clips_per_sequence: Annotated[int | None, typer.Option(help="Clips of each sequence an epoch. (default: 1)")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate. (default: 5e-4)")] = None,
     variance_weight: Annotated[float | None, typer.Option(help="Weight of the variance term. (default: 1)")] = None,
+    conditioning: Annotated[
+        str | None,
+        typer.Option(
+            "--conditioning",
+            help="What is done to targets first: none, center, whiten:K, center-patch, whiten-patch:K. (default: center)",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
@@ -68,6 +77,7 @@ def pretrain(
         "encoder.size": size,
         "objective.name": objective,
         "objective.variance_weight": variance_weight,
+        "objective.conditioning": conditioning,
         "clips.num_frames": frames,
         "clips.num_points": points,
         "clips.stride": stride,

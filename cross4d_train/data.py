@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int32, Int64
+from jaxtyping import Float16, Float32, Int32, Int64, UInt16
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,37 +24,47 @@ from cross4d_train.clips import ClipRequest, ClipSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point."""
+    """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point.
+
+    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point.
+    """
 
     sequence: int
     action: int
     points: Float32[np.ndarray, "frame point 3"]
     rows: Int32[np.ndarray, "frame point view"]
     features: Float16[np.ndarray, "row channel"]
+    patches: UInt16[np.ndarray, " row"]
     frame_features: Float16[np.ndarray, "frame channel"]
+    part_labels: UInt16[np.ndarray, "frame point"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Clips of one step. `rows` index the features of the whole batch, -1 where a view does not see the point."""
+    """Clips of one step. `rows` index the features and patches of the whole batch, -1 where a view does not see the point."""
 
     points: Float32[Tensor, "batch frame point 3"]
     rows: Int32[Tensor, "batch frame point view"]
     features: Float16[Tensor, "row channel"]
+    patches: Int32[Tensor, " row"]
     frame_features: Float16[Tensor, "batch frame channel"]
     actions: Int64[Tensor, " batch"]
     sequences: Int64[Tensor, " batch"]
+    part_labels: Int64[Tensor, "batch frame point"] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; copies from pinned memory overlap with computation."""
-        return Batch(**{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)})
+        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors()})
 
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory; the loader calls this."""
-        return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+        return Batch(**{name: tensor.pin_memory() for name, tensor in self._tensors()})
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        return [(field.name, tensor) for field in fields(self) if (tensor := getattr(self, field.name)) is not None]
 
 
 class ClipDataset(Dataset[Clip]):
@@ -63,8 +73,8 @@ class ClipDataset(Dataset[Clip]):
     The store is opened where it is first read, so that each loader worker opens its own.
     """
 
-    def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True) -> None:
-        self.path, self.clips, self.targets = path, clips, targets
+    def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
+        self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
 
     @cached_property
     def cache(self) -> Cache:
@@ -76,7 +86,7 @@ class ClipDataset(Dataset[Clip]):
 
     def __getitem__(self, request: ClipRequest) -> Clip:
         frames = self.clips.frames(self.cache.info(request.sequence), request.start)
-        clip = self.cache.read_clip(request.sequence, frames, targets=self.targets)
+        clip = self.cache.read_clip(request.sequence, frames, targets=self.targets, labels=self.labels)
         return resample(clip, request, self.clips.num_points)
 
 
@@ -92,7 +102,9 @@ def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
         points=clip.points[picks],
         rows=clip.rows[picks],
         features=clip.features,
+        patches=clip.patches,
         frame_features=clip.frame_features,
+        part_labels=None if clip.part_labels is None else clip.part_labels[picks],
     )
 
 
@@ -108,13 +120,16 @@ def collate(clips: Sequence[Clip]) -> Batch:
     first_rows = np.cumsum([0, *counts[:-1]], dtype=np.int32)
     rows = np.stack([clip.rows for clip in clips])
     rows = np.where(rows >= 0, rows + first_rows[:, None, None, None], np.int32(-1))
+    labels = [clip.part_labels.astype(np.int64) for clip in clips if clip.part_labels is not None]
     return Batch(
         points=torch.from_numpy(np.stack([clip.points for clip in clips])),
         rows=torch.from_numpy(rows),
         features=torch.from_numpy(np.concatenate([clip.features for clip in clips])),
+        patches=torch.from_numpy(np.concatenate([clip.patches for clip in clips]).astype(np.int32)),
         frame_features=torch.from_numpy(np.stack([clip.frame_features for clip in clips])),
         actions=torch.tensor([clip.action for clip in clips]),
         sequences=torch.tensor([clip.sequence for clip in clips]),
+        part_labels=torch.from_numpy(np.stack(labels)) if labels else None,
     )
 
 

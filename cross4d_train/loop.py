@@ -20,6 +20,7 @@ from torch.optim import AdamW
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, encoder_config, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
+from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, ClipDataset, load_batches
 from cross4d_train.encoders import build_encoder
 from cross4d_train.objectives import build_objective
@@ -106,12 +107,16 @@ class Pretraining:
             settings.objective,
             channels=self.encoder.channels,
             target_channels=self.origin.target_channels,
+            num_patches=manifest.render.views * manifest.teacher.num_patches,
             seed=settings.training.seed,
         )
         if checkpoint is not None:
             self._check(checkpoint.record)
             load_weights(self.encoder, checkpoint.part("encoder"), "encoder")
             load_weights(self.objective, checkpoint.part("objective"), "objective")
+        elif not self.objective.conditioning.is_identity:
+            statistics = gather_statistics(self.dataset.cache, self.plan.chosen, self.objective.source)
+            self.objective.conditioning.fit(statistics)
         student = Student(self.encoder, self.objective)
         adamw = AdamW(student.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
         self._student, self._optimizer = fabric.setup(student, adamw)

@@ -59,6 +59,13 @@ SIZES: dict[str, Point4DConfig] = {
         num_heads=4,
         mlp_ratio=3,
     ),
+    "mini": Point4DConfig(
+        fine=Level(num_centroids=64, num_neighbours=12, radius=0.15, widths=(24, 48)),
+        coarse=Level(num_centroids=24, num_neighbours=8, radius=0.3, widths=(64, 96)),
+        depth=2,
+        num_heads=4,
+        mlp_ratio=2,
+    ),
     "tiny": Point4DConfig(
         fine=Level(num_centroids=16, num_neighbours=8, radius=0.2, widths=(8, 16)),
         coarse=Level(num_centroids=4, num_neighbours=4, radius=0.5, widths=(16, 32)),

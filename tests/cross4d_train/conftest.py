@@ -13,6 +13,8 @@ from cross4d_cache.types import RenderSettings, SequenceInfo, TeacherSpec
 from cross4d_train.data import Batch
 
 CHANNELS, PATCHES, VIEWS = 8, 8, 2
+PART_NAMES = ("head", "trunk", "legs")
+"""Parts of a body, from its highest point down."""
 
 
 def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheManifest:
@@ -24,7 +26,7 @@ def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheMan
         complete=False,
         dataset=DatasetRecord(
             name="fake", version="1", options={}, fingerprint="0", protocols=("cross-subject", "cross-view"),
-            action_names=("sway", "bob"), part_names=(),
+            action_names=("sway", "bob"), part_names=PART_NAMES,
         ),
         points_per_frame=120,
         seed=0,
@@ -67,6 +69,7 @@ def write_store(path: Path, infos: list[SequenceInfo], *, weights: str = "traine
         features=np.tile(table, (len(flat), 1)),
         feature_patch=np.tile(np.arange(patches, dtype=np.uint16), len(flat)),
         frame_features=rng.normal(size=(len(flat), CHANNELS)).astype(np.float16),
+        part_labels=(heights / 0.65).astype(np.uint16).clip(0, len(PART_NAMES) - 1),
         intrinsics=np.tile(np.eye(3), (len(infos), VIEWS, 1, 1)),
         world_to_camera=np.tile(np.eye(4), (len(infos), VIEWS, 1, 1)),
     )
@@ -112,6 +115,7 @@ def make_batch() -> Callable[..., Batch]:
             points=torch.randn(clips, frames, points, 3, generator=generator) * 0.4 + 2,
             rows=picks.masked_fill(hidden, -1).int(),
             features=torch.randn(rows, CHANNELS, generator=generator).half(),
+            patches=torch.randint(PATCHES, (rows,), generator=generator, dtype=torch.int32),
             frame_features=torch.randn(clips, frames, CHANNELS, generator=generator).half(),
             actions=torch.zeros(clips, dtype=torch.int64),
             sequences=torch.arange(clips),

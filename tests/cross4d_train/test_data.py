@@ -63,6 +63,22 @@ def test_rows_of_a_batch_index_the_joined_features(dataset):
         assert np.array_equal(batch.rows[index].numpy() >= 0, seen)
         joined = batch.features.numpy()[batch.rows[index].numpy()[seen]]
         assert np.array_equal(joined, clip.features[clip.rows[seen]])
+        assert np.array_equal(batch.patches.numpy()[batch.rows[index].numpy()[seen]], clip.patches[clip.rows[seen]])
+
+
+def test_points_carry_their_own_part(dataset, store):
+    requests = requests_of(dataset)[:2]
+    assert collate([dataset[request] for request in requests]).part_labels is None
+    labelled = ClipDataset(store, CLIPS, labels=True)
+    batch = collate([labelled[request] for request in requests])
+    assert batch.part_labels.shape == batch.points.shape[:3]
+    for index, request in enumerate(requests):
+        info = dataset.cache.sequences[request.sequence]
+        stored = dataset.cache.read_clip(request.sequence, CLIPS.frames(info, request.start), labels=True)
+        part_of = dict(zip(map(tuple, stored.points.tolist()), stored.part_labels.tolist(), strict=True))
+        assert set(part_of.values()) == {0, 1, 2}
+        found = batch.points[index].flatten(0, 1).tolist()
+        assert [part_of[tuple(point)] for point in found] == batch.part_labels[index].flatten().tolist()
 
 
 def test_short_sequence_repeats_its_last_frame(dataset):
@@ -100,6 +116,7 @@ def test_workers_change_nothing(dataset):
         assert torch.equal(mine.points, theirs.points)
         assert torch.equal(mine.rows, theirs.rows)
         assert torch.equal(mine.features, theirs.features)
+        assert torch.equal(mine.patches, theirs.patches)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -85,6 +85,18 @@ def test_probe_of_a_checkpoint_takes_its_clips(store, finished):
     assert "note:" not in result.stderr
 
 
+@pytest.mark.parametrize("options", [["--conditioning", "whiten:4"], ["--objective", "global", "--conditioning", "none"]])
+def test_objective_and_conditioning_go_into_the_run(store, tmp_path, options):
+    result = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, *options, "--json")
+    assert result.exit_code == 0, result.output
+    settings = json.loads(result.stdout)["settings"]["objective"]
+    assert settings["conditioning"] == options[-1]
+    assert settings["name"] == ("global" if "global" in options else "dense")
+    other = run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume", "--conditioning", "whiten:5")
+    assert other.exit_code == 2
+    assert f"objective.conditioning: whiten:5 here, {options[-1]} there" in other.stderr
+
+
 @pytest.mark.parametrize(("split", "said"), [("all", "(all sequences)"), ("test", "(the test side of protocol cross-subject)")])
 def test_test_videos_seen_in_pretraining_are_never_silent(store, tmp_path, split, said):
     trained = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--split", split)
@@ -118,7 +130,7 @@ def test_a_random_teacher_is_named_loudly(tmp_path):
     ("arguments", "message"),
     [
         (["--encoder", "nonsense"], "point4d"),
-        (["--size", "nonsense"], "paper, small, tiny"),
+        (["--size", "nonsense"], "paper, small, mini, tiny"),
         (["--objective", "nonsense"], "dense"),
         (["--device", "nonsense"], "auto, cpu, cuda"),
         (["--protocol", "nonsense"], "cross-subject"),
@@ -129,6 +141,9 @@ def test_a_random_teacher_is_named_loudly(tmp_path):
         (["--frames", "-1"], "clips.num_frames = -1"),
         (["--variance-weight", "-1"], "objective.variance_weight = -1.0"),
         (["--variance-weight", "inf"], "objective.variance_weight = inf"),
+        *((["--conditioning", name], f"objective.conditioning = {name!r}") for name in ("whiten:0", "whiten", "foo")),
+        (["--conditioning", "whiten:9"], "at most 8 components"),
+        (["--objective", "global", "--conditioning", "center-patch"], "belong to no patch"),
         (["--lr", "1e300"], "training.learning_rate = 1e+300"),
         (["--seed", "-1"], "training.seed = -1"),
         *(([option, HUGE], f"= {HUGE}") for option in ("--seed", "--epochs", "--batch-size", "--clips-per-sequence")),

@@ -44,7 +44,7 @@ def test_small_size_is_a_tenth():
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(SettingsError, match="point4d"):
         build_encoder("nonsense", "paper")
-    with pytest.raises(SettingsError, match="paper, small, tiny"):
+    with pytest.raises(SettingsError, match="paper, small, mini, tiny"):
         build_encoder("point4d", "huge")
 
 

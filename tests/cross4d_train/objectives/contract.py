@@ -5,26 +5,44 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from cross4d_train.conditioning import TargetStatistics
 from cross4d_train.data import Batch
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings
-from tests.cross4d_train.conftest import CHANNELS
+from tests.cross4d_train.conftest import CHANNELS, PATCHES
 
 MakeBatch = Callable[..., Batch]
 
 
+def make_statistics(num_patches: int) -> TargetStatistics:
+    generator = torch.Generator().manual_seed(7)
+    features = torch.randn(10, num_patches, CHANNELS, generator=generator, dtype=torch.float64) + 0.5
+    flat = features.flatten(0, 1)
+    return TargetStatistics(counts=torch.full((num_patches,), 10, dtype=torch.float64), sums=features.sum(dim=0), products=flat.T @ flat)
+
+
 class ObjectiveContract:
     name: str
+    conditionings: tuple[str, ...]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "conditioning" in metafunc.fixturenames:
+            metafunc.parametrize("conditioning", self.conditionings)
 
     @pytest.fixture
     def encoder(self) -> Encoder:
         return build_encoder("point4d", "tiny")
 
     @pytest.fixture
-    def objective(self, encoder: Encoder) -> Objective:
-        return build_objective(ObjectiveSettings(name=self.name), channels=encoder.channels, target_channels=CHANNELS)
+    def objective(self, encoder: Encoder, conditioning: str) -> Objective:
+        """An objective whose conditioning is that of other random targets than the batch has."""
+        settings = ObjectiveSettings(name=self.name, conditioning=conditioning)
+        objective = build_objective(settings, channels=encoder.channels, target_channels=CHANNELS, num_patches=PATCHES)
+        num_patches = PATCHES if objective.source == "patches" else 1
+        objective.conditioning.fit(make_statistics(num_patches))
+        return objective
 
     def test_loss_is_finite_and_reaches_every_parameter(self, encoder: Encoder, objective: Objective, make_batch: MakeBatch) -> None:
         batch = make_batch()

@@ -6,14 +6,15 @@ import torch
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.objectives import build_objective
-from cross4d_train.objectives.dense import EPSILON, match_points
-from cross4d_train.objectives.objective import ObjectiveSettings
-from tests.cross4d_train.conftest import CHANNELS
+from cross4d_train.objectives.objective import EPSILON, ObjectiveSettings
+from cross4d_train.targets import match_points
+from tests.cross4d_train.conftest import CHANNELS, PATCHES
 from tests.cross4d_train.objectives.contract import ObjectiveContract
 
 
 class TestDense(ObjectiveContract):
     name = "dense"
+    conditionings = ("none", "center", "whiten:4", "center-patch", "whiten-patch:4")
 
 
 def make_tokens(batch, count=10, seed=1):
@@ -52,8 +53,8 @@ def reference_loss(objective, tokens, batch, weight):
 def test_loss_matches_the_reference(make_batch, weight):
     batch = make_batch()
     tokens = make_tokens(batch)
-    settings = ObjectiveSettings(variance_weight=weight)
-    objective = build_objective(settings, channels=16, target_channels=CHANNELS)
+    settings = ObjectiveSettings(variance_weight=weight, conditioning="none")
+    objective = build_objective(settings, channels=16, target_channels=CHANNELS, num_patches=PATCHES)
     loss, scalars = objective(tokens, batch)
     expected, share = reference_loss(objective, tokens, batch, weight)
     assert torch.allclose(loss, expected, atol=1e-5)
@@ -67,12 +68,13 @@ def test_tokens_are_matched_within_their_own_frame(make_batch):
     points = torch.tensor([[5, 6, 7, 63], [0, 9, 9, 1]])
     centroids = batch.points[torch.arange(2).unsqueeze(1), frame, points]
     tokens = Tokens(features=torch.zeros(2, 4, 1), centroids=centroids, frame=frame)
-    assert torch.equal(match_points(tokens, batch), points)
+    assert torch.equal(match_points(tokens, batch.points), points)
 
 
 def test_perfect_predictions_have_no_cosine_loss(make_batch):
     batch = make_batch(views=1, visible=1.0)
-    objective = build_objective(ObjectiveSettings(variance_weight=0), channels=CHANNELS, target_channels=CHANNELS)
+    settings = ObjectiveSettings(variance_weight=0, conditioning="none")
+    objective = build_objective(settings, channels=CHANNELS, target_channels=CHANNELS, num_patches=PATCHES)
     with torch.no_grad():
         objective.head.weight.copy_(torch.eye(CHANNELS))
         objective.head.bias.zero_()
@@ -82,5 +84,5 @@ def test_perfect_predictions_have_no_cosine_loss(make_batch):
 
 
 def test_unknown_objective_lists_the_known_ones():
-    with pytest.raises(SettingsError, match="dense"):
-        build_objective(ObjectiveSettings(name="nonsense"), channels=4, target_channels=4)
+    with pytest.raises(SettingsError, match="dense, global"):
+        build_objective(ObjectiveSettings(name="nonsense"), channels=4, target_channels=4, num_patches=1)

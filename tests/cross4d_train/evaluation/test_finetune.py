@@ -1,0 +1,120 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.types import SequenceInfo
+from cross4d_train.clips import ClipSettings
+from cross4d_train.data import ClipDataset
+from cross4d_train.encoders import build_encoder
+from cross4d_train.evaluation import finetune as module
+from cross4d_train.evaluation.finetune import FinetuneSettings, augment, choose_labelled, finetune
+from tests.cross4d_train.conftest import make_infos, write_store
+
+CLIPS = ClipSettings(num_frames=3, num_points=48, stride=2)
+TRAIN, TEST = tuple(range(8)), tuple(range(8, 12))
+
+
+@pytest.mark.parametrize(("fraction", "per_class"), [(0.01, 1), (0.1, 2), (0.5, 10), (1.0, 20)])
+def test_labelled_videos_are_balanced_over_classes(fraction, per_class):
+    infos = [SequenceInfo(id=str(index), num_frames=1, action=index % 5) for index in range(110)]
+    train = tuple(range(3, 103))
+    chosen = choose_labelled(infos, train, fraction=fraction, seed=1)
+    assert set(chosen) <= set(train)
+    assert len(set(chosen)) == len(chosen)
+    assert Counter(infos[index].action for index in chosen) == dict.fromkeys(range(5), per_class)
+    assert choose_labelled(infos, train, fraction=fraction, seed=1) == chosen
+    assert fraction == 1 or choose_labelled(infos, train, fraction=fraction, seed=2) != chosen
+
+
+def make_points():
+    return torch.randn(4, 3, 20, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([1.0, 2.0, 3.0])
+
+
+def augmented(points, seed=5):
+    return augment(points, torch.Generator().manual_seed(seed))
+
+
+def test_augmentation_is_seeded():
+    points = make_points()
+    moved = augmented(points)
+    assert moved.shape == points.shape
+    assert torch.equal(moved, augmented(points))
+    assert not torch.allclose(moved, augmented(points, seed=6), atol=0.01)
+
+
+def test_augmentation_without_jitter_turns_and_scales_each_clip_about_its_centre(monkeypatch):
+    monkeypatch.setattr(module, "JITTER_METRES", 0.0)
+    points = make_points()
+    moved = augmented(points)
+    assert torch.allclose(moved.mean(dim=(1, 2)), points.mean(dim=(1, 2)), atol=1e-4)
+    before, after = (torch.cdist(cloud, cloud) for cloud in (points.flatten(1, 2), moved.flatten(1, 2)))
+    apart = before[0] > 0.1
+    scales = torch.stack([(new[apart] / old[apart]) for old, new in zip(before, after, strict=True)])
+    assert torch.allclose(scales, scales[:, :1], atol=1e-3)
+    assert ((scales - 1).abs() <= module.SCALE + 1e-3).all()
+    assert scales[:, 0].std() > 0.01
+    heights, new_heights = ((cloud - cloud.mean(dim=(1, 2), keepdim=True))[..., 1] for cloud in (points, moved))
+    assert torch.allclose(new_heights, heights * scales[:, 0].view(-1, 1, 1), atol=1e-3)
+    flat, turned = ((cloud - cloud.mean(dim=(1, 2), keepdim=True))[:, 0, 0, ::2] for cloud in (points, moved))
+    cosines = torch.nn.functional.cosine_similarity(flat, turned)
+    assert (cosines > 0.965).all()  # 15 degrees
+    assert cosines.min() < 0.9999
+
+
+def test_jitter_moves_every_point_a_little(monkeypatch):
+    points = make_points()
+    moved = augmented(points)
+    monkeypatch.setattr(module, "JITTER_METRES", 0.0)
+    deviation = moved - augmented(points)
+    assert deviation.std().item() == pytest.approx(0.005, rel=0.15)
+
+
+@pytest.fixture
+def easy_store(tmp_path, monkeypatch):
+    """Bodies of one action are thin, those of the other broad."""
+
+    def make_points(info, rng):
+        broad = 0.1 + 0.5 * info.action
+        points = (rng.uniform([-broad, -0.9, 2.7], [broad, 0.9, 3.3], size=(100, 3)) for _ in range(info.num_frames))
+        return [frame.astype(np.float32) for frame in points]
+
+    monkeypatch.setattr("tests.cross4d_train.conftest.make_points", make_points)
+    return write_store(tmp_path / "easy.zarr", make_infos())
+
+
+def tune(store, **settings):
+    encoder = build_encoder("point4d", "tiny")
+    defaults = {"fraction": 0.5, "num_epochs": 12, "learning_rate": 1e-3, "num_windows": 2}
+    score = finetune(encoder, ClipDataset(store, CLIPS), train=TRAIN, test=TEST, settings=FinetuneSettings(**(defaults | settings)))
+    return score, encoder
+
+
+def test_few_videos_are_learned_and_the_same_twice(easy_store):
+    (score, encoder), (again, other) = tune(easy_store), tune(easy_store)
+    assert (score.num_labelled, score.train_accuracy, score.video_accuracy) == (4, 1, 1)
+    assert score == again
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(encoder.parameters(), other.parameters(), strict=True))
+    untrained = build_encoder("point4d", "tiny")
+    assert any(not torch.equal(mine, theirs) for mine, theirs in zip(encoder.parameters(), untrained.parameters(), strict=True))
+    assert not encoder.training
+
+
+def test_unlabelled_videos_are_no_class_of_their_own(tmp_path):
+    infos = make_infos()
+    infos[0], infos[8] = replace(infos[0], action=-1), replace(infos[8], action=-1)
+    score, _ = tune(write_store(tmp_path / "store.zarr", infos), fraction=1.0, num_epochs=1)
+    assert score.num_labelled == 7
+    assert score.video_accuracy * 3 == pytest.approx(round(score.video_accuracy * 3))
+
+
+@pytest.mark.parametrize(
+    ("infos", "message"),
+    [(make_infos(labelled=False), "no video"), (make_infos(test_actions=(0, 2)), r"lacks: \[2\]")],
+)
+def test_labels_that_no_classifier_can_work_with(tmp_path, infos, message):
+    with pytest.raises(SettingsError, match=message):
+        tune(write_store(tmp_path / "store.zarr", infos))
