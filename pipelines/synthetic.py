@@ -1,0 +1,116 @@
+"""The synthetic benchmark: does distillation point by point pay, and how much of it is semantics?
+
+    python -m pipelines.synthetic [--scale small|demo] [--out out/synthetic] [--json FILE]
+
+People and animals in 24 actions, seen from any heading; test subjects never seen. All rows have the same student, clips, steps and
+probes. Beside the untrained encoder and the global baseline stand the controls: targets of shuffled points, of an untrained network
+that knows positions, and a fixed random vector for each patch index (position and nothing else); and what the targets of each store
+tell without any student.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from cross4d_cache.errors import user_errors
+from cross4d_train.clips import ClipSettings
+from cross4d_train.evaluation.finetune import FinetuneSettings
+from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.settings import EncoderSettings
+from pipelines.commands import run
+from pipelines.comparison import Row, plan_jobs, run_jobs
+from pipelines.judging import Budget
+from pipelines.tables import describe, report
+
+VERSION = 1
+"""Changes whenever the data or the protocol does; results of different versions do not compare."""
+
+STORES = {
+    "tiny": ["--teacher", "tiny"],
+    "shuffled": ["--teacher", "tiny", "--correspondence", "shuffled"],
+    "untrained": ["--teacher", "tiny", "--weights", "random"],
+    "position": ["--teacher", "position"],
+}
+REFERENCE = "dense"
+
+
+def objective(name: str, conditioning: str) -> ObjectiveSettings:
+    """An objective with its conditioning; the rest as by default."""
+    return ObjectiveSettings(name=name, conditioning=conditioning)
+
+
+DEFAULT = ObjectiveSettings().conditioning
+ROWS = [
+    Row(name="untrained", store="tiny", objective=None, finetuned=True),
+    Row(name="global, raw targets", store="tiny", objective=objective("global", "none"), learning_rates=(1e-3, 3e-3)),
+    Row(name="global, centred", store="tiny", objective=objective("global", "center"), learning_rates=(1e-3, 3e-3), finetuned=True),
+    Row(name=REFERENCE, store="tiny", objective=objective("dense", DEFAULT), finetuned=True),
+    Row(name="dense, shuffled points", store="shuffled", objective=objective("dense", DEFAULT), finetuned=True),
+    Row(name="dense, untrained teacher", store="untrained", objective=objective("dense", DEFAULT)),
+    Row(name="dense, patch index", store="position", objective=objective("dense", DEFAULT), finetuned=True),
+    *(Row(name=f"no student: targets, {store}", store=store, objective=None, features="targets") for store in STORES),
+    *(
+        Row(name=f"dense, {conditioning}", store="tiny", objective=objective("dense", conditioning))
+        for conditioning in ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
+        if conditioning != DEFAULT
+    ),
+]
+
+SCALES = {
+    "small": {"data_seeds": 2, "seeds": 3, "humans": 12, "animals": 6, "epochs": 24, "clips": 2},
+    "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 12, "clips": 2},
+}
+
+
+def budget(scale: str) -> Budget:
+    """What all rows have in common."""
+    return Budget(
+        encoder=EncoderSettings(size="mini"),
+        clips=ClipSettings(num_frames=8, num_points=256, stride=3),
+        num_epochs=SCALES[scale]["epochs"],
+        clips_per_sequence=SCALES[scale]["clips"],
+        protocol="cross-subject",
+        num_windows=3,
+        parts=True,
+        finetune=FinetuneSettings() if scale == "small" else None,
+    )
+
+
+def build_stores(out: Path, scale: str) -> dict[str, dict[str, Path]]:
+    """The stores of every data seed; a finished one is kept."""
+    chosen = SCALES[scale]
+    stores: dict[str, dict[str, Path]] = {}
+    for seed in range(chosen["data_seeds"]):
+        options = {"seed": 1000 + seed, "num_humans": chosen["humans"], "num_animals": chosen["animals"]}
+        options |= {"min_frames": 24, "max_frames": 28, "heading_range_degrees": 180}
+        dataset = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+        for name, teacher in STORES.items():
+            path = out / f"data{seed}" / f"{name}.zarr"
+            run("cross4d-cache", "build", "--dataset", "synthetic", *dataset, *teacher, "--points", 1024, "--out", path)
+            stores.setdefault(f"data{seed}", {})[name] = path
+    return stores
+
+
+def main() -> None:
+    """Build the stores, train and judge every row, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--out", type=Path, default=Path("out/synthetic"))
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    out: Path = arguments.out / arguments.scale
+    with user_errors():
+        stores = build_stores(out, arguments.scale)
+        outcomes = run_jobs(plan_jobs(ROWS, stores, SCALES[arguments.scale]["seeds"], budget(arguments.scale)), out / "runs")
+    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
+    found |= {"benchmark": f"synthetic {arguments.scale}, version {VERSION}"}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(describe(found["table"], reference=REFERENCE))
+    print(f"\n{found['minutes']} minutes")
+
+
+if __name__ == "__main__":
+    main()

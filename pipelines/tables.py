@@ -1,0 +1,98 @@
+"""Outcomes of a comparison as a table: means, deviations, and paired tests of one row against the others."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from scipy.stats import ttest_rel
+
+from pipelines.judging import Outcome
+
+ROUNDING = 1e-9
+"""Differences that vary by less are equal, and a test of them would divide by zero."""
+
+
+def best_rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """For every row the learning rate with the best mean standardised accuracy over all seeds."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for outcome in outcomes:
+        found.setdefault(outcome.job.row, {}).setdefault(outcome.job.learning_rate, []).append(outcome.action)
+    return {row: max(rates, key=lambda rate: mean(rates[rate])) for row, rates in found.items()}
+
+
+def summarise(outcomes: Sequence[Outcome], *, reference: str) -> dict[str, Any]:
+    """Mean and deviation of every column for every row, and `reference` against each other row, paired by data and student seed.
+
+    `p` is that of a paired t-test, `holm` the same after Holm's correction over all rows of a column.
+    """
+    rates = best_rates(outcomes)
+    kept: dict[str, dict[tuple[str, int], Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.job.learning_rate == rates[outcome.job.row]:
+            kept.setdefault(outcome.job.row, {})[outcome.job.data, outcome.job.seed] = outcome
+    table: dict[str, Any] = {}
+    for row, runs in kept.items():
+        columns = next(iter(runs.values())).scores
+        table[row] = {"learning rate": rates[row], "runs": len(runs)}
+        for column in columns:
+            values = [run.scores[column] for run in runs.values()]
+            cell = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0}
+            ours = kept[reference]
+            if row != reference and column in next(iter(ours.values())).scores:
+                gains = [ours[key].scores[column] - run.scores[column] for key, run in runs.items()]
+                cell["gain"] = mean(gains)
+                if len(gains) > 1 and max(gains) - min(gains) > ROUNDING:
+                    cell["p"] = float(ttest_rel([ours[key].scores[column] for key in runs], values).pvalue)
+            table[row][column] = cell
+        held = [run.held_out for run in runs.values() if run.held_out is not None]
+        if held:
+            table[row]["held out"] = {name: mean(getattr(loss, name) for loss in held) for name in ("student", "constant", "position")}
+    for column in next(iter(kept[reference].values())).scores:
+        cells = [cells[column] for cells in table.values() if "p" in cells.get(column, {})]
+        highest = 0.0
+        for place, cell in enumerate(sorted(cells, key=lambda cell: float(cell["p"]))):
+            highest = cell["holm"] = max(highest, min(1.0, cell["p"] * (len(cells) - place)))
+    return table
+
+
+def describe(table: Mapping[str, Any], *, reference: str) -> str:
+    """Two Markdown tables: scores with held-out losses, and what `reference` gains over each row."""
+    columns = [name for name, cell in table[reference].items() if isinstance(cell, dict) and "mean" in cell]
+    lines = [
+        f"| | {' | '.join(columns)} | loss: student / constant / position |",
+        f"|---|{'---|' * (len(columns) + 1)}",
+    ]
+    for row, cells in table.items():
+        scores = [f"{cells[name]['mean']:.3f} +- {cells[name]['std']:.3f}" if name in cells else "" for name in columns]
+        held = cells.get("held out")
+        losses = f"{held['student']:.3f} / {held['constant']:.3f} / {held['position']:.3f}" if held else ""
+        lines.append(f"| {row} | {' | '.join(scores)} | {losses} |")
+    lines += ["", f"| {reference} minus ... (p, paired t-test; after Holm) | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for row, cells in table.items():
+        if row != reference:
+            lines.append(f"| {row} | {' | '.join(_gain(cells.get(name, {})) for name in columns)} |")
+    return "\n".join(lines)
+
+
+def _gain(cell: Mapping[str, float]) -> str:
+    if "gain" not in cell:
+        return ""
+    tested = f" ({cell['p']:.3f}; {cell['holm']:.3f})" if "holm" in cell else ""
+    return f"{cell['gain']:+.3f}{tested}"
+
+
+def report(outcomes: Sequence[Outcome], *, reference: str, seconds: float) -> dict[str, Any]:
+    """Everything to write down: the table, every run, and where it was measured."""
+    return {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "date": datetime.now(UTC).date().isoformat(),
+        "torch": torch.__version__,
+        "minutes": round(seconds / 60, 1),
+        "reference": reference,
+        "table": summarise(outcomes, reference=reference),
+        "runs": [outcome.model_dump(mode="json") for outcome in outcomes],
+    }
