@@ -5,7 +5,7 @@ of its tokens on the device.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from cross4d_cache.errors import Cross4DError
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.clips import ClipRequest, ClipSettings
+
+MEMORY = 2**29
+"""Bytes of decoded sequences that a process keeps, half a gibibyte: small stores are read once, large ones stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +73,14 @@ class Batch:
 class ClipDataset(Dataset[Clip]):
     """Reads any clip of a store on request.
 
-    The store is opened where it is first read, so that each loader worker opens its own.
+    The store is opened where it is first read, so that each loader worker opens its own. Sequences stay in memory once read, decoded,
+    until they fill `MEMORY` bytes; all others are read from the store every time, the frames of the clip alone.
     """
 
     def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
         self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
+        self._held: dict[int, CachedClip] = {}
+        self._bytes_left = MEMORY
 
     @cached_property
     def cache(self) -> Cache:
@@ -82,27 +88,63 @@ class ClipDataset(Dataset[Clip]):
         return open_cache(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "cache"}
+        kept = {name: value for name, value in self.__dict__.items() if name != "cache"}
+        return kept | {"_held": {}, "_bytes_left": MEMORY}
 
     def __getitem__(self, request: ClipRequest) -> Clip:
-        frames = self.clips.frames(self.cache.info(request.sequence), request.start)
-        clip = self.cache.read_clip(request.sequence, frames, targets=self.targets, labels=self.labels)
+        info = self.cache.info(request.sequence)
+        frames = self.clips.frames(info, request.start)
+        if request.sequence not in self._held and self._bytes_left > 0:
+            self._hold(request.sequence, np.arange(info.num_frames))
+        held = self._held.get(request.sequence)
+        clip = self._read(request.sequence, frames) if held is None else select_frames(held, frames)
         return resample(clip, request, self.clips.num_points)
+
+    def _hold(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> None:
+        """Keep a whole sequence; the one that no longer fits ends the keeping."""
+        whole = self._read(sequence, frames)
+        self._bytes_left -= sum(value.nbytes for value in vars(whole).values() if isinstance(value, np.ndarray))
+        if self._bytes_left >= 0:
+            self._held[sequence] = whole
+
+    def _read(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> CachedClip:
+        return self.cache.read_clip(sequence, frames, targets=self.targets, labels=self.labels)
+
+
+def select_frames(clip: CachedClip, frames: Int64[np.ndarray, " frame"]) -> CachedClip:
+    """Some frames of a clip, numbered within it; its features stay as they are."""
+    counts = np.diff(clip.point_offsets)[frames]
+    picks = np.concatenate([np.arange(clip.point_offsets[frame], clip.point_offsets[frame + 1]) for frame in frames])
+    return replace(
+        clip,
+        frames=clip.frames[frames],
+        points=clip.points[picks],
+        point_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows=clip.rows[picks],
+        frame_features=clip.frame_features[frames],
+        part_labels=None if clip.part_labels is None else clip.part_labels[picks],
+        surface_ids=None if clip.surface_ids is None else clip.surface_ids[picks],
+    )
 
 
 def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
-    """Choose the points of every frame by the request's key alone."""
+    """Choose the points of every frame by the request's key alone; features that none of them refers to are left out."""
     rng = np.random.default_rng(request.key)
     counts = np.diff(clip.point_offsets)
     starts = clip.point_offsets[:-1]
     picks = np.stack([start + _choose(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
+    rows = clip.rows[picks]
+    used = np.zeros(len(clip.features) + 1, dtype=bool)
+    used[rows] = True  # -1, not visible, marks the extra place at the end
+    used[-1] = False
+    places = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     return Clip(
         sequence=request.sequence,
         action=clip.info.action,
         points=clip.points[picks],
-        rows=clip.rows[picks],
-        features=clip.features,
-        patches=clip.patches,
+        rows=places[rows],
+        features=clip.features[used[:-1]],
+        patches=clip.patches[used[:-1]],
         frame_features=clip.frame_features,
         part_labels=None if clip.part_labels is None else clip.part_labels[picks],
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cross4d_cache.errors import CacheCorruptError
+from cross4d_train import data
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
 from cross4d_train.data import ClipDataset, collate, load_batches
 from tests.cross4d_train.conftest import make_infos, write_store
@@ -33,7 +34,37 @@ def test_points_carry_their_own_targets(dataset):
         span = slice(stored.point_offsets[frame], stored.point_offsets[frame + 1])
         where = (clip.points[frame][:, None] == stored.points[span][None]).all(axis=-1).argmax(axis=1)
         assert np.array_equal(stored.points[span][where], clip.points[frame])
-        assert np.array_equal(stored.rows[span][where], clip.rows[frame])
+        rows, kept = stored.rows[span][where], clip.rows[frame]
+        assert np.array_equal(rows >= 0, kept >= 0)
+        assert np.array_equal(stored.features[rows[rows >= 0]], clip.features[kept[kept >= 0]])
+        assert np.array_equal(stored.patches[rows[rows >= 0]], clip.patches[kept[kept >= 0]])
+
+
+def test_only_features_that_a_point_refers_to_are_kept(dataset):
+    few = ClipDataset(dataset.path, ClipSettings(num_frames=3, num_points=2, stride=2))
+    clip = few[ClipRequest(sequence=1, start=1, key=(0,))]
+    assert set(clip.rows[clip.rows >= 0].tolist()) == set(range(len(clip.features)))
+    assert len(clip.features) == len(clip.patches) <= 3 * 2 * 2
+
+
+@pytest.mark.parametrize("memory", [0, 60_000, 2**29])
+def test_sequences_held_in_memory_change_nothing(store, monkeypatch, memory):
+    monkeypatch.setattr(data, "MEMORY", memory)
+    dataset, streamed = (ClipDataset(store, CLIPS, labels=True) for _ in range(2))
+    monkeypatch.setattr(streamed, "_bytes_left", 0)
+    for epoch in range(2):
+        for request in requests_of(dataset, epoch):
+            held, read = vars(dataset[request]), vars(streamed[request])
+            assert all(np.array_equal(held[name], read[name]) for name in held)
+    assert not streamed._held
+    fewest, most = {0: (0, 0), 60_000: (1, 5), 2**29: (6, 6)}[memory]
+    assert fewest <= len(dataset._held) <= most
+
+
+def test_a_copy_for_a_worker_starts_without_memory(dataset):
+    dataset[ClipRequest(sequence=0, start=0, key=(0,))]
+    assert dataset._held
+    assert not pickle.loads(pickle.dumps(dataset))._held
 
 
 @pytest.mark.parametrize("num_points", [16, 500])
