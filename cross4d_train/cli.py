@@ -52,7 +52,7 @@ def pretrain(
         str | None,
         typer.Option(
             "--conditioning",
-            help="What is done to targets first: none, center, whiten:K, center-patch, whiten-patch:K. (default: center)",
+            help="What is done to targets first: none, center, whiten:K, center-patch, whiten-patch:K. (default: whiten:32)",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,

@@ -32,7 +32,8 @@ def _check(text: str) -> str:
 
 
 ConditioningName = Annotated[str, AfterValidator(_check)]
-"""`none`; `center` subtracts the mean; `whiten:K` then scales the K strongest principal components to unit variance.
+"""`none`; `center` subtracts the mean; `whiten:K` then scales the K strongest principal components to unit variance, all of them if
+there are no more than K.
 
 `center-patch` and `whiten-patch:K` subtract the mean of the target's own patch index instead, so that the place in the image
 predicts nothing.
@@ -79,7 +80,7 @@ class Conditioning(nn.Module):
     Until it is fitted it only cuts targets to the number of channels it will give.
 
     Raises:
-        SettingsError: more components than targets have channels, or patch means where targets have no patch.
+        SettingsError: patch means where targets have no patch.
     """
 
     means: Float32[Tensor, "patch channel_in"]
@@ -90,13 +91,7 @@ class Conditioning(nn.Module):
         kind, _, components = name.partition(":")
         self.name = name
         self.per_patch = kind.endswith("-patch")
-        self.channels = int(components) if components else target_channels
-        if self.channels > target_channels:
-            raise SettingsError(
-                f"conditioning {name} of targets with {target_channels} channels",
-                expected=f"at most {target_channels} components",
-                hint="lower K in --conditioning",
-            )
+        self.channels = min(int(components), target_channels) if components else target_channels
         if self.per_patch and num_patches is None:
             raise SettingsError(
                 f"conditioning {name} of global embeddings, which belong to no patch",

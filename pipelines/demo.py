@@ -45,11 +45,14 @@ BUDGET = Budget(
     num_epochs=20,
     clips_per_sequence=2,
     protocol="cross-subject",
-    num_windows=3,
+    num_windows=2,
     parts=True,
     finetune=None,
 )
-ROWS = [Row(name="untrained", store="tiny", objective=None), Row(name="dense", store="tiny", objective=ObjectiveSettings())]
+ROWS = [
+    Row(name="untrained", store="tiny", objective=None),
+    Row(name="dense", store="tiny", objective=ObjectiveSettings(), learning_rates=(2e-3,)),
+]
 SEEDS = 5
 COLUMNS = {"action std": "action", "parts 1000": "parts, 1,000 labels"}
 PICTURED = ("human01_wave_r00", "human04_jumping_jack_r00", "human07_forward_kick_r00", "animal01_gallop_r00")

@@ -41,24 +41,26 @@ def objective(name: str, conditioning: str) -> ObjectiveSettings:
 
 
 DEFAULT = ObjectiveSettings().conditioning
+RATES = (2e-3,)
+GLOBAL_RATES = (1e-3, 3e-3)
 ROWS = [
     Row(name="untrained", store="tiny", objective=None, finetuned=True),
-    Row(name="global, raw targets", store="tiny", objective=objective("global", "none"), learning_rates=(1e-3, 3e-3)),
-    Row(name="global, centred", store="tiny", objective=objective("global", "center"), learning_rates=(1e-3, 3e-3), finetuned=True),
-    Row(name=REFERENCE, store="tiny", objective=objective("dense", DEFAULT), finetuned=True),
-    Row(name="dense, shuffled points", store="shuffled", objective=objective("dense", DEFAULT), finetuned=True),
-    Row(name="dense, untrained teacher", store="untrained", objective=objective("dense", DEFAULT)),
-    Row(name="dense, patch index", store="position", objective=objective("dense", DEFAULT), finetuned=True),
-    *(Row(name=f"no student: targets, {store}", store=store, objective=None, features="targets") for store in STORES),
+    Row(name="global, raw targets", store="tiny", objective=objective("global", "none"), learning_rates=GLOBAL_RATES),
+    Row(name="global, centred", store="tiny", objective=objective("global", "center"), learning_rates=GLOBAL_RATES),
+    Row(name=REFERENCE, store="tiny", objective=objective("dense", DEFAULT), learning_rates=RATES, finetuned=True),
+    Row(name="dense, shuffled points", store="shuffled", objective=objective("dense", DEFAULT), learning_rates=RATES),
+    Row(name="dense, untrained teacher", store="untrained", objective=objective("dense", DEFAULT), learning_rates=RATES),
+    Row(name="dense, patch index", store="position", objective=objective("dense", DEFAULT), learning_rates=RATES, finetuned=True),
     *(
-        Row(name=f"dense, {conditioning}", store="tiny", objective=objective("dense", conditioning))
-        for conditioning in ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
-        if conditioning != DEFAULT
+        Row(name=f"dense, {conditioning}", store="tiny", objective=objective("dense", conditioning), learning_rates=RATES)
+        for conditioning in ("none", "center", "whiten-patch:32")
     ),
+    *(Row(name=f"no student: targets, {store}", store=store, objective=None, features="targets") for store in STORES),
 ]
+"""`whiten-patch:32` is the default conditioning with the mean per patch index subtracted in place of the mean."""
 
 SCALES = {
-    "small": {"data_seeds": 2, "seeds": 3, "humans": 12, "animals": 6, "epochs": 24, "clips": 2},
+    "small": {"data_seeds": 2, "seeds": 3, "humans": 12, "animals": 6, "epochs": 12, "clips": 2},
     "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 12, "clips": 2},
 }
 
@@ -71,7 +73,7 @@ def budget(scale: str) -> Budget:
         num_epochs=SCALES[scale]["epochs"],
         clips_per_sequence=SCALES[scale]["clips"],
         protocol="cross-subject",
-        num_windows=3,
+        num_windows=2,
         parts=True,
         finetune=FinetuneSettings() if scale == "small" else None,
     )

@@ -35,7 +35,7 @@ class ObjectiveSettings(BaseModel):
 
     name: str = "dense"
     variance_weight: float = Field(default=1.0, ge=0, le=1_000_000, allow_inf_nan=False)
-    conditioning: ConditioningName = "center"
+    conditioning: ConditioningName = "whiten:32"
 
 
 class Objective(nn.Module, ABC):
