@@ -55,7 +55,7 @@ ROWS = [
 ]
 SEEDS = 5
 COLUMNS = {"action std": "action", "parts 1000": "parts, 1,000 labels"}
-PICTURED = ("human01_wave_r00", "human04_jumping_jack_r00", "human07_forward_kick_r00", "animal01_gallop_r00")
+PICTURED = ("human01_wave_r00", "human04_jumping_jack_r00", "human01_forward_kick_r00", "animal01_gallop_r00")
 
 
 def main() -> None:
