@@ -42,7 +42,7 @@ DATASET += ["--option", "min_frames=24", "--option", "max_frames=24", "--option"
 BUDGET = Budget(
     encoder=EncoderSettings(size="mini"),
     clips=ClipSettings(num_frames=8, num_points=256, stride=3),
-    num_epochs=20,
+    num_epochs=16,
     clips_per_sequence=2,
     protocol="cross-subject",
     num_windows=2,

@@ -93,6 +93,7 @@ def report(outcomes: Sequence[Outcome], *, reference: str, seconds: float) -> di
         "torch": torch.__version__,
         "minutes": round(seconds / 60, 1),
         "reference": reference,
+        "budget": outcomes[0].job.budget.model_dump(mode="json"),
         "table": summarise(outcomes, reference=reference),
-        "runs": [outcome.model_dump(mode="json") for outcome in outcomes],
+        "runs": [outcome.model_dump(mode="json", exclude={"job": {"store", "budget"}}) for outcome in outcomes],
     }

@@ -148,6 +148,9 @@ def test_report_is_plain_data() -> None:
     found = report(outcomes(), reference="dense", seconds=90)
     assert json.loads(json.dumps(found)) == found
     assert found["minutes"] == 1.5
+    assert found["budget"] == BUDGET.model_dump(mode="json")
+    for run in found["runs"]:
+        run["job"] |= {"store": "store.zarr", "budget": found["budget"]}
     assert [Outcome.model_validate(run) for run in found["runs"]] == outcomes()
 
 
