@@ -19,7 +19,7 @@ from cross4d_train.settings import EncoderSettings
 from pipelines.commands import run
 from pipelines.comparison import Row, plan_jobs, run_jobs
 from pipelines.judging import Budget
-from pipelines.tables import describe, report
+from pipelines.tables import describe, describe_budget, report
 
 CONDITIONINGS = ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
 ROWS = [
@@ -61,7 +61,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(f"store: {build['sequences']} sequences, {build['frames']} frames, {build['bytes'] / 1e6:.1f} MB\n")
-    print(describe(found["table"], reference=REFERENCE))
+    print(f"{describe_budget(BUDGET)}\n\n{describe(found['table'], reference=REFERENCE)}")
     print(f"\n{found['minutes']} minutes")
 
 

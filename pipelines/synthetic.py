@@ -21,7 +21,7 @@ from cross4d_train.settings import EncoderSettings
 from pipelines.commands import run
 from pipelines.comparison import Row, plan_jobs, run_jobs
 from pipelines.judging import Budget
-from pipelines.tables import describe, report
+from pipelines.tables import describe, describe_budget, report
 
 VERSION = 1
 """Changes whenever the data or the protocol does; results of different versions do not compare."""
@@ -110,7 +110,7 @@ def main() -> None:
     found |= {"benchmark": f"synthetic {arguments.scale}, version {VERSION}"}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(describe(found["table"], reference=REFERENCE))
+    print(f"{describe_budget(outcomes[0].job.budget)}\n\n{describe(found['table'], reference=REFERENCE)}")
     print(f"\n{found['minutes']} minutes")
 
 

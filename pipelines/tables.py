@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from scipy.stats import ttest_rel
 
-from pipelines.judging import Outcome
+from pipelines.judging import Budget, Outcome
 
 ROUNDING = 1e-9
 """Differences that vary by less are equal, and a test of them would divide by zero."""
@@ -37,7 +37,8 @@ def summarise(outcomes: Sequence[Outcome], *, reference: str) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for row, runs in kept.items():
         columns = next(iter(runs.values())).scores
-        table[row] = {"learning rate": rates[row], "runs": len(runs)}
+        trained = next(iter(runs.values())).training_loss is not None
+        table[row] = {"learning rate": rates[row] if trained else None, "runs": len(runs)}
         for column in columns:
             values = [run.scores[column] for run in runs.values()]
             cell = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0}
@@ -59,18 +60,33 @@ def summarise(outcomes: Sequence[Outcome], *, reference: str) -> dict[str, Any]:
     return table
 
 
+def describe_budget(budget: Budget) -> str:
+    """What every row has in common, in a line or two."""
+    clips, head = budget.clips, budget.head
+    lines = [
+        f"{budget.encoder.name} {budget.encoder.size}, clips of {clips.num_frames} frames (every {clips.stride}.) x {clips.num_points} "
+        f"points, {budget.num_epochs} epochs of {budget.clips_per_sequence} clips a sequence, protocol {budget.protocol}",
+        f"linear head: {head.optimizer}, rate {head.learning_rate:g}, {head.num_epochs} epochs, {budget.num_windows} windows a video",
+    ]
+    if (tuning := budget.finetune) is not None:
+        rate = f"AdamW, rate {tuning.learning_rate:g}, {tuning.num_epochs} epochs"
+        lines.append(f"fine-tuning: {rate}, {tuning.fraction:.0%} of the labels, at least one of each action")
+    return "\n".join(lines)
+
+
 def describe(table: Mapping[str, Any], *, reference: str) -> str:
     """Two Markdown tables: scores with held-out losses, and what `reference` gains over each row."""
     columns = [name for name, cell in table[reference].items() if isinstance(cell, dict) and "mean" in cell]
     lines = [
-        f"| | {' | '.join(columns)} | loss: student / constant / position |",
-        f"|---|{'---|' * (len(columns) + 1)}",
+        f"| | {' | '.join(columns)} | loss: student / constant / position | rate |",
+        f"|---|{'---|' * (len(columns) + 2)}",
     ]
     for row, cells in table.items():
         scores = [f"{cells[name]['mean']:.3f} +- {cells[name]['std']:.3f}" if name in cells else "" for name in columns]
         held = cells.get("held out")
         losses = f"{held['student']:.3f} / {held['constant']:.3f} / {held['position']:.3f}" if held else ""
-        lines.append(f"| {row} | {' | '.join(scores)} | {losses} |")
+        rate = cells["learning rate"]
+        lines.append(f"| {row} | {' | '.join(scores)} | {losses} | {'' if rate is None else f'{rate:g}'} |")
     lines += ["", f"| {reference} minus ... (p, paired t-test; after Holm) | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for row, cells in table.items():
         if row != reference:

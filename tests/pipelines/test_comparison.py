@@ -136,9 +136,9 @@ def test_columns_that_a_row_lacks_stay_empty() -> None:
     assert "fine-tuned" not in table["global"]
     assert table["global"]["parts 200"]["gain"] == pytest.approx(0.075)
     lines = describe(table, reference="dense").splitlines()
-    assert lines[0] == "| | action raw | action std | parts all | parts 200 | fine-tuned | loss: student / constant / position |"
+    assert lines[0] == "| | action raw | action std | parts all | parts 200 | fine-tuned | loss: student / constant / position | rate |"
     widths = {line.count("|") for line in lines[:4]}
-    assert widths == {8}
+    assert widths == {9}
     assert lines[3].startswith("| global | 0.500 +- 0.000 | 0.500 +- 0.000 | 0.250 +- 0.071 |")
     assert "|  |" in lines[3]
     assert lines[-1].startswith("| global | +0.000 | +0.250 (")
