@@ -97,8 +97,12 @@ def describe(table: Mapping[str, Any], *, reference: str) -> str:
 def _gain(cell: Mapping[str, float]) -> str:
     if "gain" not in cell:
         return ""
-    tested = f" ({cell['p']:.3f}; {cell['holm']:.3f})" if "holm" in cell else ""
+    tested = f" ({_share(cell['p'])}; {_share(cell['holm'])})" if "holm" in cell else ""
     return f"{cell['gain']:+.3f}{tested}"
+
+
+def _share(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}"
 
 
 def report(outcomes: Sequence[Outcome], *, reference: str, seconds: float) -> dict[str, Any]:
