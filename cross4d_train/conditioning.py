@@ -141,3 +141,11 @@ class Conditioning(nn.Module):
             return centred
         with torch.autocast(features.device.type, enabled=False):
             return centred @ self.matrix
+
+    @torch.no_grad()
+    def restore(self, conditioned: Float32[Tensor, "*item channel"]) -> Float32[Tensor, "*item channel_in"]:
+        """The targets of the store that conditioned ones stand for, in the components that were kept; patch means are not put back."""
+        if self.is_identity:
+            return conditioned
+        spread: Tensor = conditioned @ torch.linalg.pinv(self.matrix) if self._whitens else conditioned
+        return spread if self.per_patch else spread + self.means[0]

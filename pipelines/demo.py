@@ -24,8 +24,9 @@ from cross4d_cache.errors import user_errors
 from cross4d_cache.render import render
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
-from cross4d_train.checkpoint import load_checkpoint, load_encoder
+from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import ClipSettings
+from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from cross4d_train.visualize.colours import point_features, principal_colours
@@ -99,31 +100,40 @@ def _interval(values: tuple[float, ...]) -> str:
 
 
 def draw(cache: Cache, checkpoint: Path, path: Path) -> None:
-    """One row a sequence: points, render, teacher features of the points, student features of the points, as colours."""
+    """One row a sequence: points, render, and as colours the targets, what the student predicts of them, and its own features.
+
+    Targets and predictions share one colour space, so that equal colours mean equal features.
+    """
     ids = [info.id for info in cache.sequences]
     rows = [name for name in PICTURED if name in ids]
     clips = [cache.read_clip(ids.index(name), np.arange(0, cache.sequences[ids.index(name)].num_frames, 3)) for name in rows]
-    teacher = _colours_of_groups([_teacher_features(clip) for clip in clips])
-    student = _colours_of_groups(_student_features(clips, checkpoint))
-    figure, axes = plt.subplots(len(rows), 4, figsize=(13, 3.2 * len(rows)), squeeze=False)
+    targets = [_teacher_features(clip) for clip in clips]
+    predicted, own = _student_features(cache, clips, checkpoint)
+    shared = _colours_of_groups(targets + predicted)
+    columns = {
+        f"teacher ({cache.manifest.teacher.name})": shared[: len(rows)],
+        "student's prediction": shared[len(rows) :],
+        "student's own features": _colours_of_groups(own),
+    }
+    figure, axes = plt.subplots(len(rows), 5, figsize=(15, 3.1 * len(rows)), squeeze=False)
     for row, (name, clip) in enumerate(zip(rows, clips, strict=True)):
         frame = len(clip.frames) // 2
         span = slice(clip.point_offsets[frame], clip.point_offsets[frame + 1])
         points, seen = clip.points[span], (clip.rows[span] >= 0).any(axis=1)
         _scatter(axes[row, 0], points, points[:, 2])
         axes[row, 1].imshow(_image(cache, ids.index(name), int(clip.frames[frame])), cmap="gray", vmin=0, vmax=1)
-        colours = np.full((len(points), 3), 0.85)
-        colours[seen] = teacher[row][span][seen]
-        _scatter(axes[row, 2], points, colours)
-        _scatter(axes[row, 3], points, student[row][span])
+        for axis, (title, colours) in zip(axes[row, 2:], columns.items(), strict=True):
+            shown = colours[row][span].copy()
+            if title.startswith("teacher"):
+                shown[~seen] = 0.85
+            _scatter(axis, points, shown)
         axes[row, 0].set_ylabel(name.removesuffix("_r00"))
-    teacher_name = f"teacher ({cache.manifest.teacher.name}), PCA"
-    for axis, title in zip(axes[0], ("input points (colour: depth)", "render", teacher_name, "student, PCA"), strict=True):
+    for axis, title in zip(axes[0], ("input points (colour: depth)", "render", *columns), strict=True):
         axis.set_title(title)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -134,10 +144,20 @@ def _teacher_features(clip: CachedClip) -> Float32[Tensor, "point channel"]:
     return (features * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def _student_features(clips: list[CachedClip], checkpoint: Path) -> list[Float32[Tensor, "point channel"]]:
-    """Features of all stored points of each clip."""
-    encoder = load_encoder(load_checkpoint(checkpoint)).eval()
-    features = []
+def _student_features(
+    cache: Cache, clips: list[CachedClip], checkpoint: Path
+) -> tuple[list[Float32[Tensor, "_ channel"]], list[Float32[Tensor, "_ width"]]]:
+    """For all stored points of each clip the target that the student predicts, and its own features."""
+    loaded, manifest = load_checkpoint(checkpoint), cache.manifest
+    encoder = load_encoder(loaded).eval()
+    objective = build_objective(
+        loaded.record.settings.objective,
+        channels=encoder.channels,
+        target_channels=manifest.projection.channels,
+        num_patches=manifest.render.views * manifest.teacher.num_patches,
+    )
+    load_weights(objective, loaded.part("objective"), "objective")
+    own = []
     for clip in clips:
         counts = np.diff(clip.point_offsets)
         most = int(counts.max())
@@ -145,12 +165,16 @@ def _student_features(clips: list[CachedClip], checkpoint: Path) -> list[Float32
         points = torch.from_numpy(clip.points[np.stack(padded)])[None]
         with torch.inference_mode():
             spread = point_features(encoder(points), points)[0]
-        features.append(torch.cat([frame[:count] for frame, count in zip(spread, counts, strict=True)]))
-    return features
+        own.append(torch.cat([frame[:count] for frame, count in zip(spread, counts, strict=True)]))
+    with torch.inference_mode():
+        predictions = [objective.head(features) for features in own]
+        # The cosine leaves the length of a prediction open; whitened targets have a deviation of one.
+        length = torch.cat(predictions).square().mean().sqrt()
+        return [objective.conditioning.restore(prediction / length) for prediction in predictions], own
 
 
 def _colours_of_groups(groups: list[Float32[Tensor, "point channel"]]) -> list[Float32[np.ndarray, "point 3"]]:
-    """One colour space for all sequences, so that equal colours mean equal features."""
+    """One colour space for all groups."""
     colours = principal_colours(torch.cat(groups)).numpy()
     return np.split(colours, np.cumsum([len(group) for group in groups])[:-1])
 

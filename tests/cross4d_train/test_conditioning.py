@@ -200,3 +200,15 @@ def test_targets_of_points_average_their_conditioned_views(make_batch, name):
     hidden = replace(batch, rows=torch.full_like(batch.rows, -1))
     assert not point_targets(hidden, frame, points, module)[1].any()
     assert (point_targets(hidden, frame, points, module)[0] == 0).all()
+
+
+@pytest.mark.parametrize(("name", "exact"), [("none", True), ("center", True), ("whiten:6", True), ("whiten:3", False)])
+def test_what_was_conditioned_can_be_restored_in_the_components_kept(name, exact):
+    features = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 5, 4, 0.3, 0.2, 0.1]) + 3
+    conditioning = Conditioning(name, target_channels=6, num_patches=None)
+    wide = features.double()
+    counts, sums = torch.tensor([50.0], dtype=torch.float64), wide.sum(dim=0, keepdim=True)
+    conditioning.fit(TargetStatistics(counts=counts, sums=sums, products=wide.T @ wide))
+    restored = conditioning.restore(conditioning(features))
+    assert torch.allclose(restored, features, atol=1e-3 if exact else 1.5)
+    assert exact == torch.allclose(restored, features, atol=1e-3)
