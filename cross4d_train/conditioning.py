@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Integer
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from cross4d_cache.errors import SettingsError
@@ -27,7 +28,8 @@ SMALLEST_EIGENVALUE = 1e-6
 
 def _check(text: str) -> str:
     if re.fullmatch(r"none|center|center-patch|(whiten|whiten-patch):[1-9]\d{0,3}", text) is None:
-        raise ValueError("one of: none, center, whiten:K, center-patch, whiten-patch:K, where K is the number of components kept")
+        known = "one of: none, center, whiten:K, center-patch, whiten-patch:K, where K is the number of components kept"
+        raise PydanticCustomError("conditioning", known)
     return text
 
 
