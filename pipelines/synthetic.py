@@ -61,7 +61,7 @@ ROWS = [
 
 SCALES = {
     "small": {"data_seeds": 2, "seeds": 3, "humans": 12, "animals": 6, "epochs": 12, "clips": 2},
-    "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 12, "clips": 2},
+    "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 8, "clips": 2},
 }
 
 
