@@ -248,3 +248,26 @@ def test_vjepa2_sizes_are_the_published_ones(variant: str, millions: float) -> N
     with torch.device("meta"):
         model = VideoModel(vjepa2.config(variant))
     assert sum(p.numel() for p in model.encoder.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
+
+
+def test_embedded_weights_are_the_ones_of_the_benchmarks() -> None:
+    """The package carries them; results that were published name their hash."""
+    spec = load_teacher("tiny").spec
+    assert spec.weights == "embedded"
+    assert spec.sha256 == "2bb70c18fffbec0323701fd43db54e115f46a5faf6e2910827364e5ef4477a22"
+    assert not spec.is_random
+
+
+def test_tokens_of_tiny_do_not_depend_on_how_many_patches_others_fill() -> None:
+    """Images that fill few patches take a shorter path; the long one gives the same tokens, and empty patches get zeros."""
+    teacher = load_teacher("tiny", "random")
+    images = torch.zeros(3, 1, 112, 112)
+    images[0, 0, 40:72, 40:72] = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    images[1] = torch.rand(1, 112, 112, generator=torch.Generator().manual_seed(1)) + 0.1
+    together, alone = teacher(images), teacher(images[:1])
+    assert torch.allclose(together.tokens[0], alone.tokens[0], atol=1e-5)
+    held = (together.tokens[0, 0] != 0).any(dim=-1).view(14, 14)
+    assert held[5:9, 5:9].all()
+    assert held.sum() == 16
+    assert (together.tokens[2] == 0).all()
+    assert together.summary.isfinite().all()
