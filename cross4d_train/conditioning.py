@@ -65,8 +65,7 @@ def gather_statistics(cache: Cache, chosen: Sequence[int], source: Source) -> Ta
     channels = manifest.projection.channels
     counts = torch.zeros(num_patches, dtype=torch.float64)
     sums, products = torch.zeros(num_patches, channels, dtype=torch.float64), torch.zeros(channels, channels, dtype=torch.float64)
-    places = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_SEQUENCES)).round().astype(np.int64))
-    for index in (chosen[place] for place in places):
+    for index in sample_sequences(chosen):
         clip = cache.read_clip(index, np.arange(cache.sequences[index].num_frames))
         features = torch.from_numpy(clip.features if source == "patches" else clip.frame_features).double()
         patches = torch.from_numpy(clip.patches.astype(np.int64)) if source == "patches" else torch.zeros(len(features), dtype=torch.int64)
@@ -74,6 +73,12 @@ def gather_statistics(cache: Cache, chosen: Sequence[int], source: Source) -> Ta
         sums.index_add_(0, patches, features)
         products += features.T @ features
     return TargetStatistics(counts=counts, sums=sums, products=products)
+
+
+def sample_sequences(chosen: Sequence[int]) -> list[int]:
+    """At most `MOST_SEQUENCES` of some sequences, evenly spaced."""
+    places = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_SEQUENCES)).round().astype(np.int64))
+    return [chosen[place] for place in places]
 
 
 class Conditioning(nn.Module):

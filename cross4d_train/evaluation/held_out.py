@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cross4d_cache.store import Cache
 from cross4d_train.clips import even_requests
-from cross4d_train.conditioning import MOST_SEQUENCES, Conditioning
+from cross4d_train.conditioning import Conditioning, sample_sequences
 from cross4d_train.data import ClipDataset, load_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives.dense import Dense
@@ -63,8 +63,7 @@ def held_out_loss(
 def _mean_directions(cache: Cache, chosen: Sequence[int], conditioning: Conditioning) -> Float32[Tensor, "patch channel"]:
     """For each patch index the sum of its conditioned targets, each of length one, over the training side."""
     table = torch.zeros(cache.manifest.render.views * cache.manifest.teacher.num_patches, conditioning.channels)
-    places = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_SEQUENCES)).round().astype(np.int64))
-    for index in (chosen[place] for place in places):
+    for index in sample_sequences(chosen):
         clip = cache.read_clip(index, np.arange(cache.sequences[index].num_frames))
         patches = torch.from_numpy(clip.patches.astype(np.int64))
         table.index_add_(0, patches, functional.normalize(conditioning(torch.from_numpy(clip.features), patches), dim=-1))
