@@ -52,6 +52,7 @@ class PartAssembly:
             world_to_camera=np.array([[camera.world_to_camera for camera in row] for row in cameras]),
             part_labels=_labels([item.part_labels for item in sequences]),
             surface_ids=_labels([item.surface_ids for item in sequences]),
+            frame_actions=_labels([item.frame_actions for item in sequences]),
         )
 
 
@@ -59,7 +60,7 @@ def _offsets(counts: Int64[np.ndarray, " item"]) -> Int64[np.ndarray, " boundary
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _labels(columns: Sequence[Shaped[np.ndarray, " _"] | None]) -> Shaped[np.ndarray, " point"] | None:
-    """Labels of all points of the part, if every sequence has them."""
+def _labels(columns: Sequence[Shaped[np.ndarray, " _"] | None]) -> Shaped[np.ndarray, " row"] | None:
+    """Labels of all points or frames of the part, if every sequence has them."""
     present = [column for column in columns if column is not None]
     return np.concatenate(present) if len(present) == len(columns) else None

@@ -236,14 +236,15 @@ class Build:
         begin = time.perf_counter()
         settings = self.plan.manifest
         try:
-            sequence = self.dataset.read(info)
+            prepared = prepare(
+                info, self.dataset.frames(info), settings.render, points_per_frame=settings.points_per_frame, seed=settings.seed
+            )
         except DatasetError as error:
             hint = (
                 "mend the file and run the same command again, which goes on from here; or leave the sequence out with"
                 f" --exclude {info.id}, which changes the plan: with another --out, or after deleting {self.writer.path}"
             )
             raise DatasetError(error.found, expected=error.expected, hint=hint) from None
-        prepared = prepare(sequence, settings.render, points_per_frame=settings.points_per_frame, seed=settings.seed)
         self.progress.read_seconds += time.perf_counter() - begin
         return prepared
 

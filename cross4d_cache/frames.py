@@ -4,14 +4,15 @@ What is rendered is exactly what the store keeps, so that anybody can render and
 """
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt16, UInt32
+from jaxtyping import Float32, Float64, Int16, Int64, UInt16, UInt32
 
 from cross4d_cache.camera import SequenceViews, place_cameras
 from cross4d_cache.store import quantize
-from cross4d_cache.types import PointCloudSequence, RenderSettings, SequenceInfo
+from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, SequenceInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +27,35 @@ class PreparedSequence:
     views: SequenceViews
     part_labels: UInt16[np.ndarray, " point"] | None
     surface_ids: UInt32[np.ndarray, " point"] | None
+    frame_actions: Int16[np.ndarray, " frame"] | None
 
 
-def prepare(sequence: PointCloudSequence, render: RenderSettings, *, points_per_frame: int, seed: int) -> PreparedSequence:
-    """Thin every frame to at most `points_per_frame` points, chosen by `seed` and the sequence's id, in their original order."""
-    kept, offsets = _thin(sequence, points_per_frame, np.random.default_rng([seed, zlib.crc32(sequence.info.id.encode())]))
-    points = sequence.points[kept]
-    box = quantize.bounding_box(points)
-    grid = quantize.encode(points, box)
+def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings, *, points_per_frame: int, seed: int) -> PreparedSequence:
+    """Thin every frame to at most `points_per_frame` points, chosen by `seed` and the sequence's id, in their original order.
+
+    Frames are thinned as they come, so memory grows with the kept points only.
+
+    Raises:
+        DatasetError: not as many frames as the listing says, a frame without points, or coordinates that are not finite.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(info.id.encode())])
+    sequence = PointCloudSequence.collect(info, (_thin(frame, points_per_frame, rng) for frame in frames))
+    box = quantize.bounding_box(sequence.points)
+    grid = quantize.encode(sequence.points, box)
     decoded = quantize.decode(grid, box)
     return PreparedSequence(
-        info=sequence.info,
+        info=info,
         grid=grid,
         box=box,
         points=decoded,
-        point_offsets=offsets,
-        views=place_cameras(decoded, offsets, render),
-        part_labels=None if sequence.part_labels is None else sequence.part_labels[kept],
-        surface_ids=None if sequence.surface_ids is None else sequence.surface_ids[kept],
+        point_offsets=sequence.point_offsets,
+        views=place_cameras(decoded, sequence.point_offsets, render),
+        part_labels=sequence.part_labels,
+        surface_ids=sequence.surface_ids,
+        frame_actions=sequence.frame_actions,
     )
 
 
-def _thin(
-    sequence: PointCloudSequence, most: int, rng: np.random.Generator
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " boundary"]]:
-    chosen = []
-    for start, stop in zip(sequence.point_offsets[:-1], sequence.point_offsets[1:], strict=True):
-        count = int(stop - start)
-        picks = np.arange(count) if count <= most else np.sort(rng.permutation(count)[:most])
-        chosen.append(start + picks)
-    offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
-    return np.concatenate(chosen).astype(np.int64), offsets
+def _thin(frame: Frame, most: int, rng: np.random.Generator) -> Frame:
+    count = len(frame.points)
+    return frame if count <= most else frame[np.sort(rng.permutation(count)[:most])]

@@ -3,12 +3,12 @@
 Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere after a dataset reader; see docs/conventions.md.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float16, Float32, Float64, Int32, Int64, UInt16, UInt32
+from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
 from pydantic import BaseModel, ConfigDict
 
 from cross4d_cache.errors import DatasetError
@@ -37,11 +37,31 @@ class SequenceInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The points of one instant, metres, OpenCV axes. Labels are as in `PointCloudSequence`; `action` is that of the frame."""
+
+    points: Float32[np.ndarray, "point 3"]
+    part_labels: UInt16[np.ndarray, " point"] | None = None
+    surface_ids: UInt32[np.ndarray, " point"] | None = None
+    action: int = UNLABELLED
+
+    def __getitem__(self, picks: slice | Int64[np.ndarray, " pick"] | Bool[np.ndarray, " point"]) -> "Frame":
+        """Some of its points."""
+        return Frame(
+            points=self.points[picks],
+            part_labels=None if self.part_labels is None else self.part_labels[picks],
+            surface_ids=None if self.surface_ids is None else self.surface_ids[picks],
+            action=self.action,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PointCloudSequence:
     """One recording: the points of each of its frames, metres, OpenCV axes.
 
     Frame `t` holds the points `point_offsets[t]` to `point_offsets[t + 1]`. `part_labels` are semantic classes;
-    equal `surface_ids` in two frames mean the same piece of surface.
+    equal `surface_ids` in two frames mean the same piece of surface. `frame_actions` are classes of single frames, for datasets whose
+    recordings hold several actions.
 
     Raises:
         DatasetError: a frame without points, or coordinates that are not finite.
@@ -52,6 +72,7 @@ class PointCloudSequence:
     point_offsets: Int64[np.ndarray, " boundary"]
     part_labels: UInt16[np.ndarray, " point"] | None = None
     surface_ids: UInt32[np.ndarray, " point"] | None = None
+    frame_actions: Int16[np.ndarray, " frame"] | None = None
 
     def __post_init__(self) -> None:
         counts = np.diff(self.point_offsets)
@@ -82,9 +103,36 @@ class PointCloudSequence:
         """Number of frames."""
         return len(self.point_offsets) - 1
 
+    def frames(self) -> Iterator[Frame]:
+        """The frames one by one; their arrays are views."""
+        whole = Frame(points=self.points, part_labels=self.part_labels, surface_ids=self.surface_ids)
+        actions = [UNLABELLED] * self.num_frames if self.frame_actions is None else self.frame_actions.tolist()
+        for start, stop, action in zip(self.point_offsets[:-1], self.point_offsets[1:], actions, strict=True):
+            yield replace(whole[int(start) : int(stop)], action=action)
+
     def frame(self, index: int) -> Float32[np.ndarray, "point 3"]:
         """The points of one frame, metres."""
         return self.points[self.point_offsets[index] : self.point_offsets[index + 1]]
+
+    @classmethod
+    def collect(cls, info: SequenceInfo, frames: Iterable[Frame]) -> "PointCloudSequence":
+        """A sequence from its frames. Labels are kept if every frame has them, frame actions if any frame has one.
+
+        Raises:
+            DatasetError: as the class itself.
+        """
+        held = list(frames)
+        actions = np.array([frame.action for frame in held], dtype=np.int16)
+        parts = [frame.part_labels for frame in held if frame.part_labels is not None]
+        surfaces = [frame.surface_ids for frame in held if frame.surface_ids is not None]
+        return cls(
+            info=info,
+            points=np.concatenate([frame.points for frame in held]) if held else np.empty((0, 3), np.float32),
+            point_offsets=np.cumsum([0, *(len(frame.points) for frame in held)], dtype=np.int64),
+            part_labels=np.concatenate(parts) if held and len(parts) == len(held) else None,
+            surface_ids=np.concatenate(surfaces) if held and len(surfaces) == len(held) else None,
+            frame_actions=actions if (actions != UNLABELLED).any() else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +167,7 @@ class CachedClip:
     frame_features: Float16[np.ndarray, "frame channel"]
     part_labels: UInt16[np.ndarray, " point"] | None = None
     surface_ids: UInt32[np.ndarray, " point"] | None = None
+    frame_actions: Int16[np.ndarray, " frame"] | None = None
 
 
 class TeacherSpec(BaseModel):

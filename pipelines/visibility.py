@@ -117,7 +117,7 @@ def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source:
         points = surface_points(mesh, primitives, frame, settings, seed=sequence)
         views = place_cameras(points, np.array([0, len(points)]), settings)
     else:
-        prepared = prepare(dataset.read(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
+        prepared = prepare(info, dataset.frames(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
         points = prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]]
         views = prepared.views
     cameras = batch_cameras([views], torch.device("cpu"))

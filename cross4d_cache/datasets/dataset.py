@@ -2,13 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from cross4d_cache.types import PointCloudSequence, SequenceInfo
+from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
 
 class DatasetOptions(BaseModel):
@@ -55,12 +55,20 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def read(self, info: SequenceInfo) -> PointCloudSequence:
-        """The points of one listed sequence, metres, OpenCV axes.
+    def frames(self, info: SequenceInfo) -> Iterator[Frame]:
+        """The frames of one listed sequence, one after the other, so that a long one never has to be in memory as a whole.
 
         Raises:
             DatasetError: the file is damaged, naming it and the reason.
         """
+
+    def read(self, info: SequenceInfo) -> PointCloudSequence:
+        """All points of one listed sequence, metres, OpenCV axes.
+
+        Raises:
+            DatasetError: the file is damaged, a frame is empty, or coordinates are not finite.
+        """
+        return PointCloudSequence.collect(info, self.frames(info))
 
     def fingerprint(self) -> str:
         """Hash of the listing: it changes when sequences come, go or change their length."""

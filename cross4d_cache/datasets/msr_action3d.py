@@ -6,21 +6,21 @@ focal length 285.62 px with its centre at (160, 120) of 320 x 240 pixels (measur
 """
 
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import UInt32
+from pydantic import Field
 
-from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.datasets.depth_image import Pinhole, unproject
+from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.types import PointCloudSequence, SequenceInfo
+from cross4d_cache.types import Frame, SequenceInfo
 
-METRES_PER_UNIT = 0.005
-FOCAL = 285.62
-CENTRE = (160.0, 120.0)
+PINHOLE = Pinhole(fx=285.62, fy=285.62, cx=160.0, cy=120.0)
 HEADER_BYTES = 12
 LARGEST_DEPTH = 4000
 """Units; the dataset's own depths end at 649."""
@@ -50,7 +50,14 @@ ACTION_NAMES = (
 )
 
 
-class MSRAction3D(Dataset):
+class MSROptions(FileOptions):
+    """The unit is that of depth pixels: 5 mm (measured from the dataset's skeletons, within about 2 %)."""
+
+    metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.005
+    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 15.0
+
+
+class MSRAction3D(FileDataset):
     """The `aAA_sSS_eEE_sdepth.bin` files of a folder, in name order.
 
     Protocol `cross-subject` is the official one: subjects 1-5 train, 6-10 test. `development` stays within the official training
@@ -58,66 +65,70 @@ class MSRAction3D(Dataset):
     """
 
     name = "msr_action3d"
-    version = "1"
+    version = "2"
     protocols: ClassVar[tuple[str, ...]] = ("cross-subject", "development")
-    needs_root = True
+    holds = "files named a01_s01_e01_sdepth.bin"
+    release = Release(
+        title="MSR-Action3D",
+        page="https://sites.google.com/view/wanqingli/data-sets/msr-action3d",
+        files="the depth sequences (Depth.rar, 567 files aAA_sSS_eEE_sdepth.bin)",
+    )
+    Options = MSROptions
+    options: MSROptions
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """The 20 action classes, in the dataset's numbering less one."""
         return ACTION_NAMES
 
-    def sequences(self) -> Sequence[SequenceInfo]:
+    def expected(self) -> Expected:
+        """270 training and 297 test videos; within the former, counted from the names, those of `development`."""
+        return Expected(splits={"cross-subject": {"train": 270, "test": 297}})
+
+    def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The files of the folder; headers and sizes are checked, pixels are not read."""
-        return self._sequences
+        for path in sorted(self.root.iterdir()):
+            if match := _FILE_NAME.fullmatch(path.name):
+                action, subject, _ = (int(group) for group in match.groups())
+                splits = {"cross-subject": "train" if subject <= 5 else "test"}
+                if subject <= 5:
+                    splits["development"] = "train" if subject <= 3 else "test"
+                try:
+                    header = read_header(path)
+                except DatasetError as error:
+                    yield error
+                    continue
+                name = path.name.removesuffix("_sdepth.bin")
+                yield SequenceInfo(id=name, num_frames=header.frames, action=action - 1, subject=subject, splits=splits)
 
-    @cached_property
-    def _sequences(self) -> tuple[SequenceInfo, ...]:
-        assert self.root is not None
-        files = sorted(path for path in self.root.iterdir() if _FILE_NAME.fullmatch(path.name))
-        if not files:
-            raise DatasetError(
-                f"{self.root} holds no MSR-Action3D sequences",
-                expected="files named a01_s01_e01_sdepth.bin",
-                hint="pass the folder of the unpacked depth files with --data",
-            )
-        return tuple(self._info(path) for path in files)
-
-    def _info(self, path: Path) -> SequenceInfo:
-        match = _FILE_NAME.fullmatch(path.name)
-        assert match is not None
-        action, subject, _ = (int(group) for group in match.groups())
-        splits = {"cross-subject": "train" if subject <= 5 else "test"}
-        if subject <= 5:
-            splits["development"] = "train" if subject <= 3 else "test"
-        frames, _, _, _ = read_header(path)
-        return SequenceInfo(id=path.name.removesuffix("_sdepth.bin"), num_frames=frames, action=action - 1, subject=subject, splits=splits)
-
-    def read(self, info: SequenceInfo) -> PointCloudSequence:
-        """Every pixel with a depth as a point, in the sensor's axes (x right, y down, z forward), metres, in raster order."""
-        assert self.root is not None
+    def read_frames(self, info: SequenceInfo, numbers: range) -> Iterator[Frame]:
+        """Every pixel with a depth as a point, in the sensor's axes, depth units, in raster order."""
         path = self.root / f"{info.id}_sdepth.bin"
-        depth = read_depth(path)
-        if depth.max() > LARGEST_DEPTH:
-            raise DatasetError(
-                f"{path}: a depth of {depth.max()} units in frame {int(depth.max(axis=(1, 2)).argmax())}",
-                expected=f"at most {LARGEST_DEPTH}, {LARGEST_DEPTH * METRES_PER_UNIT:.0f} m",
-                hint="the file is damaged; fetch it again",
-            )
-        frame, row, column = np.nonzero(depth)
-        z = depth[frame, row, column].astype(np.float32) * np.float32(METRES_PER_UNIT)
-        x = (column.astype(np.float32) - np.float32(CENTRE[0])) / np.float32(FOCAL) * z
-        y = (row.astype(np.float32) - np.float32(CENTRE[1])) / np.float32(FOCAL) * z
-        counts = np.bincount(frame, minlength=len(depth))
-        return PointCloudSequence(
-            info=info,
-            points=np.stack([x, y, z], axis=1),
-            point_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        )
+        header = read_header(path)
+        self.check_length(info, header.frames, path)
+        for number in numbers:
+            depth = read_depth(path, header, number)
+            if depth.max() > LARGEST_DEPTH:
+                raise DatasetError(
+                    f"{path}: a depth of {depth.max()} units in frame {number}",
+                    expected=f"at most {LARGEST_DEPTH}, 20 m",
+                    hint="the file is damaged; fetch it again",
+                )
+            yield Frame(points=unproject(depth, PINHOLE))
 
 
-def read_header(path: Path) -> tuple[int, int, int, int]:
-    """Frames, width, height and bytes per pixel (4 or 5, by the size of the file).
+@dataclass(frozen=True)
+class DepthHeader:
+    """Frames and image size of a depth file, and whether its pixels take 4 bytes or (with player indices) 5."""
+
+    frames: int
+    width: int
+    height: int
+    bytes_per_pixel: int
+
+
+def read_header(path: Path) -> DepthHeader:
+    """The header of a depth file, checked against the size of the file.
 
     Raises:
         DatasetError: the header does not account for the bytes of the file.
@@ -138,23 +149,27 @@ def read_header(path: Path) -> tuple[int, int, int, int]:
     pixels = frames * width * height
     for bytes_per_pixel in (4, 5):
         if pixels and size - HEADER_BYTES == pixels * bytes_per_pixel:
-            return frames, width, height, bytes_per_pixel
+            return DepthHeader(frames, width, height, bytes_per_pixel)
     raise DatasetError(
-        f"{path}: the header promises {frames} frames of {width} x {height} pixels, the file has {size} bytes",
+        f"{path}: the header promises {frames} frames of {width} x {height} pixels, the file ends at byte {size}",
         expected=f"{HEADER_BYTES + pixels * 4} or {HEADER_BYTES + pixels * 5} bytes, and at least one frame",
         hint="the file is truncated or not an MSR-Action3D depth file; fetch it again, or move it out of the folder",
     )
 
 
-def read_depth(path: Path) -> UInt32[np.ndarray, "frame row column"]:
-    """Raw depth units of a whole file, 0 for background; either body variant.
+def read_depth(path: Path, header: DepthHeader, frame: int) -> UInt32[np.ndarray, "row column"]:
+    """Raw depth units of one frame, 0 for background; either body variant.
 
     Raises:
-        DatasetError: the file is damaged.
+        DatasetError: the file is shorter than its header was when it was read.
     """
-    frames, width, height, bytes_per_pixel = read_header(path)
-    if bytes_per_pixel == 4:
-        depth = np.fromfile(path, "<u4", offset=HEADER_BYTES)
-        return depth.reshape(frames, height, width)
-    rows = np.fromfile(path, np.uint8, offset=HEADER_BYTES).reshape(frames, height, width * 5)
-    return np.ascontiguousarray(rows[:, :, : width * 4]).view("<u4").reshape(frames, height, width)
+    row_bytes = header.width * header.bytes_per_pixel
+    frame_bytes = header.height * row_bytes
+    try:
+        data = np.fromfile(path, np.uint8, count=frame_bytes, offset=HEADER_BYTES + frame * frame_bytes)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch it again, or move it out of the folder") from None
+    if len(data) < frame_bytes:
+        raise DatasetError(f"{path}: the file ends inside frame {frame}", hint="it changed meanwhile; run the same command again")
+    rows = data.reshape(header.height, row_bytes)
+    return np.ascontiguousarray(rows[:, : header.width * 4]).view("<u4")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Float16, Float64, Int64, Shaped, UInt16, UInt32
+from jaxtyping import Float16, Float64, Int16, Int64, Shaped, UInt16, UInt32
 from zarr.codecs import ZstdCodec
 
 from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files
@@ -50,6 +50,7 @@ LAYOUT = {
     "world_to_camera": ArrayLayout("float64", ("view", 4, 4), 1024),
     "part_labels": ArrayLayout("uint16", (), 16_384, optional=True),
     "surface_ids": ArrayLayout("uint32", (), 16_384, optional=True),
+    "frame_actions": ArrayLayout("int16", (), 4096, optional=True),
 }
 """The arrays of a part. Chunks are such that a clip of some tens of frames touches few, and decodes little that it does not need."""
 
@@ -76,6 +77,7 @@ class PartContents:
     world_to_camera: Float64[np.ndarray, "sequence view 4 4"]
     part_labels: UInt16[np.ndarray, " point"] | None = None
     surface_ids: UInt32[np.ndarray, " point"] | None = None
+    frame_actions: Int16[np.ndarray, " frame"] | None = None
 
     def counts(self) -> dict[str, int]:
         """How much the part holds; these numbers are repeated in the manifest."""

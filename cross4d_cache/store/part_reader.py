@@ -106,7 +106,7 @@ class Part(PartFiles):
         record = self.record
         expected = {
             "point_offsets": record.num_frames + 1,
-            "frame_tubelet": record.num_frames,
+            **dict.fromkeys(("frame_tubelet", "frame_actions"), record.num_frames),
             **dict.fromkeys(("points", "patch_slot", "part_labels", "surface_ids"), record.num_points),
             **dict.fromkeys(("features", "feature_patch"), record.num_rows),
             **dict.fromkeys(("boxes", "intrinsics", "world_to_camera"), record.num_sequences),
@@ -213,6 +213,9 @@ class Part(PartFiles):
             point_offsets=offsets,
             part_labels=label("part_labels"),
             surface_ids=label("surface_ids"),
+            frame_actions=self.rows("frame_actions", first, last + 1)[part_frames - first]
+            if labels and self.has("frame_actions")
+            else None,
             **(self._targets(part_frames, start, stop, pick, offsets) if targets else _no_targets(len(points), len(frames))),
         )
 

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -27,7 +27,7 @@ from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.targets import SequenceWindow, shuffle
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher, Window
-from cross4d_cache.types import PointCloudSequence, RenderSettings, SequenceInfo
+from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, SequenceInfo
 
 MakeBall = Callable[..., PointCloudSequence]
 LENGTHS = (5, 9, 3, 1)
@@ -49,8 +49,8 @@ class Balls(Dataset):
     def sequences(self) -> Sequence[SequenceInfo]:
         return [item.info for item in self._made.values()]
 
-    def read(self, info: SequenceInfo) -> PointCloudSequence:
-        return self._made[info.id]
+    def frames(self, info: SequenceInfo) -> Iterator[Frame]:
+        return self._made[info.id].frames()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def build(dataset: Dataset, teacher: Teacher, path: Path, **settings: object) ->
 
 def slow_targets(sequence: PointCloudSequence, teacher: Teacher, settings: RenderSettings) -> list[tuple[np.ndarray, np.ndarray]]:
     """Targets and visibility of the points of every frame, each from its own window alone, one image at a time, one view."""
-    prepared = prepare(sequence, settings, points_per_frame=120, seed=0)
+    prepared = prepare(sequence.info, sequence.frames(), settings, points_per_frame=120, seed=0)
     spec = teacher.spec
 
     @cache
@@ -183,7 +183,7 @@ def test_shuffles_of_frames_and_views_differ(make_ball: MakeBall) -> None:
     count = len(ball.points)
     info = replace(ball.info, num_frames=2)
     twice = replace(ball, info=info, points=np.tile(ball.points, (2, 1)), point_offsets=np.array([0, count, 2 * count]))
-    prepared = prepare(twice, RenderSettings(image_size=32), points_per_frame=200, seed=7)
+    prepared = prepare(twice.info, twice.frames(), RenderSettings(image_size=32), points_per_frame=200, seed=7)
     item = SequenceWindow(sequence=prepared, window=Window(frames=(0, 1, 1, 1), first_owned=0, end_owned=2))
     slots = np.tile(np.arange(count, dtype=np.uint16)[:, None], (2, 2))
     shuffled = shuffle(slots, item, 7)
@@ -255,7 +255,7 @@ def test_stored_points_are_the_ones_that_were_rendered(balls: Balls, tiny_vit: P
     teacher = load_teacher("hf", str(tiny_vit))
     store = build(balls, teacher, tmp_path / "store.zarr")
     info = store.sequences[0]
-    prepared = prepare(balls.read(info), store.manifest.render, points_per_frame=120, seed=0)
+    prepared = prepare(info, balls.frames(info), store.manifest.render, points_per_frame=120, seed=0)
     np.testing.assert_array_equal(store.read_clip(0, np.arange(info.num_frames)).points, prepared.points)
     for found, expected in zip(store.cameras(0), prepared.views.cameras, strict=True):
         np.testing.assert_array_equal(found.world_to_camera, expected.world_to_camera)
@@ -284,13 +284,13 @@ def test_an_error_does_not_wait_for_what_is_being_read_ahead(balls: Balls, tiny_
     noticed = threading.Event()
 
     class Damaged(Balls):
-        def read(self, info: SequenceInfo) -> PointCloudSequence:
+        def frames(self, info: SequenceInfo) -> Iterator[Frame]:
             read.append(info.id)
             if info.id == "ball1":
                 raise DatasetError("damaged")
             if info.id == "ball2":
                 noticed.wait(timeout=20)
-            return super().read(info)
+            return super().frames(info)
 
     dataset = Damaged([balls.read(info) for info in balls.sequences()])
     teacher = load_teacher("hf", str(tiny_vit))
@@ -334,7 +334,7 @@ def test_labels_come_back_with_their_points(tiny_vit: Path, tmp_path: Path) -> N
     store = build(dataset, load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr", limit=2, points_per_frame=4096)
     for index, info in enumerate(store.sequences):
         sequence = dataset.read(info)
-        prepared = prepare(sequence, store.manifest.render, points_per_frame=4096, seed=0)
+        prepared = prepare(info, dataset.frames(info), store.manifest.render, points_per_frame=4096, seed=0)
         clip = store.read_clip(index, np.arange(info.num_frames), labels=True)
         np.testing.assert_array_equal(clip.part_labels, prepared.part_labels)
         np.testing.assert_array_equal(clip.surface_ids, prepared.surface_ids)

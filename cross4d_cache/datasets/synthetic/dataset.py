@@ -4,7 +4,7 @@ Every random number comes from a seed of its own for (subject), (sequence length
 can be made alone, in any order, to the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -24,7 +24,7 @@ from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives, surface
 from cross4d_cache.datasets.synthetic.scene import place
 from cross4d_cache.datasets.synthetic.sensor import Sensor
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.types import PointCloudSequence, SequenceInfo
+from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
 ACTIONS = [
     *(("human", name, action) for name, action in HUMAN_ACTIONS.items()),
@@ -109,6 +109,10 @@ class Synthetic(Dataset):
     def sequences(self) -> Sequence[SequenceInfo]:
         """People first, then animals; by subject, action and repeat."""
         return [info for info, _ in self._recipes.values()]
+
+    def frames(self, info: SequenceInfo) -> Iterator[Frame]:
+        """The frames of `read`; a sequence is made as a whole."""
+        return self.read(info).frames()
 
     def read(self, info: SequenceInfo) -> PointCloudSequence:
         """Generate one sequence: the points in front of the sensor at the origin, metres, OpenCV axes."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cross4d_cache.datasets import Dataset, open_dataset
-from cross4d_cache.datasets.msr_action3d import read_depth
+from cross4d_cache.datasets.msr_action3d import read_depth, read_header
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import PointCloudSequence
 
@@ -31,7 +31,9 @@ def read_only(folder: Path) -> PointCloudSequence:
 @pytest.mark.parametrize("player_rows", [False, True])
 def test_depth_comes_back_from_either_variant(tmp_path: Path, write_msr: WriteMSR, player_rows: bool) -> None:
     write_msr(tmp_path / "x.bin", random_depth(), player_rows=player_rows)
-    np.testing.assert_array_equal(read_depth(tmp_path / "x.bin"), random_depth())
+    header = read_header(tmp_path / "x.bin")
+    frames = [read_depth(tmp_path / "x.bin", header, number) for number in range(header.frames)]
+    np.testing.assert_array_equal(np.stack(frames), random_depth())
 
 
 def test_both_variants_give_the_same_points(tmp_path: Path, write_msr: WriteMSR) -> None:

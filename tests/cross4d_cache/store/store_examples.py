@@ -23,6 +23,7 @@ def make_part(
     most_rows: int = 6,
     part_labels: bool = True,
     surface_ids: bool = True,
+    frame_actions: bool = True,
     first_id: int = 0,
 ) -> PartContents:
     """A part of sequences that have `frame_counts` points in their frames; `tubelet` consecutive frames share feature rows."""
@@ -62,6 +63,7 @@ def make_part(
         world_to_camera=rng.standard_normal((num_sequences, views, 4, 4)),
         part_labels=rng.integers(0, 9, num_points).astype(np.uint16) if part_labels else None,
         surface_ids=rng.integers(0, 2**32, num_points).astype(np.uint32) if surface_ids else None,
+        frame_actions=rng.integers(-1, 9, len(counts)).astype(np.int16) if frame_actions else None,
     )
 
 
@@ -136,6 +138,7 @@ class SlowFrame(NamedTuple):
     summary: np.ndarray
     part_labels: np.ndarray | None
     surface_ids: np.ndarray | None
+    action: int | None
 
 
 def slow_frame(arrays: dict[str, Any], lengths: list[int], sequence: int, frame: int) -> SlowFrame:
@@ -152,7 +155,8 @@ def slow_frame(arrays: dict[str, Any], lengths: list[int], sequence: int, frame:
         targets.append([None if row is None else (arrays["features"][row], int(arrays["feature_patch"][row])) for row in rows])
     labels = [None if arrays.get(name) is None else arrays[name][start:stop] for name in ("part_labels", "surface_ids")]
     points = arrays["points"][start:stop].astype(np.float32) * step + low
-    return SlowFrame(points, targets, arrays["frame_features"][tubelet], *labels)
+    actions = arrays.get("frame_actions")
+    return SlowFrame(points, targets, arrays["frame_features"][tubelet], *labels, None if actions is None else int(actions[place]))
 
 
 def assert_clip_is(clip: CachedClip, expected: list[SlowFrame]) -> None:
@@ -166,6 +170,8 @@ def assert_clip_is(clip: CachedClip, expected: list[SlowFrame]) -> None:
             assert (got is None) == (want is None)
             if got is not None:
                 np.testing.assert_array_equal(got[inside], want)
+        assert (clip.frame_actions is None) == (frame.action is None)
+        assert clip.frame_actions is None or clip.frame_actions[t] == frame.action
         assert len(clip.rows[inside]) == len(frame.targets)
         for rows, targets in zip(clip.rows[inside].tolist(), frame.targets, strict=True):
             assert [row < 0 for row in rows] == [target is None for target in targets]

@@ -26,12 +26,20 @@ def lengths(part: PartContents) -> list[int]:
     most_rows=st.sampled_from([0, 1, 6]),
     part_labels=st.booleans(),
     surface_ids=st.booleans(),
+    frame_actions=st.booleans(),
 )
 def test_whole_sequences_come_back_as_they_were_written(
-    counts: list[list[int]], views: int, tubelet: int, most_rows: int, part_labels: bool, surface_ids: bool
+    counts: list[list[int]], views: int, tubelet: int, most_rows: int, part_labels: bool, surface_ids: bool, frame_actions: bool
 ) -> None:
     part = make_part(
-        counts, views=views, tubelet=tubelet, most_rows=most_rows, part_labels=part_labels, surface_ids=surface_ids, seed=len(counts)
+        counts,
+        views=views,
+        tubelet=tubelet,
+        most_rows=most_rows,
+        part_labels=part_labels,
+        surface_ids=surface_ids,
+        frame_actions=frame_actions,
+        seed=len(counts),
     )
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(write_store(Path(folder) / "store.zarr", [part], views=views))
@@ -86,6 +94,7 @@ def test_without_targets_and_labels_only_points_are_read(store: Path) -> None:
     assert (bare.rows.shape, bare.features.shape, bare.frame_features.shape) == ((15, 0), (0, 0), (3, 0))
     assert full.part_labels is None
     assert full.surface_ids is None
+    assert full.frame_actions is None
 
 
 def test_cameras_come_back(store: Path) -> None:

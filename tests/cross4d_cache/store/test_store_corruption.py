@@ -115,7 +115,9 @@ def test_a_clip_of_a_store_with_a_missing_file_raises(store: Path, array: str) -
         open_cache(store).read_clip(0, np.arange(4), labels=True)
 
 
-@pytest.mark.parametrize("array", ["points", "patch_slot", "features", "feature_patch", "frame_features", "part_labels", "surface_ids"])
+@pytest.mark.parametrize(
+    "array", ["points", "patch_slot", "features", "feature_patch", "frame_features", "part_labels", "surface_ids", "frame_actions"]
+)
 @pytest.mark.parametrize("change", ["deleted", "truncated", "emptied"])
 def test_files_that_change_after_opening_raise(store: Path, array: str, change: str) -> None:
     cache = open_cache(store)

@@ -1,0 +1,161 @@
+"""Datasets that lie in a folder: what their readers share.
+
+A reader says what is there (`scan`) and yields frames in the units and axes of its files (`read_frames`); this base turns them into
+metres and OpenCV axes, leaves frames out, and collects what is damaged or missing.
+"""
+
+import re
+import sys
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import AfterValidator, Field
+from tqdm import tqdm
+
+from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
+from cross4d_cache.errors import DatasetError
+from cross4d_cache.types import Frame, SequenceInfo
+
+
+def _axes(text: str) -> str:
+    if not re.fullmatch(r"-?[xyz](,-?[xyz]){2}", text) or {letter for letter in text if letter in "xyz"} != set("xyz"):
+        raise ValueError(f"{text!r} does not name the file's axes that point right, down and forward, such as x,-z,y for z up")
+    return text
+
+
+class FileOptions(DatasetOptions):
+    """Options of every reader of files; each reader has its own defaults.
+
+    `metres_per_unit` is the length of the files' unit. `axes` names the files' axes that point right, down and forward: `x,-z,y` for
+    files in which z points up and y forward. `frame_stride` keeps every so many frames. `frame_rate` is that of the files, frames a
+    second (before `frame_stride`); it changes no number and is recorded with the store.
+    """
+
+    metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    axes: Annotated[str, AfterValidator(_axes)] = "x,y,z"
+    frame_stride: Annotated[int, Field(ge=1)] = 1
+    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a dataset is called by its owners, its official page, and what to fetch there."""
+
+    title: str
+    page: str
+    files: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a complete copy holds: sequences per protocol and side, and their ids where these are known."""
+
+    splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    ids: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds: readable sequences, `frame_stride` applied, and an error for each thing that is damaged."""
+
+    sequences: tuple[SequenceInfo, ...]
+    damaged: tuple[DatasetError, ...]
+
+
+class FileDataset(Dataset):
+    """A dataset in a folder."""
+
+    needs_root = True
+    holds: ClassVar[str]
+    """The files that make a sequence, for messages, such as "files named a01_s01_e01_sdepth.bin"."""
+    release: ClassVar[Release]
+    Options: ClassVar[type[FileOptions]] = FileOptions
+    options: FileOptions
+    root: Path
+
+    def __init__(self, root: Path | None, options: FileOptions) -> None:
+        super().__init__(root, options)
+        assert root is not None
+        self.root = root
+
+    @abstractmethod
+    def scan(self) -> Iterator[SequenceInfo | DatasetError]:
+        """Everything in the folder, in the order of the dataset: sequences with all their frames, and what is damaged.
+
+        Names, headers and sizes are looked at, not points.
+        """
+
+    @abstractmethod
+    def read_frames(self, info: SequenceInfo, numbers: range) -> Iterator[Frame]:
+        """Those frames of a sequence, in the units and axes of its files.
+
+        Raises:
+            DatasetError: a file is damaged.
+        """
+
+    def expected(self) -> Expected:
+        """What a complete copy of the dataset would hold, as far as that is known."""
+        return Expected()
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The folder, scanned once."""
+        sequences, damaged = [], []
+        for item in tqdm(self.scan(), desc="listing", unit="sequence", delay=2, file=sys.stderr):
+            if isinstance(item, DatasetError):
+                damaged.append(item)
+            else:
+                sequences.append(replace(item, num_frames=len(range(0, item.num_frames, self.options.frame_stride))))
+        return Listing(tuple(sequences), tuple(damaged))
+
+    def sequences(self) -> Sequence[SequenceInfo]:
+        """All sequences of the folder; headers and sizes are checked, points are not read.
+
+        Raises:
+            DatasetError: the folder holds no sequence, or one of them is damaged.
+        """
+        sequences, damaged = self.listing.sequences, self.listing.damaged
+        if damaged:
+            more = f" ({len(damaged) - 1} more damaged files)" if len(damaged) > 1 else ""
+            hint = f"{damaged[0].hint}; `cross4d-cache check-data --dataset {self.name} --data {self.root}` lists all damage"
+            raise DatasetError(damaged[0].found + more, expected=damaged[0].expected, hint=hint)
+        if not sequences:
+            raise DatasetError(
+                f"{self.root} holds no {self.release.title} sequences", expected=self.holds, hint="pass their folder with --data"
+            )
+        return sequences
+
+    def frames(self, info: SequenceInfo) -> Iterator[Frame]:
+        """The frames of a sequence, metres, OpenCV axes."""
+        stride = self.options.frame_stride
+        for frame in self.read_frames(info, range(0, (info.num_frames - 1) * stride + 1, stride)):
+            yield replace(frame, points=self._to_opencv(frame.points))
+
+    def check_length(self, info: SequenceInfo, num_frames: int, path: Path) -> None:
+        """Whether a file still has the frames (without `frame_stride`) that were listed.
+
+        Raises:
+            DatasetError: it changed.
+        """
+        if len(range(0, num_frames, self.options.frame_stride)) != info.num_frames:
+            raise DatasetError(
+                f"{path}: {num_frames} frames",
+                expected=f"{info.num_frames} with frame_stride={self.options.frame_stride}, as when the folder was listed",
+                hint="the file changed meanwhile; run the same command again",
+            )
+
+    def _to_opencv(self, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "point 3"]:
+        axes = self.options.axes.split(",")
+        signs = np.array([-1 if axis.startswith("-") else 1 for axis in axes], np.float32)
+        order = ["xyz".index(axis[-1]) for axis in axes]
+        scale = signs * np.float32(self.options.metres_per_unit)
+        if order == [0, 1, 2]:
+            return points if (scale == 1).all() else points * scale
+        reordered: Float32[np.ndarray, "point 3"] = points[:, order] * scale
+        return reordered
