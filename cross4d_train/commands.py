@@ -144,19 +144,21 @@ def describe_probe(result: ProbeResult) -> str:
     head = result.settings.head
     lines = [
         f"probe of {result.checkpoint} on {result.evaluation.dataset}, protocol {result.settings.protocol}: "
-        f"{result.num_train_videos} training and {result.num_test_videos} test videos, {result.num_classes} classes",
+        f"{result.num_train_videos} training and {result.num_test_videos} test videos, {result.num_classes} classes; "
+        f"{result.num_full_clip_test_videos} of the test videos have a full clip of {result.settings.clips.span} frames",
         f"head: {head.optimizer}, rate {head.learning_rate:g}, {head.num_epochs} epochs, seed {head.seed}; "
         f"{result.settings.num_windows} windows a video",
         f"teacher: {_teacher(result.teacher, result.random_teacher)}",
-        "standardisation   clip accuracy   video accuracy   training accuracy",
-        _score("off", result.raw),
-        _score("on", result.standardised),
+        "standardisation   clip accuracy   video accuracy   full clip only   training accuracy",
+        _score("off", result.raw, result.raw_full_clip),
+        _score("on", result.standardised, result.standardised_full_clip),
     ]
     return "\n".join(lines)
 
 
-def _score(label: str, score: HeadScore) -> str:
-    return f"{label:15}   {score.clip_accuracy:13.3f}   {score.video_accuracy:14.3f}   {score.train_accuracy:17.3f}"
+def _score(label: str, score: HeadScore, full_clip: float | None) -> str:
+    full = "none" if full_clip is None else f"{full_clip:.3f}"
+    return f"{label:15}   {score.clip_accuracy:13.3f}   {score.video_accuracy:14.3f}   {full:>14}   {score.train_accuracy:17.3f}"
 
 
 def _teacher(label: str, random_teacher: bool) -> str:

@@ -1,6 +1,6 @@
 """A linear classifier on frozen, mean-pooled features, with standardisation off or on."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -42,6 +42,11 @@ class HeadScore(BaseModel):
     clip_accuracy: float
     video_accuracy: float
     predictions: tuple[VideoPrediction, ...]
+
+    def accuracy_over(self, ids: Container[str]) -> float | None:
+        """Video accuracy over some of the test videos only; None if it is none of them."""
+        hits = [item.action == item.predicted for item in self.predictions if item.id in ids]
+        return sum(hits) / len(hits) if hits else None
 
 
 def labelled(videos: VideoFeatures) -> VideoFeatures:

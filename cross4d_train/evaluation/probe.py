@@ -32,6 +32,8 @@ class ProbeResult(BaseModel):
     `pretraining` is the cache the encoder learned from, None for an untrained one; `evaluation` is the cache probed here.
     `teacher` and `random_teacher` are those of pre-training. `test_seen_in_pretraining` says that it used clips of test videos,
     never their labels; None if the checkpoint does not tell, having learned from another selection of the same dataset.
+    Videos too short for a clip repeat their last frame and count; as some publications leave them out, the accuracies over
+    the test videos with a full clip stand beside (`*_full_clip`, None if there is no such video).
     """
 
     checkpoint: str
@@ -48,8 +50,11 @@ class ProbeResult(BaseModel):
     num_test_videos: int
     num_unlabelled_videos: int
     num_short_videos: int
+    num_full_clip_test_videos: int
     raw: HeadScore
     standardised: HeadScore
+    raw_full_clip: float | None
+    standardised_full_clip: float | None
 
 
 class LinearProbe:
@@ -102,6 +107,8 @@ class LinearProbe:
         train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
         sequences, origin = self.dataset.cache.sequences, self.source.origin
         chosen = self.train + self.test
+        full = {sequences[index].id for index in self.test if sequences[index].num_frames >= self.settings.clips.span}
+        raw, standardised = (fit_head(train, test, self.settings.head, standardise=switch) for switch in (False, True))
         return ProbeResult(
             checkpoint=self.source.label,
             step=self.source.step,
@@ -117,6 +124,9 @@ class LinearProbe:
             num_test_videos=len(test.ids),
             num_unlabelled_videos=len(chosen) - len(train.ids) - len(test.ids),
             num_short_videos=sum(sequences[index].num_frames < self.settings.clips.span for index in chosen),
-            raw=fit_head(train, test, self.settings.head, standardise=False),
-            standardised=fit_head(train, test, self.settings.head, standardise=True),
+            num_full_clip_test_videos=len(full.intersection(test.ids)),
+            raw=raw,
+            standardised=standardised,
+            raw_full_clip=raw.accuracy_over(full),
+            standardised_full_clip=standardised.accuracy_over(full),
         )

@@ -1,7 +1,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
+from cross4d_train.clips import ClipSettings
+from cross4d_train.commands import describe_probe
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
@@ -43,3 +46,30 @@ def test_test_videos_the_encoder_has_seen(dataset, source):
     assert seen(side="all", origin=elsewhere["fingerprint"]) == 4, "another teacher, but the same videos"
     assert seen(side="all", origin=elsewhere["sequences"]) is None
     assert seen(protocol="a protocol this store does not know") is None
+
+
+def test_both_denominators_are_told_apart(store, source):
+    """The test videos have 9, 7, 8 and 9 frames: three of four have a full clip of 8."""
+    clips = ClipSettings(num_frames=8, num_points=16, stride=1)
+    probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=2))
+    for _ in probe.extract(torch.device("cpu")):
+        pass
+    result = probe.result()
+    assert (result.num_test_videos, result.num_full_clip_test_videos) == (4, 3)
+    for score, full in ((result.raw, result.raw_full_clip), (result.standardised, result.standardised_full_clip)):
+        correct = {item.id: item.action == item.predicted for item in score.predictions}
+        assert full == pytest.approx((correct["s8"] + correct["s10"] + correct["s11"]) / 3)
+        assert score.video_accuracy == pytest.approx(sum(correct.values()) / 4)
+    text = describe_probe(result)
+    assert "3 of the test videos have a full clip of 8 frames" in text
+
+
+def test_a_test_side_of_short_videos_only_has_no_full_clip_accuracy(store, source):
+    clips = ClipSettings(num_frames=10, num_points=16, stride=1)
+    probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=1))
+    for _ in probe.extract(torch.device("cpu")):
+        pass
+    result = probe.result()
+    assert result.num_full_clip_test_videos == 0
+    assert result.raw_full_clip is None
+    assert "none" in describe_probe(result)
