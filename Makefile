@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup wheel clean
+.PHONY: demo test soak setup wheel clean
 
 demo: setup
 	$(BIN)/python -m pipelines.demo --out out/demo
@@ -18,6 +18,10 @@ test: setup wheel
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
 	cd build/check && CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest
+
+# Thousands of damaged files for every dataset reader.
+soak: setup
+	$(BIN)/python -m tests.cross4d_cache.datasets.soak --count 3000
 
 wheel: setup
 	rm -rf build/lib build/wheel build/installed

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cross4d_cache.errors import CacheCorruptError, SettingsError, user_errors
+from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError, user_errors
 
 app = typer.Typer(
     help="Stage one: point-cloud sequences -> rendered frames -> frozen 2D teacher -> per-point targets in a Zarr store.",
@@ -17,6 +17,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+DatasetName = Annotated[str, typer.Option(help="synthetic, msr_action3d, deforming_things4d, ntu_rgbd, hoi4d, or folder: your own files.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the raw data.")]
+Option = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the dataset; repeatable.")]
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
 
 
@@ -32,9 +35,9 @@ def build(
         str, typer.Option(help="Frozen teacher: tiny, dinov2[-s|-b|-l|-g], vjepa2[-l|-h|-g], hf, or, as a control, position.")
     ] = "tiny",
     weights: Annotated[str | None, typer.Option(help="Hub id, local folder, or `random`; default: the published weights.")] = None,
-    dataset: Annotated[str, typer.Option(help="synthetic or msr_action3d.")] = "synthetic",
-    data: Annotated[Path | None, typer.Option(help="Folder of the raw data.")] = None,
-    option: Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the dataset; repeatable.")] = None,
+    dataset: DatasetName = "synthetic",
+    data: Data = None,
+    option: Option = None,
     out: Annotated[Path, typer.Option(help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.")] = 16,
@@ -79,6 +82,35 @@ def build(
     run = Build(source, model, plan, out)
     _follow(run, plan.manifest.plan.num_frames)
     _print({**_build_report(run), **_summary(out, CacheManifest.read(out))}, as_json)
+
+
+@app.command("check-data")
+def check_data(
+    dataset: DatasetName,
+    data: Data = None,
+    option: Option = None,
+    read_all: Annotated[bool, typer.Option("--read-all", help="Read every frame, not only names, headers and a few sequences.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a folder of raw data holds: what is there, what is missing, what is damaged, and how large its store will be."""
+    from tqdm import tqdm
+
+    from cross4d_cache.datasets import open_dataset
+    from cross4d_cache.datasets.files import FileDataset
+    from cross4d_cache.inspection import as_record, choose, describe, inspect, read_through
+
+    source = open_dataset(dataset, data, _options(option or []))
+    if not isinstance(source, FileDataset):
+        raise SettingsError(
+            f"dataset {dataset} is generated, there are no files to check", expected="a dataset of files", hint="pass --dataset"
+        )
+    chosen = choose(source, read_all=read_all)
+    results = list(tqdm(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", file=sys.stderr))
+    inspection = inspect(source, results)
+    print(json.dumps(as_record(inspection, source)) if as_json else describe(inspection, source))
+    if inspection.damaged:
+        raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fetch them again, or leave them out")
+    source.sequences()  # an empty folder is an error too
 
 
 @app.command()

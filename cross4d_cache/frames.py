@@ -33,13 +33,10 @@ class PreparedSequence:
 def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings, *, points_per_frame: int, seed: int) -> PreparedSequence:
     """Thin every frame to at most `points_per_frame` points, chosen by `seed` and the sequence's id, in their original order.
 
-    Frames are thinned as they come, so memory grows with the kept points only.
-
     Raises:
-        DatasetError: not as many frames as the listing says, a frame without points, or coordinates that are not finite.
+        DatasetError: see `thin`.
     """
-    rng = np.random.default_rng([seed, zlib.crc32(info.id.encode())])
-    sequence = PointCloudSequence.collect(info, (_thin(frame, points_per_frame, rng) for frame in frames))
+    sequence = thin(info, frames, points_per_frame=points_per_frame, seed=seed)
     box = quantize.bounding_box(sequence.points)
     grid = quantize.encode(sequence.points, box)
     decoded = quantize.decode(grid, box)
@@ -56,6 +53,18 @@ def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings,
     )
 
 
-def _thin(frame: Frame, most: int, rng: np.random.Generator) -> Frame:
+def thin(info: SequenceInfo, frames: Iterable[Frame], *, points_per_frame: int, seed: int) -> PointCloudSequence:
+    """A sequence with at most `points_per_frame` points a frame.
+
+    Frames are thinned as they come, so memory grows with the kept points only.
+
+    Raises:
+        DatasetError: not as many frames as the listing says, a frame without points, or coordinates that are not finite.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(info.id.encode())])
+    return PointCloudSequence.collect(info, (_thin_frame(frame, points_per_frame, rng) for frame in frames))
+
+
+def _thin_frame(frame: Frame, most: int, rng: np.random.Generator) -> Frame:
     count = len(frame.points)
     return frame if count <= most else frame[np.sort(rng.permutation(count)[:most])]

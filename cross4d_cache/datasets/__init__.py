@@ -5,11 +5,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.datasets.deforming_things4d.dataset import DeformingThings4D
+from cross4d_cache.datasets.folder.dataset import Folder
+from cross4d_cache.datasets.hoi4d.dataset import HOI4D
 from cross4d_cache.datasets.msr_action3d import MSRAction3D
+from cross4d_cache.datasets.ntu_rgbd.dataset import NTURGBD
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.errors import DatasetError, SettingsError
 
-DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D)}
+DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D, DeformingThings4D, NTURGBD, HOI4D, Folder)}
 
 
 def open_dataset(name: str, root: Path | None = None, options: dict[str, str] | None = None) -> Dataset:

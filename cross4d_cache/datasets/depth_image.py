@@ -52,6 +52,23 @@ def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[
     return pixels.astype(_MODES[mode])
 
 
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height of a PNG file, from its header alone.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not a PNG file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+    if len(head) < 24 or head[:8] != SIGNATURE or head[12:16] != b"IHDR":
+        raise DatasetError(f"{path}: not a PNG file from byte 0 on", expected="a PNG depth image", hint=_AGAIN)
+    width, height = struct.unpack_from(">II", head, 16)
+    return width, height
+
+
 def check_chunks(path: Path, data: bytes, width: int, height: int) -> None:
     """Walk the chunks of a PNG file without decoding pixels.
 

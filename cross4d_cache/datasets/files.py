@@ -29,6 +29,10 @@ def _axes(text: str) -> str:
     return text
 
 
+Axes = Annotated[str, AfterValidator(_axes)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class FileOptions(DatasetOptions):
     """Options of every reader of files; each reader has its own defaults.
 
@@ -37,10 +41,10 @@ class FileOptions(DatasetOptions):
     second (before `frame_stride`); it changes no number and is recorded with the store.
     """
 
-    metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    axes: Annotated[str, AfterValidator(_axes)] = "x,y,z"
+    metres_per_unit: Positive = 1.0
+    axes: Axes = "x,y,z"
     frame_stride: Annotated[int, Field(ge=1)] = 1
-    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    frame_rate: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ class Release:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a complete copy holds: sequences per protocol and side, and their ids where these are known."""
+    """What a complete copy holds: sequences in all, per protocol and side, and their ids, as far as these are known."""
 
+    num_sequences: int | None = None
     splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     ids: Collection[str] = ()
 

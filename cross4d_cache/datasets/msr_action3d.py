@@ -1,15 +1,19 @@
-"""MSR-Action3D (Li et al. 2010): depth sequences of 20 actions by 10 subjects, in the official `.bin` files.
+"""MSR-Action3D (Li et al. 2010): depth sequences of 20 actions by 10 subjects, in the official `.bin` files or as the `.npz` of peers.
 
-File: three little-endian uint32 (frames, width, height), then the frames. Either width x height uint32 depths a frame, or per row
+A `.bin` file: three little-endian uint32 (frames, width, height), then the frames. Either width x height uint32 depths a frame, or per row
 width int32 depths followed by width bytes of player index. One depth unit is 5 mm, 0 is background; the sensor is a pinhole of
 focal length 285.62 px with its centre at (160, 120) of 320 x 240 pixels (measured from the dataset's skeletons).
+
+A `.npz` file, as MeteorNet's scripts write it: an object array `point_clouds`, each frame the points of one depth image in raster order,
+unprojected with a focal length of 280 px instead; z is the raw depth. Both forms of a recording give the same points.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt32
@@ -17,14 +21,18 @@ from pydantic import Field
 
 from cross4d_cache.datasets.depth_image import Pinhole, unproject
 from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
-from cross4d_cache.errors import DatasetError
+from cross4d_cache.datasets.object_array import open_object_array
+from cross4d_cache.datasets.reprojection import change_pinhole
+from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.types import Frame, SequenceInfo
 
 PINHOLE = Pinhole(fx=285.62, fy=285.62, cx=160.0, cy=120.0)
+NPZ_PINHOLE = Pinhole(fx=280.0, fy=280.0, cx=160.0, cy=120.0)
+NPZ_KEY = "point_clouds"
 HEADER_BYTES = 12
 LARGEST_DEPTH = 4000
 """Units; the dataset's own depths end at 649."""
-_FILE_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_sdepth\.bin")
+_FILE_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_sdepth\.(bin|npz)")
 
 ACTION_NAMES = (
     "high arm wave",
@@ -51,14 +59,18 @@ ACTION_NAMES = (
 
 
 class MSROptions(FileOptions):
-    """The unit is that of depth pixels: 5 mm (measured from the dataset's skeletons, within about 2 %)."""
+    """`form` chooses between `.bin` and `.npz` files where a folder holds both.
 
+    The unit is that of depth pixels, in both: 5 mm (measured from the dataset's skeletons, within about 2 %).
+    """
+
+    form: Literal["auto", "bin", "npz"] = "auto"
     metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.005
     frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 15.0
 
 
 class MSRAction3D(FileDataset):
-    """The `aAA_sSS_eEE_sdepth.bin` files of a folder, in name order.
+    """The `aAA_sSS_eEE_sdepth.bin` or `.npz` files of a folder, in name order.
 
     Protocol `cross-subject` is the official one: subjects 1-5 train, 6-10 test. `development` stays within the official training
     subjects, for choosing settings without looking at the test ones: 1-3 train, 4-5 test.
@@ -67,7 +79,7 @@ class MSRAction3D(FileDataset):
     name = "msr_action3d"
     version = "2"
     protocols: ClassVar[tuple[str, ...]] = ("cross-subject", "development")
-    holds = "files named a01_s01_e01_sdepth.bin"
+    holds = "files named a01_s01_e01_sdepth.bin (or .npz)"
     release = Release(
         title="MSR-Action3D",
         page="https://sites.google.com/view/wanqingli/data-sets/msr-action3d",
@@ -82,39 +94,72 @@ class MSRAction3D(FileDataset):
         return ACTION_NAMES
 
     def expected(self) -> Expected:
-        """270 training and 297 test videos; within the former, counted from the names, those of `development`."""
-        return Expected(splits={"cross-subject": {"train": 270, "test": 297}})
+        """567 videos: 270 to train, 297 to test."""
+        return Expected(num_sequences=567, splits={"cross-subject": {"train": 270, "test": 297}})
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
-        """The files of the folder; headers and sizes are checked, pixels are not read."""
+        """The files of the folder; headers and sizes are checked, points are not read."""
         for path in sorted(self.root.iterdir()):
-            if match := _FILE_NAME.fullmatch(path.name):
-                action, subject, _ = (int(group) for group in match.groups())
+            match = _FILE_NAME.fullmatch(path.name)
+            if match and match[4] == self.form:
+                action, subject = int(match[1]), int(match[2])
                 splits = {"cross-subject": "train" if subject <= 5 else "test"}
                 if subject <= 5:
                     splits["development"] = "train" if subject <= 3 else "test"
                 try:
-                    header = read_header(path)
+                    frames = read_header(path).frames if self.form == "bin" else open_object_array(path, NPZ_KEY).num_frames
                 except DatasetError as error:
                     yield error
                     continue
-                name = path.name.removesuffix("_sdepth.bin")
-                yield SequenceInfo(id=name, num_frames=header.frames, action=action - 1, subject=subject, splits=splits)
+                name = path.stem.removesuffix("_sdepth")
+                yield SequenceInfo(id=name, num_frames=frames, action=action - 1, subject=subject, splits=splits)
 
     def read_frames(self, info: SequenceInfo, numbers: range) -> Iterator[Frame]:
         """Every pixel with a depth as a point, in the sensor's axes, depth units, in raster order."""
-        path = self.root / f"{info.id}_sdepth.bin"
+        path = self.root / f"{info.id}_sdepth.{self.form}"
+        if self.form == "bin":
+            yield from self._from_depth(path, info, numbers)
+            return
+        array = open_object_array(path, NPZ_KEY)
+        self.check_length(info, array.num_frames, path)
+        for number, published in enumerate(array.frames()):
+            if number in numbers:
+                points = change_pinhole(published, NPZ_PINHOLE, PINHOLE)
+                _check_extent(path, number, float(np.abs(points).max(initial=0)))
+                yield Frame(points=points)
+
+    def _from_depth(self, path: Path, info: SequenceInfo, numbers: range) -> Iterator[Frame]:
         header = read_header(path)
         self.check_length(info, header.frames, path)
         for number in numbers:
             depth = read_depth(path, header, number)
-            if depth.max() > LARGEST_DEPTH:
-                raise DatasetError(
-                    f"{path}: a depth of {depth.max()} units in frame {number}",
-                    expected=f"at most {LARGEST_DEPTH}, 20 m",
-                    hint="the file is damaged; fetch it again",
-                )
+            _check_extent(path, number, float(depth.max()))
             yield Frame(points=unproject(depth, PINHOLE))
+
+    @cached_property
+    def form(self) -> str:
+        """`bin` or `npz`.
+
+        Raises:
+            SettingsError: the folder holds both, and the option does not choose.
+        """
+        if self.options.form != "auto":
+            return self.options.form
+        forms = {match[4] for path in self.root.iterdir() if (match := _FILE_NAME.fullmatch(path.name))}
+        if len(forms) > 1:
+            raise SettingsError(
+                f"{self.root} holds .bin and .npz files", expected="one of them", hint="choose with --option form=bin or npz"
+            )
+        return forms.pop() if forms else "bin"
+
+
+def _check_extent(path: Path, frame: int, extent: float) -> None:
+    if not extent <= LARGEST_DEPTH:
+        raise DatasetError(
+            f"{path}: a depth or coordinate of {extent:g} units in frame {frame}",
+            expected=f"at most {LARGEST_DEPTH}, 20 m",
+            hint="the file is damaged; fetch it again",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The MSR-Action3D reader: both body variants, hand-computed geometry, splits, and damaged files."""
+"""The MSR-Action3D reader: both body variants, the `.npz` form, hand-computed geometry, splits, and damaged files."""
 
 import os
 import struct
@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from cross4d_cache.datasets import Dataset, open_dataset
-from cross4d_cache.datasets.msr_action3d import read_depth, read_header
-from cross4d_cache.errors import DatasetError
-from cross4d_cache.types import PointCloudSequence
+from cross4d_cache.datasets.coverage import SideCoverage, clip_coverage
+from cross4d_cache.datasets.msr_action3d import MSRAction3D, read_depth, read_header
+from cross4d_cache.errors import DatasetError, SettingsError
+from cross4d_cache.types import PointCloudSequence, SequenceInfo
+from tests.cross4d_cache.datasets.examples.msr_action3d import object_array, published_points, write_bin
+from tests.cross4d_cache.datasets.mutation import mutate as mutate_file
 
 WriteMSR = Callable[..., None]
 
@@ -175,6 +178,93 @@ def test_damaged_files_read_or_raise_dataset_errors_and_take_no_memory(tmp_path:
     assert all("a01_s01_e01" in message for message in refusals)
 
 
+def write_npz(path: Path, depth: np.ndarray) -> None:
+    np.savez_compressed(path, point_clouds=object_array(published_points(depth)))
+
+
+def test_both_forms_of_a_recording_give_the_same_points(tmp_path: Path) -> None:
+    depth = np.zeros((3, 240, 320), np.uint32)
+    depth[:, ::7, ::5] = np.random.default_rng(0).integers(290, 650, (3, 35, 64))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "npz").mkdir()
+    write_bin(tmp_path / "bin" / "a01_s02_e03_sdepth.bin", depth)
+    write_npz(tmp_path / "npz" / "a01_s02_e03_sdepth.npz", depth)
+    official, converted = read_only(tmp_path / "bin"), read_only(tmp_path / "npz")
+    assert official.info == converted.info
+    np.testing.assert_array_equal(official.point_offsets, converted.point_offsets)
+    np.testing.assert_allclose(converted.points, official.points, atol=1e-6)
+
+
+def test_frames_of_equal_size_may_have_become_one_dense_array(tmp_path: Path) -> None:
+    depth = np.full((3, 6, 8), 400, np.uint32)
+    np.savez_compressed(tmp_path / "a01_s02_e03_sdepth.npz", point_clouds=np.stack(published_points(depth)))
+    write_bin(tmp_path / "a01_s02_e03_sdepth.bin", depth)
+    [dense, official] = [MSRAction3D(tmp_path, MSRAction3D.Options(form=form)) for form in ("npz", "bin")]
+    [info] = dense.sequences()
+    np.testing.assert_allclose(dense.read(info).points, official.read(info).points, atol=1e-6)
+
+
+def test_a_folder_with_both_forms_needs_a_choice(tmp_path: Path) -> None:
+    write_bin(tmp_path / "a01_s02_e03_sdepth.bin", random_depth())
+    write_npz(tmp_path / "a01_s06_e01_sdepth.npz", random_depth(2))
+    with pytest.raises(SettingsError, match=r"--option form=bin or npz"):
+        open_dataset("msr_action3d", tmp_path).sequences()
+    for form, name in (("bin", "a01_s02_e03"), ("npz", "a01_s06_e01")):
+        assert [info.id for info in open_dataset("msr_action3d", tmp_path, {"form": form}).sequences()] == [name]
+
+
+def test_strides_pick_frames_of_npz_files(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a01_s06_e01_sdepth.npz", random_depth(5))
+    plain, strided = (open_dataset("msr_action3d", tmp_path, options) for options in ({}, {"frame_stride": "2"}))
+    whole, picked = (dataset.read(dataset.sequences()[0]) for dataset in (plain, strided))
+    assert picked.num_frames == 3
+    for number in range(3):
+        np.testing.assert_array_equal(picked.frame(number), whole.frame(2 * number))
+
+
+def test_an_npz_file_that_changed_its_length_since_the_listing_is_refused(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a01_s06_e01_sdepth.npz", random_depth(5))
+    dataset = open_dataset("msr_action3d", tmp_path)
+    [info] = dataset.sequences()
+    write_npz(tmp_path / "a01_s06_e01_sdepth.npz", random_depth(4))
+    with pytest.raises(DatasetError, match="4 frames"):
+        dataset.read(info)
+
+
+def test_damaged_npz_files_read_or_raise_dataset_errors(tmp_path: Path) -> None:
+    path = tmp_path / "a01_s01_e01_sdepth.npz"
+    write_npz(path, random_depth(frames=2, height=6, width=8))
+    intact, rng, refusals = path.read_bytes(), np.random.default_rng(12), []
+    for _ in range(200):
+        path.write_bytes(intact)
+        path.write_bytes(mutate_file(path, rng))
+        try:
+            assert np.isfinite(read_only(tmp_path).points).all()
+        except DatasetError as error:
+            refusals.append(str(error))
+    assert 50 < len(refusals) < 200
+    assert all("a01_s01_e01" in message for message in refusals)
+
+
+def test_coverage_tells_the_videos_without_a_full_clip() -> None:
+    lengths = {1: 30, 2: 23, 5: 24, 6: 24, 9: 13}
+    infos = [
+        SequenceInfo(id=f"s{subject}", num_frames=length, splits={"cross-subject": "train" if subject < 6 else "test"})
+        for subject, length in lengths.items()
+    ]
+    outside = SequenceInfo(id="other", num_frames=1, splits={"development": "train"})
+    sides = clip_coverage([*infos, outside], "cross-subject", 24).sides
+    assert sides == {"train": SideCoverage(3, 2, ("s2",)), "test": SideCoverage(2, 1, ("s9",))}
+    assert list(clip_coverage(infos, "cross-subject", 4).sides) == ["train", "test"]
+    assert clip_coverage(infos, "development", 4).sides == {}
+
+
+def test_a_complete_copy_has_the_published_numbers_of_videos(tmp_path: Path) -> None:
+    expected = MSRAction3D(tmp_path, MSRAction3D.Options()).expected()
+    assert expected.num_sequences == 567
+    assert expected.splits == {"cross-subject": {"train": 270, "test": 297}}
+
+
 @pytest.fixture(scope="module")
 def real_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two real sequences, converted from the .mat files in which they were found."""
@@ -205,3 +295,12 @@ def test_real_sequences_are_people_in_metres(real_folder: Path) -> None:
         assert 1.0 < height < 2.2
         assert 0.3 < width < 2.0
         assert 0.1 < thickness < 1.5
+
+
+def test_both_forms_of_real_sequences_give_the_same_points(real_folder: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("msr_action3d", real_folder)
+    info = dataset.sequences()[0]
+    path = real_folder / f"{info.id}_sdepth.bin"
+    header = read_header(path)
+    write_npz(tmp_path / f"{info.id}_sdepth.npz", np.stack([read_depth(path, header, number) for number in range(header.frames)]))
+    np.testing.assert_allclose(read_only(tmp_path).points, dataset.read(info).points, atol=1e-6)

@@ -1,0 +1,1 @@
+"""DeformingThings4D: animated meshes, and renders of them."""

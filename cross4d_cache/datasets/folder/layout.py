@@ -1,0 +1,101 @@
+"""Where the sequences and frames of a folder are: every folder in it is a sequence, every file in that a frame, in natural order.
+
+A folder without folders is one sequence itself. A sequence may keep its frames in a folder `velodyne`, beside `labels`, as KITTI's do.
+What begins with a dot does not count.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from cross4d_cache.datasets.folder.cloud import LARGEST_BYTES
+from cross4d_cache.errors import DatasetError
+
+SUFFIXES = (".pcd.bin", ".ply", ".pcd", ".obj", ".xyz", ".txt", ".npy", ".npz", ".bin")
+"""Of frames; a longer one stands before those it ends with."""
+
+CLASSES_FILE = "classes.txt"
+SCANS, SCAN_LABELS = "velodyne", "labels"
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts `frame2` before `frame10`: numbers by value, before all else, which goes by characters."""
+    parts = re.findall("[0-9]+|[^0-9]+", name)
+    return [(1, int(part), "") if part[0] in "0123456789" else (2, 0, part) for part in parts] + [(0, 0, name)]
+
+
+def suffix_of(name: str) -> str:
+    """Which of the suffixes a file has, in any case, or none."""
+    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def sequence_folders(root: Path) -> dict[str, Path]:
+    """The sequences by id, in order.
+
+    Raises:
+        DatasetError: the folder cannot be listed.
+    """
+    folders = [name for name, is_folder in _entries(root) if is_folder]
+    if not folders or SCANS in folders:
+        return {root.resolve().name: root}
+    return {name: root / name for name in folders}
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a sequence in order; text files are frames where there is no other kind.
+
+    Raises:
+        DatasetError: there is no frame, or there are several kinds.
+    """
+    if (folder / SCANS).is_dir():
+        folder = folder / SCANS
+    kinds: dict[str, list[Path]] = {}
+    for name, is_folder in _entries(folder):
+        if not is_folder and name != CLASSES_FILE and (suffix := suffix_of(name)):
+            kinds.setdefault(suffix, []).append(folder / name)
+    if len(kinds) > 1:
+        kinds.pop(".txt", None)
+    if not kinds:
+        raise DatasetError(
+            f"{folder} holds no frames", expected=f"files {', '.join(SUFFIXES)}", hint="fill it, or move it out of the folder"
+        )
+    if len(kinds) > 1:
+        examples = ", ".join(paths[0].name for paths in kinds.values())
+        raise DatasetError(f"{folder} holds frames of several kinds: {examples}", expected="one kind", hint="move the others out of it")
+    return next(iter(kinds.values()))
+
+
+def check_file(path: Path) -> None:
+    """Whether a frame's file may be opened.
+
+    Raises:
+        DatasetError: it is missing, empty, not a file, or too large.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch it again, or move it out of the folder") from None
+    if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST_BYTES:
+        raise DatasetError(
+            f"{path}: {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else f"{path} is not a file",
+            expected=f"a file of 1 to {LARGEST_BYTES} bytes",
+            hint="fetch it again, or move it out of the folder",
+        )
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names in natural order, each with whether it is a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} cannot be read: {error.strerror}", hint="check its permissions, or move it out of the folder"
+        ) from None
+    for name, _ in found:
+        if not name.isprintable():
+            raise DatasetError(
+                f"{folder} holds the name {name!r}", expected="printable names", hint="rename it; names of sequences are stored"
+            )
+    return sorted(found, key=lambda item: natural(item[0]))

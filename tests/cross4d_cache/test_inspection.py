@@ -1,0 +1,97 @@
+"""`check-data`: what is there, what is missing, what is damaged and where, how large the store will be."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cross4d_cache.cli import app
+from cross4d_cache.errors import DatasetError, SettingsError
+from cross4d_cache.inspection import SAMPLE, estimate_cache_bytes
+
+NAMES = [f"a01_s{subject:02d}_e{take:02d}" for subject in range(1, 11) for take in (1, 2)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_msr: Callable[..., None]) -> Path:
+    """Twenty recordings of ten subjects; the first of each has 30 frames, the second 5."""
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        frames = 30 if name.endswith("01") else 5
+        write_msr(tmp_path / f"{name}_sdepth.bin", np.where(rng.random((frames, 6, 8)) < 0.5, 400, 0).astype(np.uint32))
+    return tmp_path
+
+
+def check(*words: object, code: int = 0) -> tuple[str, BaseException | None]:
+    result = CliRunner().invoke(app, ["check-data", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result.stdout, result.exception
+
+
+def test_an_intact_folder(folder: Path) -> None:
+    record = json.loads(check("--dataset", "msr_action3d", "--data", folder, "--json")[0])
+    assert (record["num_sequences"], record["num_frames"], record["read"]) == (20, 10 * 35, SAMPLE)
+    sides = {(side["protocol"], side["side"]): (side["found"], side["expected"]) for side in record["sides"]}
+    assert sides == {
+        ("cross-subject", "train"): (10, 270),
+        ("cross-subject", "test"): (10, 297),
+        ("development", "train"): (6, None),
+        ("development", "test"): (4, None),
+    }
+    [cover] = [cover for cover in record["coverage"] if cover["length"] == 24]
+    assert cover["sides"]["test"]["videos"] == 10
+    assert cover["sides"]["test"]["full"] == 5
+    assert cover["sides"]["test"]["short"] == [name for name in NAMES[10:] if name.endswith("02")]
+    assert record["disk_bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert record["options"]["metres_per_unit"] == 0.005
+    assert record["points_per_frame"] == pytest.approx(24, abs=6)
+    assert record["damaged"] == []
+
+
+def test_the_report_names_what_is_needed(folder: Path) -> None:
+    text, _ = check("--dataset", "msr_action3d", "--data", folder)
+    for words in (
+        "20 of 567",
+        "train       10 of 270",
+        "full clips of 24 frames: train 5 of 10, test 5 of 10; short: a01_s01_e02",
+        "to fetch: ",
+        "https://",
+    ):
+        assert words in text, text
+
+
+def test_a_truncated_file_is_damage_with_its_byte_and_hides_no_other(folder: Path) -> None:
+    for name in (NAMES[3], NAMES[17]):
+        path = folder / f"{name}_sdepth.bin"
+        path.write_bytes(path.read_bytes()[:-100])
+    text, error = check("--dataset", "msr_action3d", "--data", folder, code=1)
+    assert isinstance(error, DatasetError)
+    assert "2 damaged" in str(error)
+    assert all(f"{name}_sdepth.bin" in text for name in (NAMES[3], NAMES[17]))
+    assert f"ends at byte {(folder / f'{NAMES[3]}_sdepth.bin').stat().st_size}" in text
+    assert "18 of 567" in text
+
+
+def test_damage_inside_a_frame_is_found_by_reading_everything(folder: Path) -> None:
+    name = NAMES[5]
+    with (folder / f"{name}_sdepth.bin").open("r+b") as file:
+        file.seek(12 + 2 * 4 * 48)
+        file.write(struct.pack("<I", 1 << 30))
+    text, _ = check("--dataset", "msr_action3d", "--data", folder, "--read-all", code=1)
+    assert "read to the end: 20" in text
+    assert "in frame 2" in text
+    assert f"--exclude {name}" in text
+
+
+def test_an_empty_folder_and_a_generated_dataset_are_refused(tmp_path: Path) -> None:
+    assert isinstance(check("--dataset", "msr_action3d", "--data", tmp_path, code=1)[1], DatasetError)
+    assert isinstance(check("--dataset", "synthetic", code=1)[1], SettingsError)
+
+
+def test_the_estimate_is_near_what_was_measured() -> None:
+    """The store of 10,411 MSR-Action3D frames with 192 channels took 364.8 MB (docs/benchmarks)."""
+    assert estimate_cache_bytes(10_411, 7220.0, 192) == pytest.approx(364.8e6, rel=0.15)
