@@ -92,7 +92,7 @@ def _write_ntu_npz(folder: Path) -> None:
 
 def _write_anime(folder: Path) -> None:
     dataset = _dataset(1.0)
-    for name, source in (("tigerD8H_Walk", "animal00_walk_r00"), ("bear3EP_Run", "animal00_run_r00")):
+    for name, source in (("tigerD8H_Walk", "animal00_walk_r00"), ("bear3EP_Run", "animal00_gallop_r00")):
         primitives = dataset.primitives(next(info for info in dataset.sequences() if info.id == source))
         meshes = [body_mesh(primitives, frame) for frame in range(NUM_FRAMES)]
         vertices = np.stack([np.asarray(mesh.vertices) for mesh in meshes])[..., [0, 2, 1]] * [1, 1, -1]  # z up
