@@ -67,6 +67,7 @@ class Inspection:
     damaged: tuple[DatasetError, ...]
     damaged_ids: tuple[str, ...]
     coverage: tuple[ClipCoverage, ...]
+    notes: tuple[str, ...]
     points_per_frame: float | None
     disk_bytes: int
     cache_bytes: int | None
@@ -121,6 +122,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
         damaged=(*listing.damaged, *(result.damage for result in results if result.damage is not None)),
         damaged_ids=tuple(result.info.id for result in results if result.damage is not None),
         coverage=tuple(clip_coverage(sequences, protocol, length) for protocol in protocols[:1] for length in CLIP_LENGTHS),
+        notes=tuple(dataset.notes()),
         points_per_frame=points,
         disk_bytes=disk_bytes(dataset.root),
         cache_bytes=None if points is None else estimate_cache_bytes(num_frames, points, CHANNELS),
@@ -171,6 +173,7 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         if item.cache_bytes
         else f"size: {_bytes(item.disk_bytes)} on disk"
     )
+    lines += [f"note: {note}" for note in item.notes]
     if item.missing:
         lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
     for error in item.damaged:

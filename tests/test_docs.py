@@ -173,7 +173,7 @@ def test_example_of_a_dataset_reads(tmp_path: Path) -> None:
     dataset = example(tmp_path, example.Options())
     [info] = dataset.sequences()
     x, y, z = values[1, 2] / 1000
-    np.testing.assert_allclose(dataset.read(info).frame(1)[2], [x, -z, y])
+    np.testing.assert_allclose(dataset.read(info).frame(1)[2], [x, -z, y], rtol=1e-6)
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DatasetError, match=r"broken\.npy"):
         dataset.sequences()

@@ -4,6 +4,7 @@ Damage is told by the byte at which it begins: a PNG file is a chain of chunks, 
 (https://www.w3.org/TR/png-3/), which is walked before any pixel is decoded.
 """
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Pinhole:
 
 
 def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[np.ndarray, "row column ..."]:
-    """The pixels of a PNG file; `mode` is Pillow's word: `I;16` for 16-bit grey, `L` for 8-bit grey, `RGB`.
+    """The pixels of a PNG file; `mode` is Pillow's word: `I;16` for 16-bit grey, `L` for 8-bit grey, `RGB` for colours of any kind.
 
     Raises:
         DatasetError: the file is missing, damaged (naming the byte), or of another size or kind.
@@ -42,11 +43,11 @@ def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[
         raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
     check_chunks(path, data, width, height)
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             found = "I;16" if image.mode == "I" else image.mode  # Pillow before 11.3 widens 16-bit grey
-            if found != mode:
+            if found not in ("RGB", "RGBA", "P") if mode == "RGB" else found != mode:
                 raise DatasetError(f"{path}: pixels of kind {image.mode}", expected=mode, hint="this is not the file the dataset publishes")
-            pixels = np.asarray(image)
+            pixels = np.asarray(image.convert("RGB") if mode == "RGB" else image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, zlib.error, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path}: its pixels cannot be decoded ({error})", hint=_AGAIN) from None
     return pixels.astype(_MODES[mode])

@@ -108,6 +108,10 @@ class FileDataset(Dataset):
         """What a complete copy of the dataset would hold, as far as that is known."""
         return Expected()
 
+    def notes(self) -> Sequence[str]:
+        """What else a user should know of this copy, a line each."""
+        return ()
+
     @cached_property
     def listing(self) -> Listing:
         """The folder, scanned once."""

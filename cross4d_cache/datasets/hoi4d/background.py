@@ -38,7 +38,7 @@ class Background:
         return nearest
 
 
-def _read(path: Path) -> Float32[np.ndarray, "row 4"]:
+def _read(path: Path) -> Float32[np.ndarray, "row 5"]:
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise _damaged(path, f"{size} bytes, more than {LARGEST_FILE}")
@@ -47,7 +47,7 @@ def _read(path: Path) -> Float32[np.ndarray, "row 4"]:
                 raise _damaged(path, "the first line is empty")
             lines.seek(0)
             with np.errstate(over="ignore"):
-                rows = np.loadtxt(lines, np.float32, comments=None, usecols=(0, 1, 2, -2), ndmin=2)
+                rows = np.loadtxt(lines, np.float32, comments=None, usecols=(0, 1, 2, -2, 4), ndmin=2)  # a fifth there is, too
     except OSError as error:
         raise _damaged(path, f"cannot be read: {error.strerror}") from None
     except (ValueError, IndexError, OverflowError) as error:

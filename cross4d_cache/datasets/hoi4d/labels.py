@@ -134,20 +134,19 @@ def palette() -> UInt8[np.ndarray, "colour 3"]:
     return np.stack(channels, axis=1)
 
 
-def classes_of_colours(colours: UInt8[np.ndarray, "point 3"], category: int) -> UInt16[np.ndarray, " point"]:
+def classes_of_colours(colours: UInt8[np.ndarray, "*shape 3"], category: int) -> UInt16[np.ndarray, "*shape"]:
     """Semantic ids of the colours of a mask; `BACKGROUND` for black, 0 for colours that the category does not use."""
-    table = np.zeros(64, np.uint16)
-    codes = _code(palette())
     classes = _COLOUR_CLASSES.get(category, ())
-    table[codes[1 : len(classes) + 1]] = classes
+    table = np.zeros(256, np.uint16)
+    table[_code(palette())[1 : len(classes) + 1]] = classes
     table[0] = BACKGROUND
-    found: UInt16[np.ndarray, " point"] = table[_code(colours)]
-    found[(colours & 63).any(axis=1)] = 0  # no colour of the palette
+    found: UInt16[np.ndarray, "*shape"] = table[_code(colours)]
     return found
 
 
-def _code(colours: UInt8[np.ndarray, "point 3"]) -> UInt8[np.ndarray, " point"]:
-    """The upper two bits of each channel, which tell the colours of the palette apart."""
-    red, green, blue = (colours >> 6).T
-    code: UInt8[np.ndarray, " point"] = red | green << 2 | blue << 4
+def _code(colours: UInt8[np.ndarray, "*shape 3"]) -> UInt8[np.ndarray, "*shape"]:
+    """The upper two bits of each channel, which tell the colours of the palette apart; 255 where there are other bits."""
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    code: UInt8[np.ndarray, "*shape"] = red >> 6 | green >> 6 << 2 | blue >> 6 << 4
+    code[(red | green | blue) & 63 != 0] = 255
     return code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt16
+from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from cross4d_cache.datasets.depth_image import Pinhole, read_png, unproject
 from cross4d_cache.datasets.files import Expected
@@ -127,8 +127,8 @@ class Recording:
         if self._trajectory is None and settings.frame_of_reference == "world":
             raise DatasetError(
                 f"{place.id} has no 3Dseg/output.log, the camera's trajectory",
-                expected="the files of HOI4D_annotations",
-                hint="fetch them, or stay in the camera's frame of reference: --option frame_of_reference=camera",
+                expected=f"{root}/HOI4D_annotations beside the depth, or its files merged with it",
+                hint="fetch it, pass the folder that holds both trees, or stay with the camera: --option frame_of_reference=camera",
             )
         self._mask_folder = place.find(root, "2Dseg/shift_mask", "2Dseg/mask") if settings.labels else None
         self._masks = numbered_images(self._mask_folder) if self._mask_folder else {}
@@ -171,12 +171,16 @@ class Recording:
         """What the mask says of every pixel with a depth, in raster order."""
         assert self._mask_folder is not None
         colours = read_png(self._mask_folder / self._masks[number], WIDTH, HEIGHT, "RGB")
-        right, down = MASK_SHIFTS[self._place.rig] if self._mask_folder.name == "mask" else (0, 0)
-        row, column = (index - shift for index, shift in zip(np.nonzero(depth), (down, right), strict=True))
-        inside = (row >= 0) & (row < HEIGHT) & (column >= 0) & (column < WIDTH)
-        classes = classes_of_colours(colours[row * inside, column * inside], self._place.category)
-        classes[~inside] = BACKGROUND
+        if self._mask_folder.name == "mask":
+            colours = _shift(colours, *MASK_SHIFTS[self._place.rig])
+        classes: UInt16[np.ndarray, " point"] = classes_of_colours(colours, self._place.category)[depth != 0]
         return classes
+
+
+def _shift(image: UInt8[np.ndarray, "row column 3"], right: int, down: int) -> UInt8[np.ndarray, "row column 3"]:
+    """An image moved by some pixels, black where nothing comes from."""
+    padded = np.pad(image, ((max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)), (0, 0)))
+    return padded[max(-down, 0) :, max(-right, 0) :][: len(image), : image.shape[1]]
 
 
 def _move(pose: Float64[np.ndarray, "4 4"], points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "point 3"]:

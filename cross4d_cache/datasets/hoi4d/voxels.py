@@ -43,9 +43,9 @@ def _numbered(key: Int64[np.ndarray, " point"], num_cells: int) -> Int64[np.ndar
 def _most_frequent(
     voxel: Int64[np.ndarray, " point"], labels: UInt16[np.ndarray, " point"], num_voxels: int
 ) -> UInt16[np.ndarray, " voxel"]:
-    num_labels = int(labels.max()) + 1
-    pairs, counts = np.unique(voxel * num_labels + labels, return_counts=True)
-    best = np.empty(num_voxels, np.uint16)
-    order = np.lexsort((-(pairs % num_labels), counts))  # the last to be written wins
-    best[pairs[order] // num_labels] = pairs[order] % num_labels
+    best, most = np.zeros(num_voxels, np.uint16), np.zeros(num_voxels, np.int64)
+    for label in np.flatnonzero(np.bincount(labels)):  # a handful in a frame
+        votes = np.bincount(voxel[labels == label], minlength=num_voxels)
+        best[votes > most] = label
+        most = np.maximum(most, votes)
     return best

@@ -9,7 +9,7 @@ Both are undone here, so that both forms of a recording give the same points.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -178,6 +178,14 @@ class NTURGBD(FileDataset):
         """Samples that the official lists name as without skeletons, or with incomplete ones; empty where the lists are not there."""
         lines = [line.strip() for path in self._missing_lists for line in path.read_text(encoding="latin1").splitlines()]
         return frozenset(line for line in lines if Sample.parse(line))
+
+    def notes(self) -> Sequence[str]:
+        """How many samples have no skeleton."""
+        names = self.without_skeletons()
+        if not names:
+            return ()
+        first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        return (f"{len(names):,} samples without a skeleton file, whose intrinsics come from the table by camera: {first}",)
 
     def without_skeletons(self) -> list[str]:
         """Ids of the samples here that have no `.skeleton` file, or whose file is incomplete according to the official lists."""

@@ -130,6 +130,13 @@ def test_what_masks_leave_black_gets_the_class_of_the_nearest_static_point(folde
         assert labels.tolist() == [11, 47, 5, 44]
 
 
+@pytest.mark.parametrize("line", ["1 2 3 5", "1 2 nan 5 0", "1 2 3 49 0", "1 2 3 1.5 0", "1e300 2 3 5 0", "# x y z", "", "1,2,3,5,0"])
+def test_lines_of_static_points_are_checked(tmp_path: Path, line: str) -> None:
+    (tmp_path / "label.txt").write_text(f"{line}\n0 0 0 5 0\n")
+    with pytest.raises(DatasetError, match=r"label\.txt"):
+        Background(tmp_path / "label.txt")
+
+
 def test_labels_are_those_of_all_frames_or_none(folder: Path) -> None:
     add_masks(folder, "shift_mask")
     (folder / NAME / "2Dseg/shift_mask/00001.png").unlink()

@@ -304,3 +304,18 @@ def test_both_forms_of_real_sequences_give_the_same_points(real_folder: Path, tm
     header = read_header(path)
     write_npz(tmp_path / f"{info.id}_sdepth.npz", np.stack([read_depth(path, header, number) for number in range(header.frames)]))
     np.testing.assert_allclose(read_only(tmp_path).points, dataset.read(info).points, atol=1e-6)
+
+
+def test_a_complete_copy_has_567_known_videos(tmp_path: Path) -> None:
+    expected = open_dataset("msr_action3d", tmp_path).expected()  # type: ignore[attr-defined]
+    ids = set(expected.ids)
+    assert len(ids) == len(expected.ids) == 567 == expected.num_sequences
+    train = [name for name in ids if int(name[5:7]) <= 5]
+    assert expected.splits["cross-subject"] == {"train": len(train), "test": 567 - len(train)} == {"train": 270, "test": 297}
+
+
+def test_real_videos_are_among_the_known_ones(real_folder: Path) -> None:
+    dataset = open_dataset("msr_action3d", real_folder)
+    real = {path.name.removesuffix("_sdepth.mat") for path in (Path(os.environ["CROSS4D_REAL_DATA"]) / "msr_action3d").glob("*.mat")}
+    assert len(real) == 266
+    assert real <= set(dataset.expected().ids)  # type: ignore[attr-defined]
