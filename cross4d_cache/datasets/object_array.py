@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cross4d_cache.datasets.array_pickle import MAX_HELD_BYTES, ArrayPickle
+from cross4d_cache.datasets.npy_header import read_npy_header
 from cross4d_cache.errors import DatasetError
 
 LARGEST_BYTES = 1 << 30
 """Of an unpacked array."""
-_HEADER = re.compile(r"\{'descr': '([<>|=]?)(\w+)', 'fortran_order': (False|True), 'shape': \(([\d, ]*)\),? *\} *\n")
 _AGAIN = "fetch the file again, or move it out of the folder"
 
 
@@ -77,18 +77,9 @@ def open_object_array(path: Path, key: str) -> ObjectArray:
         DatasetError: the file is not a `.npz` archive, is cut off, or its array is of another kind.
     """
     with _opened(path, key) as (file, num_bytes):
-        start = file.read(8)
-        if start[:6] != b"\x93NUMPY" or start[6:7] not in (b"\x01", b"\x02", b"\x03"):
-            raise ValueError("no .npy array begins here")
-        width = 2 if start[6:7] == b"\x01" else 4
-        length = int.from_bytes(file.read(width), "little")
-        match = _HEADER.fullmatch(file.read(min(length, 10_000)).decode("latin1"))
-        if match is None:
-            raise ValueError("the array's header is not one that numpy writes")
-        order, kind, fortran, sizes = match.groups()
-        shape = tuple(int(size) for size in sizes.replace(",", " ").split() if len(size) < 16)
-        array = ObjectArray(path, key, "O" if kind == "O" else order + kind, shape, 8 + width + length, num_bytes)
-        _check_kind(array, fortran == "True")
+        header = read_npy_header(file)
+        array = ObjectArray(path, key, header.dtype, header.shape, header.body, num_bytes)
+        _check_kind(array, header.fortran)
         return array
 
 

@@ -1,8 +1,7 @@
 """Frames as bare numbers: numpy's `.npy` and `.npz`, records of float32 (KITTI, nuScenes), and text.
 
-Headers of `.npy` files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html) are matched, not evaluated, and pickles
-are refused. A `.npz` file is a zip archive of them: `points` (or the only array), and optionally `scale` and `loc`, with which positions
-are points * scale + loc (D-FAUST as occupancy flow distributes it), and `labels`.
+Arrays of objects, which would be pickles, are refused. A `.npz` file is a zip archive of `.npy` files: `points` (or the only array), and
+optionally `scale` and `loc`, with which positions are points * scale + loc (D-FAUST as occupancy flow distributes it), and `labels`.
 """
 
 import io
@@ -14,10 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from cross4d_cache.datasets.folder.cloud import LARGEST_BYTES, Cloud, read_rows, to_cloud
-
-_HEADER = re.compile(
-    r"\{'descr': '([<>|=]?(?:f[248]|[iu][1248]))', 'fortran_order': (False|True), 'shape': \(([\d, ]*)\),? *\}\s*", re.ASCII
-)
+from cross4d_cache.datasets.npy_header import read_npy_header
 
 
 def read_npy(data: bytes) -> Cloud:
@@ -91,18 +87,14 @@ def parse_npy(data: bytes) -> Shaped[np.ndarray, "..."]:
     Raises:
         ValueError: the file is damaged, or holds something else.
     """
-    if data[:6] != b"\x93NUMPY" or data[6:7] not in (b"\1", b"\2"):
-        raise ValueError("no .npy array begins at byte 0")
-    width = 2 if data[6] == 1 else 4
-    start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
-    match = _HEADER.fullmatch(data[8 + width : min(start, 10_000)].decode("latin1"))
-    if match is None:
-        raise ValueError("its header is not that of an array of floats or integers")
-    dtype, shape = np.dtype(match[1]), tuple(int(size[:15]) for size in match[3].replace(",", " ").split())
-    end = start + prod(shape) * dtype.itemsize
+    header = read_npy_header(io.BytesIO(data))
+    if header.dtype == "O":
+        raise ValueError("holds objects, not numbers")
+    dtype, shape = np.dtype(header.dtype), header.shape
+    end = header.body + prod(shape) * dtype.itemsize
     if len(data) != end:
         raise ValueError(f"ends at byte {len(data)}, an array of shape {shape} at byte {end}")
-    return np.frombuffer(data, dtype, prod(shape), start).reshape(shape, order="F" if match[2] == "True" else "C")
+    return np.frombuffer(data, dtype, prod(shape), header.body).reshape(shape, order="F" if header.fortran else "C")
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> Shaped[np.ndarray, "..."]:

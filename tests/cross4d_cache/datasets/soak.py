@@ -45,15 +45,15 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-def soak(example: Example, count: int, seed: int = 0) -> Tally:
+def soak(example: Example, count: int, seed: int = 0, seconds: float = SECONDS) -> Tally:
     """Mutations 0 to `count` of an example, in child processes; one that dies or hangs is replaced."""
     tally, number = Tally(example.name), 0
     while number < count:
-        number = _watch(tally, example, number, count, seed)
+        number = _watch(tally, example, number, count, seed, seconds)
     return tally
 
 
-def _watch(tally: Tally, example: Example, first: int, count: int, seed: int) -> int:
+def _watch(tally: Tally, example: Example, first: int, count: int, seed: int, seconds: float) -> int:
     """Follow one child until it is done, dies or hangs; gives the number to go on with."""
     command = [sys.executable, "-W", "error", "-m", __spec__.name, "--child", json.dumps([example.name, first, count, seed])]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
@@ -67,12 +67,12 @@ def _watch(tally: Tally, example: Example, first: int, count: int, seed: int) ->
                 line = lines.get(timeout=patience)
             except queue.Empty:
                 child.kill()
-                tally.failures.append(f"{example.name} {done}: no answer within {SECONDS} s")
+                tally.failures.append(f"{example.name} {done}: no answer within {seconds} s")
                 tally.outcomes["hang"] += 1
                 return done + 1
             if not line:
                 break
-            patience = SECONDS
+            patience = seconds
             if line.startswith("ready"):
                 continue
             outcome, _, detail = line.rstrip("\n").partition(" ")

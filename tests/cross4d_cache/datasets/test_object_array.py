@@ -153,7 +153,7 @@ def test_pickles_that_ask_for_much_are_refused_with_little(tmp_path: Path, body:
     start = time.monotonic()
     with pytest.raises(DatasetError, match=r"x\.npz"):
         frames_of(tmp_path / "x.npz")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60, "it does not hang"
 
 
 def test_what_is_held_outside_of_arrays_is_bounded() -> None:

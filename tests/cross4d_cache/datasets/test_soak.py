@@ -10,12 +10,12 @@ from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.mutation import mutate
 from tests.cross4d_cache.datasets.soak import soak
 
-MUTATIONS = 200
+MUTATIONS = 120
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_damaged_files_read_or_are_refused(example: Example) -> None:
-    tally = soak(example, MUTATIONS, seed=1)
+    tally = soak(example, MUTATIONS, seed=1, seconds=60.0)  # a busy machine is no failure; `make soak` is strict
     assert tally.failures == []
     assert tally.outcomes.total() == MUTATIONS
     assert tally.outcomes["refused"] > 0
@@ -36,9 +36,8 @@ def test_examples_and_their_damage_repeat(example: Example, tmp_path: Path) -> N
 
 def test_a_reader_that_misbehaves_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that dies, hangs, takes too much memory, or lets another error out."""
-    monkeypatch.setattr("tests.cross4d_cache.datasets.soak.SECONDS", 1.0)
     for deed, outcome in (("os.abort()", "crash"), ("time.sleep(60)", "hang"), ("bytearray(2**31)", "raised"), ("1 / 0", "raised")):
         monkeypatch.setenv("CROSS4D_SOAK_MISCHIEF", deed)
-        tally = soak(EXAMPLES[0], 1, seed=1)
+        tally = soak(EXAMPLES[0], 1, seed=1, seconds=2.0)
         assert tally.outcomes == {outcome: 1}
         assert len(tally.failures) == 1
