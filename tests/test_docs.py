@@ -176,7 +176,7 @@ def test_example_of_a_dataset_reads(tmp_path: Path) -> None:
     np.testing.assert_allclose(dataset.read(info).frame(1)[2], [x, -z, y], rtol=1e-6)
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DatasetError, match=r"broken\.npy"):
-        dataset.sequences()
+        example(tmp_path, example.Options()).sequences()
 
 
 def test_example_of_a_teacher_keeps_its_promises() -> None:
