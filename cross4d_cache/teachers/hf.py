@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.teachers.position_embeddings import resample_as_the_authors
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec
@@ -26,6 +27,8 @@ class ImageTeacher(Teacher):
     def __init__(self, name: str, loaded: LoadedModel, *, image_size: int | None, dtype: str, device: torch.device) -> None:
         self.model = loaded.model
         self.model.to(device)  # type: ignore[arg-type]  # transformers wraps the method's signature away
+        if self.model.config.model_type == "dinov2":
+            resample_as_the_authors(self.model.embeddings)
         self._options = {"interpolate_pos_encoding": True} if _can_interpolate(self.model) else {}
         size = loaded.preprocessing.image_size if image_size is None else image_size
         side, self._prefix, channels = self._probe(size, device)
