@@ -116,11 +116,14 @@ class FileDataset(Dataset):
     def listing(self) -> Listing:
         """The folder, scanned once."""
         sequences, damaged = [], []
-        for item in tqdm(self.scan(), desc="listing", unit="sequence", delay=2, file=sys.stderr):
-            if isinstance(item, DatasetError):
-                damaged.append(item)
-            else:
-                sequences.append(replace(item, num_frames=len(range(0, item.num_frames, self.options.frame_stride))))
+        try:
+            for item in tqdm(self.scan(), desc="listing", unit="sequence", delay=2, file=sys.stderr):
+                if isinstance(item, DatasetError):
+                    damaged.append(item)
+                else:
+                    sequences.append(replace(item, num_frames=len(range(0, item.num_frames, self.options.frame_stride))))
+        except OSError as error:
+            raise DatasetError(f"{error.filename or self.root} cannot be read: {error.strerror}", hint="mend its permissions") from None
         return Listing(tuple(sequences), tuple(damaged))
 
     def sequences(self) -> Sequence[SequenceInfo]:
@@ -164,7 +167,8 @@ class FileDataset(Dataset):
         signs = np.array([-1 if axis.startswith("-") else 1 for axis in axes], np.float32)
         order = ["xyz".index(axis[-1]) for axis in axes]
         scale = signs * np.float32(self.options.metres_per_unit)
-        if order == [0, 1, 2]:
-            return points if (scale == 1).all() else points * scale
-        reordered: Float32[np.ndarray, "point 3"] = points[:, order] * scale
+        if order == [0, 1, 2] and (scale == 1).all():
+            return points
+        with np.errstate(all="ignore"):  # damaged files hold any number; what is not finite is refused later
+            reordered: Float32[np.ndarray, "point 3"] = points[:, order] * scale
         return reordered

@@ -47,15 +47,31 @@ class AnimeFile:
         return corners
 
     def vertices(self, frame: int) -> Float32[np.ndarray, "vertex 3"]:
-        """The vertices of one frame, in the file's unit and axes."""
-        start = self._read("<f4", HEADER_BYTES, self.num_vertices)
+        """The vertices of one frame, in the file's unit and axes.
+
+        Raises:
+            DatasetError: a coordinate that is not finite.
+        """
+        start = self._coordinates(HEADER_BYTES)
         if frame == 0:
             return start
         offsets_at = self._triangles_at + 12 * self.num_triangles
-        offsets = self._read("<f4", offsets_at + 12 * self.num_vertices * (frame - 1), self.num_vertices)
+        offsets = self._coordinates(offsets_at + 12 * self.num_vertices * (frame - 1))
         with np.errstate(all="ignore"):  # damaged files hold any number
             moved: Float32[np.ndarray, "vertex 3"] = start + offsets
         return moved
+
+    def _coordinates(self, offset: int) -> Float32[np.ndarray, "vertex 3"]:
+        values = self._read("<f4", offset, self.num_vertices)
+        finite = np.isfinite(values)
+        if not finite.all():
+            place = int(finite.ravel().argmin())
+            raise DatasetError(
+                f"{self.path}: a coordinate is {values.ravel()[place]}, at byte {offset + 4 * place}",
+                expected="finite numbers",
+                hint=_AGAIN,
+            )
+        return values
 
     def _read(self, dtype: str, offset: int, rows: int) -> np.ndarray:
         try:

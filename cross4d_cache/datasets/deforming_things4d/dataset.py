@@ -4,6 +4,7 @@
 files. World axes have z up; lengths are metre-like, but not calibrated between animations.
 """
 
+import os
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from cross4d_cache.datasets.deforming_things4d.anime import open_anime
 from cross4d_cache.datasets.deforming_things4d.identities import CATEGORIES, CROSS_IDENTITY_TEST_V1, IDENTITIES, category_of
-from cross4d_cache.datasets.deforming_things4d.rendered import open_rendered
+from cross4d_cache.datasets.deforming_things4d.rendered import CAMERA_FILES, open_rendered
 from cross4d_cache.datasets.deforming_things4d.surface import SurfaceSamples, sample_surface
 from cross4d_cache.datasets.files import Axes, Expected, FileDataset, FileOptions, Release
 from cross4d_cache.errors import DatasetError
@@ -54,7 +55,10 @@ class DeformingThings4D(FileDataset):
     name = "deforming_things4d"
     version = "1"
     protocols: ClassVar[tuple[str, ...]] = ("cross-identity",)
-    holds = "animals/bear3EP_Agression/bear3EP_Agression.anime, or folders with depth/, cam_intr.txt and cam_extr.txt"
+    holds = (
+        "animals/bear3EP_Agression/bear3EP_Agression.anime (humanoids with --option subset=humanoids), or folders with depth/, "
+        "cam_intr.txt and cam_extr.txt"
+    )
     release = Release(
         title="DeformingThings4D",
         page="https://github.com/rabbityl/DeformingThings4D",
@@ -131,7 +135,7 @@ class DeformingThings4D(FileDataset):
         if self.form == "anime":
             return {folder.name: folder for folder in self._anime_folders()}
         renders = sorted(_renders(self.root, RENDER_DEPTH))
-        return {"-".join(folder.relative_to(self.root).parts) or self.root.name: folder for folder in renders}
+        return {"-".join(folder.relative_to(self.root).parts) or _names(folder)[0]: folder for folder in renders}
 
     def _subsets(self) -> tuple[str, ...]:
         return SUBSETS if self.options.subset == "all" else (self.options.subset,)
@@ -143,8 +147,11 @@ class DeformingThings4D(FileDataset):
         return [folder for folder in folders if (folder / f"{folder.name}.anime").exists()]
 
     def _info(self, name: str, folder: Path, num_frames: int) -> SequenceInfo:
-        identity = folder.name.partition("_")[0]
-        animal = "humanoids" not in (folder.parent.name, self.options.subset)
+        own, parent = _names(folder)
+        titles = (own, parent) if self.form == "rendered" else (own,)  # the camera's folder may lie in that of the animation
+        identities = [title.partition("_")[0] for title in titles]
+        identity = next((identity for identity in identities if identity in IDENTITIES), identities[0])
+        animal = "humanoids" not in (parent, self.options.subset)
         category, known = category_of(identity), animal and identity in IDENTITIES
         return SequenceInfo(
             id=name,
@@ -155,9 +162,15 @@ class DeformingThings4D(FileDataset):
         )
 
 
+def _names(folder: Path) -> tuple[str, str]:
+    """Of a folder and its parent, also where it is given as `.`."""
+    place = Path(os.path.abspath(folder))
+    return place.name, place.parent.name
+
+
 def _renders(folder: Path, levels: int) -> Iterator[Path]:
-    """Folders that hold depth images and a camera, at most `levels` below this one."""
-    if (folder / "depth").is_dir() and (folder / "cam_intr.txt").exists():
+    """Folders that hold depth images and a file of a camera, at most `levels` below this one."""
+    if (folder / "depth").is_dir() and any((folder / name).exists() for name in CAMERA_FILES):
         yield folder
     elif levels:
         for child in folder.iterdir():

@@ -16,6 +16,7 @@ from cross4d_cache.errors import DatasetError
 METRES_PER_STEP = 0.001
 LARGEST_SIDE = 4096
 """Pixels; the published renders have 600 x 500."""
+CAMERA_FILES = ("cam_intr.txt", "cam_extr.txt")
 _AGAIN = "fetch the file again, or move its folder out of the way"
 
 
@@ -48,17 +49,19 @@ def open_rendered(folder: Path) -> RenderedFolder:
     Raises:
         DatasetError: a camera file or all images are missing or damaged.
     """
-    images = tuple(sorted((folder / "depth").glob("*.png")))
+    images = tuple(sorted((folder / "depth").glob("[0-9]*.png")))
     if not images:
         raise DatasetError(f"{folder / 'depth'} holds no images", expected="files named 0001.png", hint=_AGAIN)
-    intrinsics = _matrix(folder / "cam_intr.txt", 3)
+    intrinsics_file, pose_file = (folder / name for name in CAMERA_FILES)
+    intrinsics = _matrix(intrinsics_file, 3)
     pinhole = Pinhole(*(float(intrinsics[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2))))
-    if min(pinhole.fx, pinhole.fy) <= 0:
-        raise DatasetError(f"{folder / 'cam_intr.txt'}: focal lengths {pinhole.fx} and {pinhole.fy}", expected="positive ones", hint=_AGAIN)
-    pose = _matrix(folder / "cam_extr.txt", 4)
+    if min(pinhole.fx, pinhole.fy) < 1:
+        raise DatasetError(f"{intrinsics_file}: focal lengths {pinhole.fx} and {pinhole.fy}", expected="at least a pixel", hint=_AGAIN)
+    pose = _matrix(pose_file, 4)
     rotation = pose[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise DatasetError(f"{folder / 'cam_extr.txt'}: not a rigid motion", expected="a rotation and a translation, 4 x 4", hint=_AGAIN)
+    mirrors = np.linalg.det(rotation) < 0
+    if mirrors or np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise DatasetError(f"{pose_file}: not a rigid motion", expected="a rotation and a translation, 4 x 4", hint=_AGAIN)
     width, height = png_size(images[0])
     if max(width, height) > LARGEST_SIDE:
         raise DatasetError(f"{images[0]}: an image of {width} x {height} pixels", expected=f"at most {LARGEST_SIDE} a side", hint=_AGAIN)

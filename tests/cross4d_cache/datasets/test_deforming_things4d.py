@@ -1,6 +1,7 @@
 """The DeformingThings4D reader: meshes and their tracks, renders, categories, the split, and damage."""
 
 import os
+import shutil
 import struct
 import tracemalloc
 import zlib
@@ -190,6 +191,33 @@ def test_one_render_may_be_the_root(renders: Path) -> None:
     assert (info.id, info.splits["cross-identity"]) == ("bear84Q_Idle2", "test")
 
 
+def test_the_folder_one_stands_in_has_a_name(renders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(renders / "bear84Q_Idle2")
+    [info] = opened(Path()).sequences()
+    assert (info.id, info.splits["cross-identity"]) == ("bear84Q_Idle2", "test")
+
+
+def test_several_cameras_of_an_animation(renders: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("cameras")
+    for camera in ("cam2", "cam1"):
+        shutil.copytree(renders / "bear84Q_Idle2", root / "bear84Q_Idle2" / camera)
+    infos = opened(root).sequences()
+    assert [info.id for info in infos] == ["bear84Q_Idle2-cam1", "bear84Q_Idle2-cam2"]
+    assert {(info.subject, info.splits["cross-identity"]) for info in infos} == {(IDENTITIES.index("bear84Q"), "test")}
+
+
+def test_a_render_without_one_of_its_camera_files_is_damaged(renders: Path) -> None:
+    (renders / "bear84Q_Idle2" / "cam_intr.txt").unlink()
+    listing = opened(renders).listing
+    assert [info.id for info in listing.sequences] == ["bear3EP_Agression"]
+    assert ["cam_intr.txt cannot be read" in str(error) for error in listing.damaged] == [True]
+
+
+def test_what_other_systems_leave_beside_images_is_no_frame(renders: Path) -> None:
+    (renders / "bear84Q_Idle2" / "depth" / "._0018.png").write_bytes(b"resource fork")
+    assert [info.num_frames for info in opened(renders).sequences()] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -199,7 +227,8 @@ def test_one_render_may_be_the_root(renders: Path) -> None:
         (lambda data: struct.pack("<3i", 2**31 - 1, 2**31 - 1, 1) + data[12:], ["2147483647 frames"]),
         (lambda data: data[:108] + struct.pack("<i", 8) + data[112:], ["vertex 8, at byte 108", "below 8"]),
         (lambda data: data[:12] + bytes(96) + data[108:], ["area"]),
-        (lambda data: data[:12] + struct.pack("<f", float("nan")) + data[16:], ["area of nan"]),
+        (lambda data: data[:12] + struct.pack("<f", float("nan")) + data[16:], ["nan, at byte 12"]),
+        (lambda data: data[:368] + struct.pack("<f", float("inf")) + data[372:], ["inf, at byte 368"]),
     ],
 )
 def test_damaged_meshes_are_named(tmp_path: Path, damage: Any, words: list[str]) -> None:
@@ -216,7 +245,9 @@ def test_damaged_meshes_are_named(tmp_path: Path, damage: Any, words: list[str])
     [
         ("cam_intr.txt", "1 2 3", ["cam_intr.txt: 3 numbers", "3 x 3"]),
         ("cam_intr.txt", "-60 0 20 0 60 15 0 0 1", ["focal"]),
+        ("cam_intr.txt", "1e-300 0 20 0 60 15 0 0 1", ["focal"]),
         ("cam_extr.txt", "2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1", ["rigid"]),
+        ("cam_extr.txt", "-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", ["rigid"]),
         ("cam_extr.txt", "nan " * 16, ["finite"]),
         ("cam_extr.txt", "one", ["cam_extr.txt"]),
         ("depth/0018.png", "hello, this is not an image at all", ["0018.png", "byte 0"]),
