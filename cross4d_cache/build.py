@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from cross4d_cache.assembly import PartAssembly
 from cross4d_cache.datasets.dataset import Dataset
@@ -23,7 +23,9 @@ from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, Dataset
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.targets import SequenceWindow, TargetMaker
 from cross4d_cache.teachers.teacher import Teacher, plan_windows
-from cross4d_cache.types import CorrespondenceRule, RenderSettings, SequenceInfo
+from cross4d_cache.types import CameraModel, CorrespondenceRule, RenderSettings, SequenceInfo
+
+Name = TypeVar("Name", bound=str)
 
 READ_AHEAD = 4
 """Sequences that are read before they are needed."""
@@ -41,6 +43,7 @@ class BuildSettings:
     """
 
     points_per_frame: int = 4096
+    camera_model: str = "pinhole"
     views: int = 1
     projection: str = "random:384"
     correspondence: str = "zbuffer"
@@ -91,7 +94,7 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
     """Everything that will decide the store, before any frame is read.
 
     Raises:
-        SettingsError: nothing to build, an excluded id that does not exist, or an unknown projection or correspondence.
+        SettingsError: nothing to build, an excluded id that does not exist, or an unknown camera model, projection or correspondence.
     """
     listing = dataset.sequences()
     unknown = set(settings.exclude) - {info.id for info in listing}
@@ -125,8 +128,12 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
         ),
         points_per_frame=settings.points_per_frame,
         seed=settings.seed,
-        render=RenderSettings(views=settings.views, image_size=teacher.spec.image_size),
-        correspondence=_rule(settings.correspondence),
+        render=RenderSettings(
+            camera_model=_one_of(get_args(CameraModel), settings.camera_model, "camera-model"),
+            views=settings.views,
+            image_size=teacher.spec.image_size,
+        ),
+        correspondence=_one_of(get_args(CorrespondenceRule), settings.correspondence, "correspondence"),
         teacher=teacher.spec,
         projection=projection.record,
         plan=PlanRecord(
@@ -144,11 +151,10 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
     return BuildPlan(manifest=manifest, parts=parts, projection=projection, settings=settings)
 
 
-def _rule(name: str) -> CorrespondenceRule:
-    rules: tuple[CorrespondenceRule, ...] = get_args(CorrespondenceRule)
-    if name not in rules:
-        raise SettingsError(f"unknown correspondence {name!r}", expected=" or ".join(rules), hint="pass --correspondence")
-    return rules[rules.index(name)]
+def _one_of(names: tuple[Name, ...], name: str, option: str) -> Name:
+    if name not in names:
+        raise SettingsError(f"unknown {option} {name!r}", expected=" or ".join(names), hint=f"pass --{option}")
+    return names[names.index(name)]
 
 
 def _cut(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:

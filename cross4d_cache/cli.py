@@ -41,7 +41,10 @@ def build(
     out: Annotated[Path, typer.Option(help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.")] = 16,
-    views: Annotated[int, typer.Option(help="Cameras around the subject.")] = 1,
+    camera_model: Annotated[
+        str, typer.Option(help="pinhole, around the subject; or spherical, at the sensor, for LiDAR scans that go all round.")
+    ] = "pinhole",
+    views: Annotated[int | None, typer.Option(help="Cameras; default: 1, of spherical ones 8, which share the whole turn.")] = None,
     points: Annotated[int, typer.Option(help="Most points kept of a frame.")] = 4096,
     project: Annotated[str, typer.Option(help="random:CHANNELS or none.")] = "random:384",
     correspondence: Annotated[
@@ -64,7 +67,8 @@ def build(
     chosen = choose_device(device)
     settings = BuildSettings(
         points_per_frame=points,
-        views=views,
+        camera_model=camera_model,
+        views=(8 if camera_model == "spherical" else 1) if views is None else views,
         projection=project,
         correspondence=correspondence,
         seed=seed,

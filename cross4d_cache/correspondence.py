@@ -13,7 +13,7 @@ from cross4d_cache.types import RenderSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Correspondence:
-    """Patch (counted row by row) of every point in its image, and whether the point is visible there."""
+    """Patch (counted row by row) of every point in its image, and whether the point is visible there; if not, the patch means nothing."""
 
     patch: Int64[Tensor, " point"]
     visible: Bool[Tensor, " point"]
@@ -24,7 +24,7 @@ def correspond(
 ) -> Correspondence:
     """Patch and visibility of the points that were rendered.
 
-    A point is visible if it lies no deeper than the closed surface of its cell plus the tolerance of `settings`.
+    A point in its image is visible if it lies no deeper than the closed surface of its cell plus the tolerance of `settings`.
     """
     fine = settings.supersampling
     side = settings.image_size * fine
@@ -33,8 +33,8 @@ def correspond(
     patch = row // cells_per_patch * (side // cells_per_patch) + column // cells_per_patch
     surface = view.depth.flatten(1)[image, view.cell]
     slope = view.slope.flatten(1)[image, row // fine * settings.image_size + column // fine]
-    tolerance = settings.depth_tolerance * cameras.diagonal[image]
-    visible = view.point_depth <= surface + tolerance + torch.minimum(slope / 2, tolerance)
+    tolerance = cameras.tolerance(settings.depth_tolerance, view.point_depth, image)
+    visible = torch.isfinite(view.point_depth) & (view.point_depth <= surface + tolerance + torch.minimum(slope / 2, tolerance))
     return Correspondence(patch=patch, visible=visible)
 
 

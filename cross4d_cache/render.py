@@ -4,6 +4,7 @@ A z-buffer keeps the nearest point of every pixel, ties going to the point that 
 between points; depth and image-space normals become brightness (paper, section 3.1).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from cross4d_cache.types import RenderSettings
 LIGHT = (-0.4, -0.5, -0.77)
 """Direction towards the light in camera axes: from behind the viewer's left shoulder, so that slopes to all sides differ."""
 
+INFINITY_BITS = 0x7F800000
+"""The bit pattern of an infinite float32."""
+
 AMBIENT = 0.3
 FARTHEST_TONE = 0.45
 
@@ -28,7 +32,8 @@ class RenderedView:
 
     `image` is brightness in [0, 1], background 0. `depth` is the closed surface at the finer grid of the z-buffer, metres, infinite
     where there is none; `winner` is the number of the nearest point of a cell there, -1 for none. `slope` is the steepness of the
-    surface, metres of depth per cell. `cell` is each point's cell in its image, counted row by row, `point_depth` its depth.
+    surface, metres of depth per cell. `cell` is each point's cell in its image, counted row by row, `point_depth` its depth, which is
+    infinite if the point is not in its image.
     """
 
     image: Float32[Tensor, "image height width"]
@@ -51,8 +56,8 @@ def render(
     coordinates, depth = cameras.project(points, image)
     column, row = (coordinates * fine).floor().long().clamp_(0, side - 1).unbind(1)
     cell = row * side + column
-    shape = (len(cameras.focal), side, side)
-    nearest, winner = z_buffer(depth, image * side**2 + cell, len(cameras.focal) * side**2)
+    shape = (len(cameras.depth_range), side, side)
+    nearest, winner = z_buffer(depth, image * side**2 + cell, math.prod(shape))
     closed = _close_each(nearest.view(shape), cameras.splat_sizes)
     shaded, slope = shade(-F.max_pool2d(-closed, fine) if fine > 1 else closed, cameras)
     return RenderedView(image=shaded, slope=slope / fine, depth=closed, winner=winner.view(shape), cell=cell, point_depth=depth)
@@ -64,15 +69,13 @@ def z_buffer(
     """Depth and number of the nearest point of every cell (infinity and -1 where there is none).
 
     Positive float32 numbers sort like their bit patterns, so depth and number packed into one integer give the minimum and a
-    deterministic tie-break by a single scatter.
+    deterministic tie-break by a single scatter. Points at infinite depth do not count.
     """
     number = torch.arange(len(depth), device=depth.device)
     key = (depth.contiguous().view(torch.int32).long() << 32) | number
-    empty = torch.iinfo(torch.int64).max
-    best = torch.full((num_cells,), empty, dtype=torch.int64, device=depth.device).scatter_reduce_(0, cell, key, "amin")
-    hit = best != empty
-    nearest = (best >> 32).int().view(torch.float32).masked_fill(~hit, torch.inf)
-    return nearest, (best & 0xFFFFFFFF).masked_fill(~hit, -1)
+    infinite = INFINITY_BITS << 32
+    best = torch.full((num_cells,), infinite, dtype=torch.int64, device=depth.device).scatter_reduce_(0, cell, key, "amin")
+    return (best >> 32).int().view(torch.float32), (best & 0xFFFFFFFF).masked_fill(best == infinite, -1)
 
 
 def _close_each(depth: Float32[Tensor, "image height width"], sizes: tuple[int, ...]) -> Float32[Tensor, "image height width"]:
@@ -132,9 +135,9 @@ def shade(
     near, far = cameras.depth_range[:, 0, None, None], cameras.depth_range[:, 1, None, None]
     depth = torch.where(surface, depth, far)
     smooth = _smooth(depth, surface)
-    per_pixel = cameras.focal[:, None, None] / smooth
+    columns, rows = cameras.pixels_per_metre(smooth)
     step_x, step_y = _step(smooth, surface, dim=2), _step(smooth, surface, dim=1)
-    slope_x, slope_y = step_x * per_pixel, step_y * per_pixel
+    slope_x, slope_y = step_x * columns, step_y * rows
     lambert = (slope_x * LIGHT[0] + slope_y * LIGHT[1] - LIGHT[2]) / torch.sqrt(slope_x**2 + slope_y**2 + 1)
     tone = 1 - (1 - FARTHEST_TONE) * ((smooth - near) / (far - near).clamp_min(1e-12)).clamp(0, 1)
     brightness = torch.where(surface, tone * (AMBIENT + (1 - AMBIENT) * lambert.clamp(0, 1)), 0.0)

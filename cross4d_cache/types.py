@@ -16,6 +16,9 @@ from cross4d_cache.errors import DatasetError
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
 
+CameraModel = Literal["pinhole", "spherical"]
+"""How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
+
 CorrespondenceRule = Literal["zbuffer", "shuffled"]
 """Whose target a visible point gets: that of the patch it is seen in, or, as a control, that of a random visible point of its frame."""
 
@@ -137,14 +140,26 @@ class PointCloudSequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A pinhole camera: OpenCV axes, pixel centres at +0.5, a square image of `image_size` pixels.
+    """A camera: OpenCV axes, pixel centres at +0.5, a square image of `image_size` pixels.
 
-    `world_to_camera` is a rigid transform of homogeneous points, metres.
+    `world_to_camera` is a rigid transform of homogeneous points, metres. `intrinsics` take `(x / z, y / z)` in camera axes to
+    pixels; those of a spherical camera take azimuth and elevation, radians, `(atan2(x, z), atan2(y, hypot(x, z)))`.
     """
 
     intrinsics: Float64[np.ndarray, "3 3"]
     world_to_camera: Float64[np.ndarray, "4 4"]
     image_size: int
+    model: CameraModel = "pinhole"
+
+    def project(self, points: Float32[np.ndarray, "point 3"]) -> tuple[Float64[np.ndarray, "point 2"], Float64[np.ndarray, " point"]]:
+        """Pixel coordinates and depth (metres; of a spherical camera, the distance) of world points."""
+        x, y, z = (points @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]).T
+        if self.model == "pinhole":
+            depth, seen = z, np.stack([x / z, y / z])
+        else:
+            across = np.hypot(x, z)
+            depth, seen = np.hypot(across, y), np.stack([np.arctan2(x, z), np.arctan2(y, across)])
+        return seen.T @ self.intrinsics[:2, :2].T + self.intrinsics[:2, 2], depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,15 +229,17 @@ class TeacherSpec(BaseModel):
 class RenderSettings(BaseModel):
     """How frames become images and which points count as visible; every field decides numbers.
 
-    `views` cameras stand around the subject at equal steps of yaw, the first on the dataset's forward axis. `field_of_view` is in
-    degrees; `margin` is the share of the image's half side that the subject may fill. Gaps between points are closed over
-    as many z-buffer cells as it takes for at most `gap_share` of squares of that size to be gaps if only a third of the points were
-    there. A point is visible if it lies at most `depth_tolerance`, a share of the sequence's bounding-box diagonal, behind the
-    nearest surface at its place, plus half a cell's worth of that surface's slope, which counts up to the tolerance once more.
+    Pinhole cameras stand around the subject, `views` of them at equal steps of yaw, the first on the dataset's forward axis; they
+    have a `field_of_view`, degrees, of whose half the subject may fill the share `margin`. Spherical ones share the whole turn
+    about the sensor, and the elevations of the sequence fill `margin` of the image's height. Gaps between points are closed over
+    as many z-buffer cells as it takes for at most `gap_share` of squares of that size to be gaps. A point is visible if it lies
+    at most `depth_tolerance` behind the nearest surface at its place, plus half a cell's worth of that surface's slope, which counts
+    up to the tolerance once more; the tolerance is a share of the bounding box's diagonal, or, spherical, of the point's distance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    camera_model: CameraModel = "pinhole"
     views: int = 1
     image_size: int
     field_of_view: float = 40.0

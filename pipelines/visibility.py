@@ -4,6 +4,8 @@
 
 `surface`: points are drawn from the whole surface, hidden side included, at the density at which stage one keeps the points of a sensor
 that sees one side (4,096 on the side that a camera sees). `sensor`: the points that stage one keeps of the dataset's own frames.
+`scan`: a LiDAR of 64 beams and 1,024 azimuths in a street, seen by spherical cameras; `scan+`: with as many rays again that go through the
+first surface to the one behind.
 A point is truly visible if the ray to it meets the mesh no farther in front of
 it than the tolerance of stage one; `strict` allows 1 cm.
 """
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64
 
-from cross4d_cache.camera import batch_cameras, place_cameras
+from cross4d_cache.camera import SequenceViews, batch_cameras, place_cameras
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
@@ -24,6 +26,7 @@ from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives
 from cross4d_cache.frames import prepare
 from cross4d_cache.render import render
 from cross4d_cache.types import Camera, RenderSettings
+from pipelines.street import scan, street_mesh
 
 STRICT_METRES = 0.01
 DEFAULT_POINTS = 4096
@@ -108,6 +111,17 @@ def surface_points(mesh, primitives: PosedPrimitives, frame: int, settings: Rend
     return np.random.default_rng(seed).permutation(points)[:count]
 
 
+def z_buffer_visibility(
+    points: Float32[np.ndarray, "point 3"], views: SequenceViews, settings: RenderSettings
+) -> Bool[np.ndarray, "view point"]:
+    """What stage one finds for the points of one frame."""
+    cameras = batch_cameras([views], torch.device("cpu"))
+    image = torch.arange(settings.views).repeat_interleave(len(points))
+    cloud = torch.from_numpy(points).repeat(settings.views, 1)
+    found = correspond(render(cloud, image, cameras, settings), image, cameras, settings, patch_size=settings.image_size // 8)
+    return found.visible.numpy().reshape(settings.views, len(points))
+
+
 def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source: str) -> dict[str, Bool[np.ndarray, "view point"]]:
     """Visibility by z-buffer and by ray casting (with stage one's tolerance, and strictly) in the middle frame of a sequence."""
     info = dataset.sequences()[sequence]
@@ -120,13 +134,9 @@ def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source:
         prepared = prepare(info, dataset.frames(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
         points = prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]]
         views = prepared.views
-    cameras = batch_cameras([views], torch.device("cpu"))
-    image = torch.arange(settings.views).repeat_interleave(len(points))
-    cloud = torch.from_numpy(points).repeat(settings.views, 1)
-    found = correspond(render(cloud, image, cameras, settings), image, cameras, settings, patch_size=settings.image_size // 8)
     behind = np.stack([depth_behind_mesh(mesh, points, camera) for camera in views.cameras])
     return {
-        "z-buffer": found.visible.numpy().reshape(settings.views, len(points)),
+        "z-buffer": z_buffer_visibility(points, views, settings),
         "tolerance": behind <= settings.depth_tolerance * views.diagonal,
         "strict": behind <= STRICT_METRES,
     }
@@ -149,6 +159,20 @@ def measure(image_size: int, num_bodies: int, source: str) -> dict[str, Agreemen
     return {key: agreement(joined["z-buffer"], joined[key]) for key in ("tolerance", "strict")}
 
 
+def measure_scan(image_size: int, source: str) -> dict[str, Agreement]:
+    """Precision and recall of a LiDAR's points in a street, over all views together."""
+    mesh = street_mesh(second=1.0)
+    points = scan(mesh)
+    if source == "scan+":
+        points = np.concatenate([points, scan(mesh, shift=0.5, layer=1)])
+    settings = RenderSettings(camera_model="spherical", image_size=image_size, views=8)
+    views = place_cameras(points, np.array([0, len(points)]), settings)
+    found = z_buffer_visibility(points, views, settings).max(axis=0)
+    behind = depth_behind_mesh(mesh, points, views.cameras[0])
+    true = behind <= settings.depth_tolerance * np.linalg.norm(points, axis=1)
+    return {"tolerance": agreement(found, true)}
+
+
 def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +181,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     report = {(size, source): measure(size, args.bodies, source) for source in SOURCES for size in args.image_size}
+    report |= {(size, source): measure_scan(size, source) for source in ("scan", "scan+") for size in args.image_size}
     if args.json:
         rows = [
             {"image_size": size, "points": source, **{key: asdict(value) for key, value in row.items()}}

@@ -91,8 +91,10 @@ class Cache:
         """
         part, local = self._locate(index)
         intrinsics, poses = part.intrinsics[local], part.world_to_camera[local]
-        size = self.manifest.render.image_size
-        return tuple(Camera(intrinsics=k, world_to_camera=pose, image_size=size) for k, pose in zip(intrinsics, poses, strict=True))
+        size, model = self.manifest.render.image_size, self.manifest.render.camera_model
+        return tuple(
+            Camera(intrinsics=k, world_to_camera=pose, image_size=size, model=model) for k, pose in zip(intrinsics, poses, strict=True)
+        )
 
     def projection(self) -> Float32[np.ndarray, "channel_in channel_out"] | None:
         """The matrix that took teacher channels to target channels, if there was one.

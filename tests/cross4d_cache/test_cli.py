@@ -14,8 +14,9 @@ from cross4d_cache.cli import app as cache_app
 from cross4d_train.cli import app as train_app
 
 COMMANDS = {
-    "build": "batch correspondence data dataset device exclude image-size json limit option out points project seed teacher views weights "
-    "window",
+    "build": "batch camera-model correspondence data dataset device exclude image-size json limit option out points project seed teacher "
+    "views weights window",
+    "check-data": "data dataset json option read-all",
     "info": "STORE json",
     "verify": "STORE json",
     "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "

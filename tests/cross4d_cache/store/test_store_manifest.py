@@ -171,6 +171,8 @@ def other(path: str, value: object) -> object:
         return "none"
     if path == "correspondence":
         return "shuffled"
+    if path == "render.camera_model":
+        return "spherical"
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):
