@@ -9,6 +9,7 @@ from jaxtyping import Int64, Shaped
 from cross4d_cache.frames import PreparedSequence
 from cross4d_cache.store import PartContents
 from cross4d_cache.targets import SequenceWindow, WindowTargets
+from cross4d_cache.types import UNLABELLED, UNLABELLED_PART
 
 
 @dataclass(kw_only=True)
@@ -50,9 +51,9 @@ class PartAssembly:
             frame_features=np.concatenate([window.summaries for window in windows]),
             intrinsics=np.array([[camera.intrinsics for camera in row] for row in cameras]),
             world_to_camera=np.array([[camera.world_to_camera for camera in row] for row in cameras]),
-            part_labels=_labels([item.part_labels for item in sequences]),
-            surface_ids=_labels([item.surface_ids for item in sequences]),
-            frame_actions=_labels([item.frame_actions for item in sequences]),
+            part_labels=_filled([item.part_labels for item in sequences], [len(item.points) for item in sequences], UNLABELLED_PART),
+            surface_ids=_complete([item.surface_ids for item in sequences]),
+            frame_actions=_filled([item.frame_actions for item in sequences], [item.info.num_frames for item in sequences], UNLABELLED),
         )
 
 
@@ -60,7 +61,18 @@ def _offsets(counts: Int64[np.ndarray, " item"]) -> Int64[np.ndarray, " boundary
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _labels(columns: Sequence[Shaped[np.ndarray, " _"] | None]) -> Shaped[np.ndarray, " row"] | None:
-    """Labels of all points or frames of the part, if every sequence has them."""
+def _filled(
+    columns: Sequence[Shaped[np.ndarray, " _"] | None], counts: Sequence[int], unlabelled: int
+) -> Shaped[np.ndarray, " row"] | None:
+    """Labels of all points or frames of the part, if any sequence has some; `unlabelled` where one has none."""
+    dtype = next((column.dtype for column in columns if column is not None), None)
+    if dtype is None:
+        return None
+    filled = [np.full(count, unlabelled, dtype) if column is None else column for column, count in zip(columns, counts, strict=True)]
+    return np.concatenate(filled)
+
+
+def _complete(columns: Sequence[Shaped[np.ndarray, " _"] | None]) -> Shaped[np.ndarray, " row"] | None:
+    """Ids of all points of the part, if every sequence has them."""
     present = [column for column in columns if column is not None]
     return np.concatenate(present) if len(present) == len(columns) else None

@@ -19,6 +19,7 @@ from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.frames import PreparedSequence, prepare
 from cross4d_cache.projection import Projection, make_projection
+from cross4d_cache.selection import select_sequences
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.targets import SequenceWindow, TargetMaker
@@ -94,19 +95,10 @@ def plan_build(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> B
     """Everything that will decide the store, before any frame is read.
 
     Raises:
+        DatasetError: a sequence that would be built is damaged.
         SettingsError: nothing to build, an excluded id that does not exist, or an unknown camera model, projection or correspondence.
     """
-    listing = dataset.sequences()
-    unknown = set(settings.exclude) - {info.id for info in listing}
-    if unknown:
-        raise SettingsError(
-            f"--exclude names sequences that are not in the dataset: {', '.join(sorted(unknown))}",
-            expected=f"ids such as {listing[0].id}",
-            hint="mend or drop --exclude",
-        )
-    chosen = [info for info in listing if info.id not in settings.exclude][: settings.limit]
-    if not chosen:
-        raise SettingsError("no sequence is left to build", hint="mend --limit or --exclude")
+    chosen = select_sequences(dataset, exclude=settings.exclude, limit=settings.limit)
     if settings.views * teacher.spec.num_patches > NOT_VISIBLE:
         raise SettingsError(
             f"{settings.views} views of {teacher.spec.num_patches} patches each",

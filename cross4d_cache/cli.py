@@ -61,6 +61,7 @@ def build(
     from cross4d_cache.build import Build, BuildSettings, plan_build
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
+    from cross4d_cache.selection import select_sequences
     from cross4d_cache.store import CacheManifest, check_place
     from cross4d_cache.teachers import load_teacher
 
@@ -78,7 +79,7 @@ def build(
     )
     check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
-    source.sequences()
+    select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
     model = load_teacher(teacher, weights, image_size=image_size, window=window, device=chosen, seed=seed)
     plan = plan_build(source, model, settings)
     _say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")

@@ -33,7 +33,14 @@ class SettingsError(Cross4DError):
 
 
 class DatasetError(Cross4DError):
-    """Raw data that is missing, damaged or not what the reader expects."""
+    """Raw data that is missing, damaged or not what the reader expects; `sequence` is the id of the one it concerns, if it is one."""
+
+    sequence: str | None = None
+
+    def of(self, sequence: str) -> "DatasetError":
+        """The same error, with the sequence it concerns."""
+        self.sequence = sequence
+        return self
 
 
 class TeacherError(Cross4DError):

@@ -96,6 +96,12 @@ def read_through(dataset: FileDataset, sequences: Iterable[SequenceInfo]) -> Ite
 def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int]) -> Iterator[Frame]:
     for frame in dataset.frames(info):
         counts.append(len(frame.points))
+        if len(frame.points) > 1 and (frame.points == frame.points[0]).all():
+            raise DatasetError(
+                f"sequence {info.id}: all {len(frame.points)} points of frame {len(counts) - 1} are {frame.points[0].tolist()}",
+                expected="points that differ",
+                hint="the file was written in part; fetch it again",
+            )
         yield frame
 
 
@@ -119,8 +125,11 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
         num_frames=num_frames,
         read=len(results),
         missing=tuple(sorted(set(expected.ids) - {info.id for info in sequences})),
-        damaged=(*listing.damaged, *(result.damage for result in results if result.damage is not None)),
-        damaged_ids=tuple(result.info.id for result in results if result.damage is not None),
+        damaged=(*(damage.error for damage in listing.damaged), *(result.damage for result in results if result.damage is not None)),
+        damaged_ids=(
+            *(damage.error.sequence for damage in listing.damaged if damage.error.sequence),
+            *(result.info.id for result in results if result.damage is not None),
+        ),
         coverage=tuple(clip_coverage(sequences, protocol, length) for protocol in protocols[:1] for length in CLIP_LENGTHS),
         notes=tuple(dataset.notes()),
         points_per_frame=points,
@@ -169,7 +178,7 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
     if item.points_per_frame is not None:
         lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
     lines.append(
-        f"size: {_bytes(item.disk_bytes)} on disk; a store takes about {_bytes(item.cache_bytes or 0)}"
+        f"size: {_bytes(item.disk_bytes)} on disk; a store of bodies (scenes need more) takes about {_bytes(item.cache_bytes or 0)}"
         if item.cache_bytes
         else f"size: {_bytes(item.disk_bytes)} on disk"
     )

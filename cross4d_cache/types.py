@@ -16,6 +16,9 @@ from cross4d_cache.errors import DatasetError
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
 
+UNLABELLED_PART = 65_535
+"""Value of `part_labels` in a store where a dataset does not say, though it does for other sequences."""
+
 CameraModel = Literal["pinhole", "spherical"]
 """How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cross4d_cache.errors import Cross4DError
 from cross4d_cache.store import Cache, open_cache
-from cross4d_cache.types import CachedClip
+from cross4d_cache.types import UNLABELLED_PART, CachedClip
 from cross4d_train.clips import ClipRequest, ClipSettings
 
 MEMORY = 2**29
@@ -162,7 +162,12 @@ def collate(clips: Sequence[Clip]) -> Batch:
     first_rows = np.cumsum([0, *counts[:-1]], dtype=np.int32)
     rows = np.stack([clip.rows for clip in clips])
     rows = np.where(rows >= 0, rows + first_rows[:, None, None, None], np.int32(-1))
-    labels = [clip.part_labels.astype(np.int64) for clip in clips if clip.part_labels is not None]
+    labels: list[Int64[np.ndarray, "frame point"]] = []
+    if any(clip.part_labels is not None for clip in clips):
+        labels = [
+            np.full(clip.rows.shape[:2], UNLABELLED_PART) if clip.part_labels is None else clip.part_labels.astype(np.int64)
+            for clip in clips
+        ]
     return Batch(
         points=torch.from_numpy(np.stack([clip.points for clip in clips])),
         rows=torch.from_numpy(rows),

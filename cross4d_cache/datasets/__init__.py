@@ -38,7 +38,15 @@ def open_dataset(name: str, root: Path | None = None, options: dict[str, str] | 
     if cls.needs_root:
         if root is None:
             raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass --data FOLDER")
-        if not root.is_dir():
-            what = "is a file" if root.exists() else "does not exist"
-            raise DatasetError(f"{root} {what}", expected=f"the folder of the {name} files", hint="pass --data FOLDER")
+        if problem := _problem_with(root):
+            raise DatasetError(f"{root} {problem}", expected=f"the folder of the {name} files", hint="pass --data FOLDER")
     return cls(root, parsed)
+
+
+def _problem_with(folder: Path) -> str | None:
+    try:
+        if folder.is_dir():
+            return None
+        return "is a file" if folder.exists() else "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -3,11 +3,13 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
 
@@ -15,6 +17,22 @@ class DatasetOptions(BaseModel):
     """Reader options; every dataset subclasses it with its own fields, all with defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with something in a dataset, found after so many of its intact sequences."""
+
+    error: DatasetError
+    position: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a dataset holds: its intact sequences, and what is damaged."""
+
+    sequences: tuple[SequenceInfo, ...]
+    damaged: tuple[Damage, ...] = ()
 
 
 class Dataset(ABC):
@@ -51,8 +69,13 @@ class Dataset(ABC):
         """All sequences in their fixed order.
 
         Raises:
-            DatasetError: the folder holds no readable sequence.
+            DatasetError: the folder holds no sequence, or a damaged one.
         """
+
+    @property
+    def listing(self) -> Listing:
+        """The sequences that can be read, and what is damaged."""
+        return Listing(tuple(self.sequences()))
 
     @abstractmethod
     def frames(self, info: SequenceInfo) -> Iterator[Frame]:
@@ -73,6 +96,6 @@ class Dataset(ABC):
     def fingerprint(self) -> str:
         """Hash of the listing: it changes when sequences come, go or change their length."""
         digest = hashlib.sha256()
-        for info in self.sequences():
+        for info in self.listing.sequences:
             digest.update(f"{info.id}\0{info.num_frames}\0{info.action}\0{info.subject}\n".encode())
         return digest.hexdigest()

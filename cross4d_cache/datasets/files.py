@@ -4,6 +4,7 @@ A reader says what is there (`scan`) and yields frames in the units and axes of 
 metres and OpenCV axes, leaves frames out, and collects what is damaged or missing.
 """
 
+import os
 import re
 import sys
 from abc import abstractmethod
@@ -18,7 +19,7 @@ from jaxtyping import Float32
 from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
-from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
+from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import Frame, SequenceInfo
 
@@ -65,14 +66,6 @@ class Expected:
     ids: Collection[str] = ()
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What a folder holds: readable sequences, `frame_stride` applied, and an error for each thing that is damaged."""
-
-    sequences: tuple[SequenceInfo, ...]
-    damaged: tuple[DatasetError, ...]
-
-
 class FileDataset(Dataset):
     """A dataset in a folder."""
 
@@ -87,7 +80,7 @@ class FileDataset(Dataset):
     def __init__(self, root: Path | None, options: FileOptions) -> None:
         super().__init__(root, options)
         assert root is not None
-        self.root = root
+        self.root = Path(os.path.abspath(root))  # `.` has no parent, in which some datasets have more files
 
     @abstractmethod
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
@@ -114,12 +107,13 @@ class FileDataset(Dataset):
 
     @cached_property
     def listing(self) -> Listing:
-        """The folder, scanned once."""
-        sequences, damaged = [], []
+        """The folder, scanned once; `frame_stride` is applied."""
+        sequences: list[SequenceInfo] = []
+        damaged: list[Damage] = []
         try:
             for item in tqdm(self.scan(), desc="listing", unit="sequence", delay=2, file=sys.stderr):
                 if isinstance(item, DatasetError):
-                    damaged.append(item)
+                    damaged.append(Damage(item, len(sequences)))
                 else:
                     sequences.append(replace(item, num_frames=len(range(0, item.num_frames, self.options.frame_stride))))
         except OSError as error:
@@ -134,9 +128,10 @@ class FileDataset(Dataset):
         """
         sequences, damaged = self.listing.sequences, self.listing.damaged
         if damaged:
+            first = damaged[0].error
             more = f" ({len(damaged) - 1} more damaged files)" if len(damaged) > 1 else ""
-            hint = f"{damaged[0].hint}; `cross4d-cache check-data --dataset {self.name} --data {self.root}` lists all damage"
-            raise DatasetError(damaged[0].found + more, expected=damaged[0].expected, hint=hint)
+            hint = f"{first.hint}; `cross4d-cache check-data --dataset {self.name} --data {self.root}` lists all damage"
+            raise DatasetError(first.found + more, expected=first.expected, hint=hint)
         if not sequences:
             raise DatasetError(
                 f"{self.root} holds no {self.release.title} sequences", expected=self.holds, hint="pass their folder with --data"

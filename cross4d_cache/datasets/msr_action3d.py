@@ -119,12 +119,12 @@ class MSRAction3D(FileDataset):
                 splits = {"cross-subject": "train" if subject <= 5 else "test"}
                 if subject <= 5:
                     splits["development"] = "train" if subject <= 3 else "test"
+                name = path.stem.removesuffix("_sdepth")
                 try:
                     frames = read_header(path).frames if self.form == "bin" else open_object_array(path, NPZ_KEY).num_frames
                 except DatasetError as error:
-                    yield error
+                    yield error.of(name)
                     continue
-                name = path.stem.removesuffix("_sdepth")
                 yield SequenceInfo(id=name, num_frames=frames, action=action - 1, subject=subject, splits=splits)
 
     def read_frames(self, info: SequenceInfo, numbers: range) -> Iterator[Frame]:

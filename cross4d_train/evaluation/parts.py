@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import ClipDataset, load_batches
 from cross4d_train.encoders.encoder import Encoder
@@ -87,8 +88,10 @@ def join_tokens(batches: Sequence[TokenFeatures]) -> TokenFeatures:
 def score_parts(train: TokenFeatures, test: TokenFeatures, settings: PartSettings) -> PartScore:
     """Fit a classifier for every budget of labels, and score it on all test tokens.
 
-    Standardisation takes mean and deviation from all training tokens, as those need no label.
+    Standardisation takes mean and deviation from all training tokens, as those need no label. Tokens whose part is not known do not
+    count.
     """
+    train, test = _labelled(train), _labelled(test)
     mean, deviation = train.features.mean(dim=0), train.features.std(dim=0, correction=0).clamp(min=1e-6)
     known, asked = (train.features - mean) / deviation, (test.features - mean) / deviation
     num_parts = 1 + int(torch.cat([train.parts, test.parts]).max())
@@ -104,6 +107,11 @@ def score_parts(train: TokenFeatures, test: TokenFeatures, settings: PartSetting
         draws = [torch.randperm(len(known), generator=generator)[:budget] for _ in range(settings.num_draws)]
         budgets[budget] = sum(score(draw) for draw in draws) / len(draws)
     return PartScore(num_train_tokens=len(known), num_test_tokens=len(asked), all=score(torch.arange(len(known))), budgets=budgets)
+
+
+def _labelled(tokens: TokenFeatures) -> TokenFeatures:
+    known = tokens.parts != UNLABELLED_PART
+    return TokenFeatures(features=tokens.features[known], parts=tokens.parts[known])
 
 
 def mean_iou(predicted: Int64[Tensor, " token"], parts: Int64[Tensor, " token"], num_parts: int) -> float:

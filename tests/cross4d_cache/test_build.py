@@ -27,7 +27,7 @@ from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.targets import SequenceWindow, shuffle
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher, Window
-from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, SequenceInfo
+from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, Frame, PointCloudSequence, RenderSettings, SequenceInfo
 
 MakeBall = Callable[..., PointCloudSequence]
 LENGTHS = (5, 9, 3, 1)
@@ -346,3 +346,20 @@ def test_labels_come_back_with_their_points(tiny_vit: Path, tmp_path: Path) -> N
         assert sequence.part_labels is not None
         assert clip.part_labels is not None
         np.testing.assert_array_equal(clip.part_labels[:50], sequence.part_labels[nearest])
+
+
+def test_a_sequence_without_labels_does_not_erase_those_of_its_part(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    """The second of the sequences of one part has parts and actions, the others have none."""
+    infos = balls.sequences()
+    made = [balls.read(info) for info in infos]
+    parts = np.arange(len(made[1].points)).astype(np.uint16) % 5
+    actions = np.arange(infos[1].num_frames).astype(np.int16) - 1
+    made[1] = replace(made[1], part_labels=parts, frame_actions=actions)
+    store = build(Balls(made), load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr", frames_per_part=1000, points_per_frame=4096)
+    clips = [store.read_clip(index, np.arange(info.num_frames), labels=True) for index, info in enumerate(infos)]
+    np.testing.assert_array_equal(clips[1].part_labels, parts)
+    np.testing.assert_array_equal(clips[1].frame_actions, actions)
+    for index in (0, 2):
+        assert set(clips[index].part_labels.tolist()) == {UNLABELLED_PART}  # type: ignore[union-attr]
+        assert set(clips[index].frame_actions.tolist()) == {UNLABELLED}  # type: ignore[union-attr]
+    assert all(clip.surface_ids is None for clip in clips)

@@ -87,6 +87,23 @@ def test_damage_inside_a_frame_is_found_by_reading_everything(folder: Path) -> N
     assert f"--exclude {name}" in text
 
 
+def test_a_single_point_is_no_damage_and_listing_damage_can_be_left_out(folder: Path) -> None:
+    depth = np.zeros((2, 6, 8), "<u4")
+    depth[:, 2, 3] = 400
+    (folder / f"{NAMES[4]}_sdepth.bin").write_bytes(struct.pack("<3I", 2, 8, 6) + depth.tobytes())
+    (folder / f"{NAMES[6]}_sdepth.bin").write_bytes(b"")
+    text, _ = check("--dataset", "msr_action3d", "--data", folder, "--read-all", code=1)
+    assert f"--exclude {NAMES[6]}" in text
+    assert f"--exclude {NAMES[4]}" not in text, "a single point is no damage"
+
+
+def test_points_that_are_all_in_one_place_are_damage(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "0.xyz").write_text("0 0 0\n0 0 0\n")
+    text, _ = check("--dataset", "folder", "--data", tmp_path, code=1)
+    assert "all 2 points of frame 0 are [0.0, 0.0, 0.0]" in text
+
+
 def test_an_empty_folder_and_a_generated_dataset_are_refused(tmp_path: Path) -> None:
     assert isinstance(check("--dataset", "msr_action3d", "--data", tmp_path, code=1)[1], DatasetError)
     assert isinstance(check("--dataset", "synthetic", code=1)[1], SettingsError)

@@ -94,7 +94,7 @@ class DeformingThings4D(FileDataset):
                 else:
                     num_frames = len(open_rendered(folder).images)
             except DatasetError as error:
-                yield error
+                yield error.of(name)
                 continue
             yield self._info(name, folder, num_frames)
 

@@ -15,6 +15,9 @@ from jaxtyping import Shaped
 from cross4d_cache.datasets.folder.cloud import LARGEST_BYTES, Cloud, read_rows, to_cloud
 from cross4d_cache.datasets.npy_header import read_npy_header
 
+MOST_COLUMNS = 64
+"""Numbers of one point; an array of three rows and more columns than that has its axes swapped."""
+
 
 def read_npy(data: bytes) -> Cloud:
     """An array of shape (points, at least 3); further columns are ignored.
@@ -113,6 +116,8 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> Sha
 
 
 def _to_cloud(points: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."] | None = None) -> Cloud:
+    if points.ndim == 2 and points.shape[0] == 3 and points.shape[1] > MOST_COLUMNS:
+        raise ValueError(f"holds an array of shape {points.shape}, which lies on its side: write its transpose, (points, 3 or more)")
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"holds an array of shape {points.shape}, not (points, 3 or more)")
     if labels is not None and labels.size != len(points):

@@ -82,20 +82,13 @@ class Folder(FileDataset):
         """The folders; files are counted and measured, not opened."""
         labels = self._labels
         actions, subjects = labels.action_numbers(), labels.subject_numbers()
-        if missing := [name for name in labels.rows if name not in self._folders]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            yield DatasetError(
-                f"{self.root / self.options.labels} names sequences that are not there: {', '.join(missing[:5])}{more}",
-                expected=f"names of folders, such as {next(iter(self._folders))}",
-                hint="correct the names, or take these lines out",
-            )
         for name, folder in self._folders.items():
             try:
                 files = layout.frame_files(folder)
                 for path in files:
                     layout.check_file(path)
             except DatasetError as error:
-                yield error
+                yield error.of(name)
                 continue
             row = labels.row(name)
             splits = {"labels": row.split} if row.split else {}

@@ -36,9 +36,17 @@ def sequence_folders(root: Path) -> dict[str, Path]:
     Raises:
         DatasetError: the folder cannot be listed.
     """
-    folders = [name for name, is_folder in _entries(root) if is_folder]
+    entries = _entries(root)
+    folders = [name for name, is_folder in entries if is_folder]
     if not folders or SCANS in folders:
         return {root.resolve().name: root}
+    frames = [name for name, is_folder in entries if not is_folder and suffix_of(name) not in ("", ".txt")]
+    if frames:
+        raise DatasetError(
+            f"{root} holds frames ({frames[0]}, ...) beside folders ({folders[0]}, ...)",
+            expected="folders, each a sequence; or frames of one sequence and no folder",
+            hint="move the ones or the others away",
+        )
     return {name: root / name for name in folders}
 
 
@@ -48,7 +56,7 @@ def frame_files(folder: Path) -> list[Path]:
     Raises:
         DatasetError: there is no frame, or there are several kinds.
     """
-    if (folder / SCANS).is_dir():
+    if (SCANS, True) in _entries(folder):
         folder = folder / SCANS
     kinds: dict[str, list[Path]] = {}
     for name, is_folder in _entries(folder):
@@ -57,9 +65,9 @@ def frame_files(folder: Path) -> list[Path]:
     if len(kinds) > 1:
         kinds.pop(".txt", None)
     if not kinds:
-        raise DatasetError(
-            f"{folder} holds no frames", expected=f"files {', '.join(SUFFIXES)}", hint="fill it, or move it out of the folder"
-        )
+        inner = [name for name, is_folder in _entries(folder) if is_folder]
+        hint = f"if its folders are the sequences, pass --data {folder}" if inner else "fill it, or move it out of the folder"
+        raise DatasetError(f"{folder} holds no frames", expected=f"files {', '.join(SUFFIXES)}", hint=hint)
     if len(kinds) > 1:
         examples = ", ".join(paths[0].name for paths in kinds.values())
         raise DatasetError(f"{folder} holds frames of several kinds: {examples}", expected="one kind", hint="move the others out of it")

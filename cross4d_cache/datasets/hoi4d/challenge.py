@@ -6,7 +6,7 @@ also named test1_right.h5 and test2_right.h5. Action segmentation has `pcd` (seq
 static reconstruction; `center` (a point a frame, about which the official loaders augment) is not used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +53,10 @@ class Challenge:
             ids = [*ids[:2971], *(sequence_id("test_wolabel", number) for number in range(892))]
         paper = {"paper": {"train": 1776, "test": 445}} if self._form == "semantic" else {}
         return Expected(num_sequences=len(ids), splits={"official": {"train": 2971, "test": 892}, **paper}, ids=ids)
+
+    def notes(self) -> Sequence[str]:
+        """Nothing beside the counts."""
+        return ()
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The sequences of all files, file by file."""

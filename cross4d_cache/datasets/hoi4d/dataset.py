@@ -4,7 +4,7 @@ The challenge files of 4D semantic segmentation and of action segmentation (see 
 (see `recordings`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
@@ -55,7 +55,8 @@ class HOI4D(FileDataset):
     release = Release(
         title="HOI4D",
         page="https://hoi4d.github.io",
-        files="the files of a challenge (train1.h5 to train4.h5, test1.h5, test2.h5), or HOI4D_depth_video and HOI4D_annotations",
+        files="the files of a challenge (train1.h5 to train4.h5, test1.h5, test2.h5), or HOI4D_depth_video, HOI4D_annotations and "
+        "camera_params",
     )
     Options = HOI4DOptions
     options: HOI4DOptions
@@ -83,6 +84,10 @@ class HOI4D(FileDataset):
     def expected(self) -> Expected:
         """The official numbers of the challenge files, or the official lists of recordings."""
         return self.contents.expected()
+
+    def notes(self) -> Sequence[str]:
+        """What recordings lack."""
+        return self.contents.notes()
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """Challenge files in the order train1 to test2, or recordings in the order of their paths."""

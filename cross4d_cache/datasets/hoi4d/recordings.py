@@ -7,7 +7,7 @@ Depth is `align_depth/00000.png` and so on, 16-bit millimetres aligned to the co
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,11 +72,26 @@ class Recordings:
             try:
                 recording = Recording(self._root, place, self._settings)
             except DatasetError as error:
-                yield error
+                yield error.of(place.id)
                 continue
             side = sides.get(place.id)
             splits = {"official": side} if side else {}
             yield SequenceInfo(id=place.id, num_frames=recording.num_frames, subject=place.person, camera=place.rig, splits=splits)
+
+    def notes(self) -> Sequence[str]:
+        """Which files that recordings may have are missing, and what is done without them."""
+        recordings = find_recordings(self._root)
+        wanted = {
+            "masks, so no semantic classes": ("2Dseg/shift_mask", "2Dseg/mask"),
+            "3Dseg/label.txt, so no classes of the background": ("3Dseg/label.txt",),
+            "action/color.json, so no actions": ("action/color.json",),
+        }
+        lacking = {what: sum(place.find(self._root, *names) is None for place in recordings) for what, names in wanted.items()}
+        notes = [f"{count:,} recordings without {what}" for what, count in lacking.items() if count and self._settings.labels]
+        rigs = sorted({place.rig for place in recordings if intrinsics_file(self._root, place.rig) is None})
+        if rigs and self._settings.intrinsics != "constants":
+            notes.append(f"no camera_params for rigs {', '.join(map(rig_name, rigs))}: intrinsics are documented constants")
+        return notes
 
     def path(self, name: str) -> Path:
         """The folder in which a recording's depth lies."""
@@ -142,8 +157,9 @@ class Recording:
     def frames(self, numbers: range) -> Iterator[Frame]:
         """Those frames, metres."""
         pinhole, settings = self._pinhole(), self._settings
-        poses = read_trajectory(self._trajectory, self.num_frames) if self._trajectory else None
-        label_file = self._place.find(self._root, "3Dseg/label.txt") if self._masks and poses is not None else None
+        label_file = self._place.find(self._root, "3Dseg/label.txt") if self._masks and self._trajectory else None
+        needed = settings.frame_of_reference == "world" or label_file is not None
+        poses = read_trajectory(self._trajectory, self.num_frames) if self._trajectory and needed else None
         background = Background(label_file) if label_file else None
         event_file = self._place.find(self._root, "action/color.json") if settings.labels else None
         actions = read_events(event_file, self.num_frames) if event_file else [UNLABELLED] * self.num_frames
@@ -161,11 +177,10 @@ class Recording:
 
     def _pinhole(self) -> Pinhole:
         rig, wanted = self._place.rig, self._settings.intrinsics
-        folders = [folder / "camera_params" / rig_name(rig) / "intrin.npy" for folder in (self._root, self._root.parent)]
-        path = next((path for path in folders if path.exists()), None)
+        path = intrinsics_file(self._root, rig)
         if wanted == "constants" or (wanted == "auto" and path is None):
             return constants(rig)
-        return read_intrinsics(path or folders[0])
+        return read_intrinsics(path or self._root / "camera_params" / rig_name(rig) / "intrin.npy")
 
     def _mask_classes(self, number: int, depth: UInt16[np.ndarray, "row column"]) -> UInt16[np.ndarray, " point"]:
         """What the mask says of every pixel with a depth, in raster order."""
@@ -175,6 +190,12 @@ class Recording:
             colours = _shift(colours, *MASK_SHIFTS[self._place.rig])
         classes: UInt16[np.ndarray, " point"] = classes_of_colours(colours, self._place.category)[depth != 0]
         return classes
+
+
+def intrinsics_file(root: Path, rig: int) -> Path | None:
+    """The intrinsics of a rig, in the folder of the recordings or beside it."""
+    paths = (folder / "camera_params" / rig_name(rig) / "intrin.npy" for folder in (root, root.parent))
+    return next((path for path in paths if path.exists()), None)
 
 
 def _shift(image: UInt8[np.ndarray, "row column 3"], right: int, down: int) -> UInt8[np.ndarray, "row column 3"]:

@@ -107,7 +107,7 @@ class NTURGBD(FileDataset):
             try:
                 num_frames = self._num_frames(sample.name)
             except DatasetError as error:
-                yield error
+                yield error.of(sample.name)
                 continue
             yield SequenceInfo(
                 id=sample.name,

@@ -210,7 +210,7 @@ def test_a_render_without_one_of_its_camera_files_is_damaged(renders: Path) -> N
     (renders / "bear84Q_Idle2" / "cam_intr.txt").unlink()
     listing = opened(renders).listing
     assert [info.id for info in listing.sequences] == ["bear3EP_Agression"]
-    assert ["cam_intr.txt cannot be read" in str(error) for error in listing.damaged] == [True]
+    assert ["cam_intr.txt cannot be read" in str(damage.error) for damage in listing.damaged] == [True]
 
 
 def test_what_other_systems_leave_beside_images_is_no_frame(renders: Path) -> None:
@@ -265,7 +265,7 @@ def test_one_damaged_animation_does_not_hide_the_others(meshes: Path) -> None:
     (meshes / "animals" / "duck_Walk" / "duck_Walk.anime").write_bytes(b"")
     listing = opened(meshes).listing
     assert len(listing.sequences) == 3
-    assert ["duck_Walk" in str(error) for error in listing.damaged] == [True]
+    assert ["duck_Walk" in str(damage.error) for damage in listing.damaged] == [True]
 
 
 def read_flow(path: Path) -> np.ndarray:

@@ -269,7 +269,6 @@ def test_subjects_with_names_are_numbered(runs: Path) -> None:
         ("sequence,split\na,val\n", "line 2: split 'val'"),
         ("sequence,split\na,train\nb\n", "line 3: 1 values for 2 columns"),
         ("sequence\na\na\n", "line 3: sequence 'a' stands there twice"),
-        ("sequence\nd\ne.ply\n", "labels.csv names sequences that are not there: d, e.ply"),
         ('sequence\n"a', "line 2"),
     ],
 )
@@ -295,7 +294,7 @@ def test_folders_that_are_not_sequences_are_damage(tmp_path: Path) -> None:
     (tmp_path / "empty" / "0.ply").write_bytes(b"")
     (tmp_path / "gone" / "1.ply").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "good" / "1.ply")
-    messages = [error.found for error in opened(tmp_path).listing.damaged]
+    messages = [damage.error.found for damage in opened(tmp_path).listing.damaged]
     assert len(messages) == 5
     for message, words in zip(
         messages,
@@ -467,3 +466,26 @@ def test_a_real_body_moves_smoothly_and_faces_the_camera(dfaust: Path) -> None:
         if before is not None:
             assert 0.001 < np.median(np.linalg.norm(frame.points - before, axis=1)) < 0.02
         before = frame.points
+
+
+def test_a_labelled_sequence_that_is_not_there_is_missing_not_damaged(tmp_path: Path) -> None:
+    put(tmp_path, "a/0.xyz")
+    (tmp_path / "labels.csv").write_text("sequence,split\na,train\nb,test\n")
+    dataset = opened(tmp_path)
+    assert [info.id for info in dataset.sequences()] == ["a"]
+    assert set(dataset.expected().ids) == {"a", "b"}
+
+
+def test_frames_beside_folders_are_refused_and_a_level_too_deep_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "mixed/0.xyz", "mixed/1.xyz", "mixed/backup/0.xyz", "deep/data/run/0.xyz")
+    with pytest.raises(DatasetError, match=r"frames \(0\.xyz, \.\.\.\) beside folders \(backup"):
+        opened(tmp_path / "mixed").sequences()
+    with pytest.raises(DatasetError, match=f"pass --data {tmp_path / 'deep' / 'data'}"):
+        opened(tmp_path / "deep").sequences()
+
+
+def test_an_array_on_its_side_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "0.npy", np.ones((3, 5000), np.float32))
+    with pytest.raises(DatasetError, match="transpose"):
+        read_one(tmp_path)

@@ -353,3 +353,23 @@ def test_damaged_recordings_read_or_raise_dataset_errors(folder: Path) -> None:
             refused += 1
         path.write_bytes(intact)
     assert refused > 5
+
+
+def test_notes_say_what_recordings_lack(folder: Path) -> None:
+    def notes() -> list[str]:
+        return list(HOI4D(folder, HOI4D.Options()).notes())
+
+    assert [note.split(",")[0] for note in notes()] == [
+        "1 recordings without masks",
+        "1 recordings without 3Dseg/label.txt",
+        "1 recordings without action/color.json",
+    ]
+    (folder / "camera_params/ZY20210800003/intrin.npy").unlink()
+    assert "no camera_params for rigs ZY20210800003" in notes()[-1]
+
+
+def test_a_broken_trajectory_is_not_needed_in_the_camera(folder: Path) -> None:
+    (folder / NAME / "3Dseg/output.log").write_text("broken")
+    with pytest.raises(DatasetError, match=r"output\.log"):
+        read_only(folder)
+    assert len(read_only(folder, frame_of_reference="camera", voxel=0).frame(0)) == 3

@@ -256,7 +256,7 @@ def test_the_first_missing_image_is_named(tmp_path: Path, gone: tuple[int, ...],
         (folder / f"MDepth-{number:08}.png").unlink()
     listing = open_ntu(tmp_path).listing
     assert [info.id for info in listing.sequences] == ["S001C001P001R001A001"]
-    [damage] = listing.damaged
+    [damage] = [item.error for item in listing.damaged]
     assert f"{NAME}/MDepth-{named}.png is missing" in damage.found
 
 

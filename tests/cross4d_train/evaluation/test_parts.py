@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
@@ -91,3 +92,10 @@ def test_a_store_without_part_labels_is_refused(small_store):
     dataset = ClipDataset(small_store, CLIPS, labels=True)
     with pytest.raises(SettingsError, match="no part labels"):
         next(extract_tokens(build_encoder("point4d", "tiny"), dataset, (0,), SETTINGS, batch_size=4, device=CPU))
+
+
+def test_tokens_without_a_part_do_not_count():
+    train, test = make_tokens(60, 0, separable=True), make_tokens(30, 1, separable=True)
+    expected = score_parts(train, test, SETTINGS)
+    unknown = TokenFeatures(features=torch.full((7, train.features.shape[1]), 50.0), parts=torch.full((7,), UNLABELLED_PART))
+    assert score_parts(join_tokens([train, unknown]), join_tokens([unknown, test]), SETTINGS) == expected
