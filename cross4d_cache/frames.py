@@ -4,7 +4,7 @@ What is rendered is exactly what the store keeps, so that anybody can render and
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,9 +62,20 @@ def thin(info: SequenceInfo, frames: Iterable[Frame], *, points_per_frame: int, 
         DatasetError: not as many frames as the listing says, a frame without points, or coordinates that are not finite.
     """
     rng = np.random.default_rng([seed, zlib.crc32(info.id.encode())])
-    return PointCloudSequence.collect(info, (_thin_frame(frame, points_per_frame, rng) for frame in frames))
+    return PointCloudSequence.collect(info, _thinned(frames, points_per_frame, rng))
 
 
-def _thin_frame(frame: Frame, most: int, rng: np.random.Generator) -> Frame:
-    count = len(frame.points)
-    return frame if count <= most else frame[np.sort(rng.permutation(count)[:most])]
+def _thinned(frames: Iterable[Frame], most: int, rng: np.random.Generator) -> Iterator[Frame]:
+    """Tracks stay whole: while a frame has the same surface ids as the one before, the same points are kept."""
+    picks: Int64[np.ndarray, " kept"] = np.empty(0, np.int64)
+    ids: UInt32[np.ndarray, " point"] | None = None
+    for frame in frames:
+        count = len(frame.points)
+        if count <= most:
+            yield frame
+            ids = None
+            continue
+        if ids is None or frame.surface_ids is None or not np.array_equal(ids, frame.surface_ids):
+            picks = np.sort(rng.permutation(count)[:most])
+        ids = frame.surface_ids
+        yield frame[picks]

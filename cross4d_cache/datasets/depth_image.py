@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, Shaped
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cross4d_cache.errors import DatasetError
 
@@ -48,7 +48,7 @@ def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[
             if found not in ("RGB", "RGBA", "P") if mode == "RGB" else found != mode:
                 raise DatasetError(f"{path}: pixels of kind {image.mode}", expected=mode, hint="this is not the file the dataset publishes")
             pixels = np.asarray(image.convert("RGB") if mode == "RGB" else image)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, zlib.error, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path}: its pixels cannot be decoded ({error})", hint=_AGAIN) from None
     return pixels.astype(_MODES[mode])
 

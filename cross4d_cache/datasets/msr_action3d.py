@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Float32, UInt32
 from pydantic import Field
 
 from cross4d_cache.datasets.depth_image import Pinhole, unproject
@@ -31,9 +31,10 @@ PINHOLE = Pinhole(fx=285.62, fy=285.62, cx=160.0, cy=120.0)
 NPZ_PINHOLE = Pinhole(fx=280.0, fy=280.0, cx=160.0, cy=120.0)
 NPZ_KEY = "point_clouds"
 HEADER_BYTES = 12
+LEAST_DEPTH = 50.0
 LARGEST_DEPTH = 4000
 """Units; the dataset's own depths end at 649."""
-_FILE_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_sdepth\.(bin|npz)")
+_FILE_NAME = re.compile(r"a(0[1-9]|1\d|20)_s(0[1-9]|10)_e(0[1-3])_sdepth\.(bin|npz)")
 
 NEVER_RECORDED = {
     (1, 4): (1, 2, 3), (2, 4): (1, 2, 3), (3, 4): (1, 2, 3), (4, 3): (3,), (4, 4): (1, 2, 3), (5, 4): (1, 2, 3), (5, 6): (3,),
@@ -138,6 +139,7 @@ class MSRAction3D(FileDataset):
         for number, published in enumerate(array.frames()):
             if number in numbers:
                 points = change_pinhole(published, NPZ_PINHOLE, PINHOLE)
+                _check_unit(path, number, points)
                 _check_extent(path, number, float(np.abs(points).max(initial=0)))
                 yield Frame(points=points)
 
@@ -164,6 +166,16 @@ class MSRAction3D(FileDataset):
                 f"{self.root} holds .bin and .npz files", expected="one of them", hint="choose with --option form=bin or npz"
             )
         return forms.pop() if forms else "bin"
+
+
+def _check_unit(path: Path, frame: int, points: Float32[np.ndarray, "point 3"]) -> None:
+    depth = float(np.median(points[:, 2])) if len(points) else LEAST_DEPTH
+    if depth < LEAST_DEPTH:
+        raise DatasetError(
+            f"{path}: half of frame {frame} lies nearer than {depth:.3g} units",
+            expected=f"depths in units of 5 mm, {LEAST_DEPTH:.0f} or more",
+            hint="the points were scaled, to metres or by 300: take the published conversion, or the depth files",
+        )
 
 
 def _check_extent(path: Path, frame: int, extent: float) -> None:
@@ -204,6 +216,12 @@ def read_header(path: Path) -> DepthHeader:
             hint="fetch it again, or move it out of the folder",
         )
     frames, width, height = (int(value) for value in np.frombuffer(header, "<u4"))
+    if width < height:
+        raise DatasetError(
+            f"{path}: the header promises images {width} pixels wide and {height} high",
+            expected="frames, width, height: the dataset's own images have 320 x 240",
+            hint="the file was written with width and height swapped; write or fetch it again",
+        )
     pixels = frames * width * height
     for bytes_per_pixel in (4, 5):
         if pixels and size - HEADER_BYTES == pixels * bytes_per_pixel:

@@ -20,7 +20,7 @@ from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
-from cross4d_cache.frames import prepare
+from cross4d_cache.frames import prepare, thin
 from cross4d_cache.projection import make_projection
 from cross4d_cache.render import render
 from cross4d_cache.store import Cache, open_cache
@@ -363,3 +363,18 @@ def test_a_sequence_without_labels_does_not_erase_those_of_its_part(balls: Balls
         assert set(clips[index].part_labels.tolist()) == {UNLABELLED_PART}  # type: ignore[union-attr]
         assert set(clips[index].frame_actions.tolist()) == {UNLABELLED}  # type: ignore[union-attr]
     assert all(clip.surface_ids is None for clip in clips)
+
+
+def test_thinning_keeps_tracks_whole() -> None:
+    """The same surface ids in every frame: the same ones are kept; where they change, points are chosen anew."""
+    rng = np.random.default_rng(0)
+    ids = [np.arange(500, dtype=np.uint32)] * 3 + [np.arange(500, 1000, dtype=np.uint32)] * 2
+    frames = [Frame(points=rng.random((500, 3), np.float32), surface_ids=numbers) for numbers in ids]
+    thinned = thin(SequenceInfo(id="tracks", num_frames=5), frames, points_per_frame=100, seed=0)
+    assert thinned.surface_ids is not None
+    kept = thinned.surface_ids.reshape(5, 100)
+    assert (kept[:3] == kept[0]).all()
+    assert (kept[3:] == kept[3]).all()
+    assert not np.array_equal(kept[0], kept[3] - 500)
+    for t, frame in enumerate(frames):
+        np.testing.assert_array_equal(thinned.frame(t), frame.points[kept[t] % 500])

@@ -6,7 +6,7 @@ files. World axes have z up; lengths are metre-like, but not calibrated between 
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -137,21 +137,30 @@ class DeformingThings4D(FileDataset):
         renders = sorted(_renders(self.root, RENDER_DEPTH))
         return {"-".join(folder.relative_to(self.root).parts) or _names(folder)[0]: folder for folder in renders}
 
+    def notes(self) -> Sequence[str]:
+        """Animals that no list knows."""
+        unknown = sorted({info.id.partition("_")[0] for info in self.listing.sequences if not info.splits})
+        if not unknown or "humanoids" in self._subsets():
+            return ()
+        return (f"identities that the list does not know, so on no side of cross-identity: {', '.join(unknown)}",)
+
     def _subsets(self) -> tuple[str, ...]:
+        if self.root.name in SUBSETS:
+            return (self.root.name,)
         return SUBSETS if self.options.subset == "all" else (self.options.subset,)
 
     def _anime_folders(self) -> list[Path]:
-        """Folders named like the file they hold; the root may be the release or one of its subsets."""
+        """Folders of animations, if any of them holds its file; the root may be the release or one of its subsets."""
         parents = [self.root / subset for subset in self._subsets() if (self.root / subset).is_dir()] or [self.root]
-        folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
-        return [folder for folder in folders if (folder / f"{folder.name}.anime").exists()]
+        folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir() and "_" in folder.name]
+        return folders if any((folder / f"{folder.name}.anime").exists() for folder in folders) else []
 
     def _info(self, name: str, folder: Path, num_frames: int) -> SequenceInfo:
         own, parent = _names(folder)
         titles = (own, parent) if self.form == "rendered" else (own,)  # the camera's folder may lie in that of the animation
         identities = [title.partition("_")[0] for title in titles]
         identity = next((identity for identity in identities if identity in IDENTITIES), identities[0])
-        animal = "humanoids" not in (parent, self.options.subset)
+        animal = parent != "humanoids" and self._subsets() != ("humanoids",)
         category, known = category_of(identity), animal and identity in IDENTITIES
         return SequenceInfo(
             id=name,

@@ -8,6 +8,7 @@ that of a picture reader, millimetres / 65535, and the focal length is that of a
 Both are undone here, so that both forms of a recording give the same points.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -95,10 +96,12 @@ class NTURGBD(FileDataset):
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The samples of the folder; names, and the headers of `.npz` files, are looked at, not pixels."""
-        if self.options.skip_missing_skeletons and not self._missing_lists:
+        needed = MISSING_LISTS[: 2 if self._is_120 else 1]
+        lacking = set(needed) - {path.name for path in self._missing_lists}
+        if self.options.skip_missing_skeletons and lacking:
             raise SettingsError(
-                f"{self.root} holds no list of the samples without skeletons",
-                expected=MISSING_LISTS[0],
+                f"{self.root} does not hold the list of samples without skeletons",
+                expected=" and ".join(sorted(lacking)),
                 hint="fetch it from https://github.com/shahroudy/NTURGB-D (folder Matlab) and put it there",
             )
         for sample in self._samples:
@@ -185,7 +188,21 @@ class NTURGBD(FileDataset):
         if not names:
             return ()
         first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        return (f"{len(names):,} samples without a skeleton file, whose intrinsics come from the table by camera: {first}",)
+        sources = {
+            "auto": "so their intrinsics come from the table by camera",
+            "skeleton": "so they cannot be read with intrinsics=skeleton",
+        }
+        source = sources.get(self.options.intrinsics, "which intrinsics=constants does not need")
+        return (f"{len(names):,} samples without a skeleton file, {source}: {first}",)
+
+    def fingerprint(self) -> str:
+        """Of the listing and of the skeletons, as points depend on the intrinsics that these give."""
+        digest = hashlib.sha256(super().fingerprint().encode())
+        if self.options.intrinsics != "constants":
+            for info in self.listing.sequences:
+                path = self._skeleton(info.id)
+                digest.update(f"{info.id}\0{path.stat().st_size if path else -1}\n".encode())
+        return digest.hexdigest()
 
     def without_skeletons(self) -> list[str]:
         """Ids of the samples here that have no `.skeleton` file, or whose file is incomplete according to the official lists."""

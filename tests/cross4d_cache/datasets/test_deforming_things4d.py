@@ -326,3 +326,24 @@ def test_real_render_moves_as_its_scene_flow_says() -> None:
     still, moved_there = tree.query(source)[0].mean(), tree.query(source + flow @ rotation.T)[0].mean()
     assert still > 0.2
     assert moved_there < 0.012
+
+
+def test_an_animation_without_its_file_is_damage(meshes: Path) -> None:
+    (meshes / "animals" / "duck_Walk" / "duck_Walk.anime").unlink()
+    [damage] = opened(meshes).listing.damaged
+    assert damage.error.sequence == "duck_Walk"
+    assert "duck_Walk.anime cannot be read" in str(damage.error)
+
+
+def test_the_folder_says_which_subset_it_is(meshes: Path) -> None:
+    [person] = opened(meshes / "humanoids").sequences()
+    assert (person.action, person.subject, dict(person.splits)) == (-1, -1, {})
+    assert opened(meshes / "humanoids").expected().num_sequences == 200
+    animals = opened(meshes / "animals", subset="humanoids")
+    assert animals.sequences() == opened(meshes).sequences()
+
+
+def test_animals_that_no_list_knows_are_told(meshes: Path) -> None:
+    [note] = opened(meshes).notes()
+    assert note.endswith("unknownX1")
+    assert opened(meshes / "humanoids").notes() == ()

@@ -1,6 +1,7 @@
 """Depth images: pixels come back, points lie where the pinhole says, damage is told by its byte."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,12 @@ def test_points_project_back_to_their_pixels(seed: int, focal: float, centre: fl
         assert z == depth[v, u]
         assert pinhole.fx * x / z + pinhole.cx == pytest.approx(u, abs=1e-3)
         assert pinhole.fy * y / z + pinhole.cy == pytest.approx(v, abs=1e-3)
+
+
+def test_a_chunk_that_the_decoder_trips_over_is_damage(image: Path) -> None:
+    """A colour profile of a single byte behind the pixels, its checksum right."""
+    data = image.read_bytes()
+    chunk = struct.pack(">I", 1) + b"iCCP\0" + struct.pack(">I", zlib.crc32(b"iCCP\0"))
+    image.write_bytes(data[:-12] + chunk + data[-12:])
+    with pytest.raises(DatasetError, match=r"depth\.png"):
+        read_png(image, 4, 3)

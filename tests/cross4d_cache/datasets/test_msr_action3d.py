@@ -319,3 +319,20 @@ def test_real_videos_are_among_the_known_ones(real_folder: Path) -> None:
     real = {path.name.removesuffix("_sdepth.mat") for path in (Path(os.environ["CROSS4D_REAL_DATA"]) / "msr_action3d").glob("*.mat")}
     assert len(real) == 266
     assert real <= set(dataset.expected().ids)  # type: ignore[attr-defined]
+
+
+def test_swapped_sizes_and_scaled_points_are_refused(tmp_path: Path, write_msr: WriteMSR) -> None:
+    write_msr(tmp_path / "a01_s01_e01_sdepth.bin", random_depth(height=32, width=24))
+    with pytest.raises(DatasetError, match="24 pixels wide and 32 high"):
+        open_dataset("msr_action3d", tmp_path).sequences()
+    (tmp_path / "npz").mkdir()
+    metres = np.array([[[0.1, 0.2, 2.0], [0.1, 0.3, 2.1]]])
+    np.savez_compressed(tmp_path / "npz" / "a01_s01_e01_sdepth.npz", point_clouds=metres)
+    with pytest.raises(DatasetError, match=r"a01_s01_e01_sdepth\.npz: half of frame 0 lies nearer than 2.05 units"):
+        read_only(tmp_path / "npz")
+
+
+def test_names_out_of_range_are_no_sequences(tmp_path: Path, write_msr: WriteMSR) -> None:
+    for name in ("a00_s01_e01", "a21_s01_e01", "a01_s11_e01", "a01_s01_e04", "a20_s10_e03"):
+        write_msr(tmp_path / f"{name}_sdepth.bin", random_depth())
+    assert [info.id for info in open_dataset("msr_action3d", tmp_path).sequences()] == ["a20_s10_e03"]

@@ -368,3 +368,15 @@ def test_the_official_lists_agree_with_the_rules(real_folder: Path) -> None:
     assert len(dataset.listed_without_skeletons) == 302
     assert dataset.listed_without_skeletons < set(names_of_60())
     assert open_ntu(real_folder, skip_missing_skeletons=True).expected().num_sequences == 56_578
+
+
+def test_skeletons_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    """They decide the intrinsics, so a build must not go on with others."""
+    write_masked(tmp_path)
+    bare = open_ntu(tmp_path).fingerprint()
+    constants = open_ntu(tmp_path, intrinsics="constants").fingerprint()
+    write_skeleton(tmp_path, "0\n")
+    assert open_ntu(tmp_path).fingerprint() != bare
+    assert open_ntu(tmp_path, intrinsics="constants").fingerprint() == constants
+    [note] = open_ntu(tmp_path, skeletons=str(tmp_path), intrinsics="skeleton").notes()
+    assert "cannot be read with intrinsics=skeleton" in note
