@@ -32,7 +32,7 @@ def open_dataset(name: str, root: Path | None = None, options: dict[str, str] | 
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(options)"
         raise SettingsError(
-            f"option {field!r} of dataset {name}: {first['msg']}",
+            f"option {field!r} of dataset {name}: {first['msg'].removeprefix('Value error, ')}",
             expected=f"options: {', '.join(cls.Options.model_fields) or 'none'}",
         ) from None
     if cls.needs_root:
