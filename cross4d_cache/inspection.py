@@ -113,6 +113,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
     protocols = [protocol for protocol in dataset.protocols if protocol in expected.splits or any(key[0] == protocol for key in found)]
     intact = [result.points_per_frame for result in results if result.damage is None]
     num_frames = sum(info.num_frames for info in sequences)
+    present = {*(info.id for info in sequences), *(damage.error.sequence for damage in listing.damaged)}
     points = float(np.median(intact)) if intact else None
     return Inspection(
         sides=tuple(
@@ -124,7 +125,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
         expected_sequences=expected.num_sequences,
         num_frames=num_frames,
         read=len(results),
-        missing=tuple(sorted(set(expected.ids) - {info.id for info in sequences})),
+        missing=tuple(sorted(set(expected.ids) - present)),
         damaged=(*(damage.error for damage in listing.damaged), *(result.damage for result in results if result.damage is not None)),
         damaged_ids=(
             *(damage.error.sequence for damage in listing.damaged if damage.error.sequence),

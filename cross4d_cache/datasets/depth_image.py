@@ -111,3 +111,15 @@ def unproject(
     x = (column.astype(np.float32) - np.float32(pinhole.cx)) / np.float32(pinhole.fx) * z
     y = (row.astype(np.float32) - np.float32(pinhole.cy)) / np.float32(pinhole.fy) * z
     return np.stack([x, y, z], axis=1)
+
+
+def change_pinhole(points: Shaped[np.ndarray, "point 3"], used: Pinhole, true: Pinhole) -> Float32[np.ndarray, "point 3"]:
+    """The points that the same pixels and depths give with the true intrinsics; any unit.
+
+    Computed in float64: the pixel of a point, `used.fx * x / z + used.cx`, is put into `unproject`'s formula, and z cancels out.
+    """
+    with np.errstate(all="ignore"):  # damaged files hold any number
+        x, y, z = points.astype(np.float64).T
+        x = (used.fx * x + (used.cx - true.cx) * z) / true.fx
+        y = (used.fy * y + (used.cy - true.cy) * z) / true.fy
+        return np.stack([x, y, z], axis=1).astype(np.float32)

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt32
-from pydantic import Field
 
-from cross4d_cache.datasets.depth_image import Pinhole, unproject
-from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
+from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, unproject
+from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Positive, Release
 from cross4d_cache.datasets.object_array import open_object_array
-from cross4d_cache.datasets.reprojection import change_pinhole
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.types import Frame, SequenceInfo
 
@@ -74,8 +72,8 @@ class MSROptions(FileOptions):
     """
 
     form: Literal["auto", "bin", "npz"] = "auto"
-    metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.005
-    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 15.0
+    metres_per_unit: Positive = 0.005
+    frame_rate: Positive | None = 15.0
 
 
 class MSRAction3D(FileDataset):

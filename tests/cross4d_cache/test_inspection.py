@@ -74,6 +74,7 @@ def test_a_truncated_file_is_damage_with_its_byte_and_hides_no_other(folder: Pat
     assert all(f"{name}_sdepth.bin" in text for name in (NAMES[3], NAMES[17]))
     assert f"ends at byte {(folder / f'{NAMES[3]}_sdepth.bin').stat().st_size}" in text
     assert "18 of 567" in text
+    assert "missing: 549," in text, "18 of the 20 exist in the dataset; what is damaged is not missing as well"
 
 
 def test_damage_inside_a_frame_is_found_by_reading_everything(folder: Path) -> None:

@@ -13,21 +13,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Shaped
-from pydantic import Field
 
-from cross4d_cache.datasets.depth_image import Pinhole, read_png, unproject
-from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
+from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, read_png, unproject
+from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Positive, Release
 from cross4d_cache.datasets.ntu_rgbd.actions import ACTION_NAMES
 from cross4d_cache.datasets.ntu_rgbd.images import count_images, entries, has_images, image_path
 from cross4d_cache.datasets.ntu_rgbd.intrinsics import CONSTANTS, fit_pinhole
 from cross4d_cache.datasets.ntu_rgbd.samples import NUM_SAMPLES, NUM_SAMPLES_120, SPLITS, SPLITS_120, Sample, names_of_60
 from cross4d_cache.datasets.ntu_rgbd.skeleton import read_skeleton
 from cross4d_cache.datasets.object_array import open_object_array
-from cross4d_cache.datasets.reprojection import change_pinhole
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.types import Frame, SequenceInfo
 
@@ -51,8 +49,8 @@ class NTUOptions(FileOptions):
     or the other. `skip_missing_skeletons` leaves the samples out that the official lists name, as work on skeletons does.
     """
 
-    metres_per_unit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
-    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 30.0
+    metres_per_unit: Positive = 0.001
+    frame_rate: Positive | None = 30.0
     form: Literal["auto", "masked", "raw", "npz"] = "auto"
     skeletons: str | None = None
     intrinsics: Literal["auto", "skeleton", "constants"] = "auto"

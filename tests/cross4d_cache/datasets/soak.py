@@ -24,7 +24,7 @@ from types import CodeType
 import numpy as np
 
 from cross4d_cache.datasets import open_dataset
-from cross4d_cache.errors import Cross4DError
+from cross4d_cache.errors import DatasetError
 from tests.cross4d_cache.datasets.examples.all_examples import EXAMPLES
 from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.mutation import mutate
@@ -119,7 +119,7 @@ def _outcome(example: Example, root: Path, damaged: Path, mischief: CodeType) ->
     try:
         exec(mischief, {"os": os, "time": time})
         _read_all(example, root)
-    except Cross4DError as error:
+    except DatasetError as error:
         names = damaged.relative_to(root).parts
         named = any(name in str(error) or Path(name).stem in str(error) for name in names)
         return "refused" if named else f"unnamed {str(error).splitlines()[0]}"
