@@ -8,8 +8,9 @@ from jaxtyping import Int64, Shaped
 
 from cross4d_cache.frames import PreparedSequence
 from cross4d_cache.store import PartContents
-from cross4d_cache.targets import SequenceWindow, WindowTargets
+from cross4d_cache.targets import WindowTargets
 from cross4d_cache.types import UNLABELLED, UNLABELLED_PART
+from cross4d_cache.windows import SequenceWindow
 
 
 @dataclass(kw_only=True)
@@ -37,7 +38,7 @@ class PartAssembly:
         sequences = [entry.prepared for entry in self._entries]
         windows = [targets for entry in self._entries for targets in entry.targets]
         first_tubelets = np.cumsum([0, *(len(window.row_counts) for window in windows)])
-        cameras = [item.views.cameras for item in sequences]
+        cameras = [views.cameras for item in sequences for views in item.views]
         return PartContents(
             sequences=tuple(item.info for item in sequences),
             point_offsets=_offsets(np.concatenate([np.diff(item.point_offsets) for item in sequences])),

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,9 +32,14 @@ def main() -> None:
 @app.command()
 def build(
     teacher: Annotated[
-        str, typer.Option(help="Frozen teacher: tiny, dinov2[-s|-b|-l|-g], vjepa2[-l|-h|-g], hf, or, as a control, position.")
+        str,
+        typer.Option(help="Frozen teacher: tiny, dinov2, dinov3, vjepa2, videomae, hf, position; `teachers` lists all."),
     ] = "tiny",
-    weights: Annotated[str | None, typer.Option(help="Hub id, local folder, or `random`; default: the published weights.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Hub id[@REVISION], folder, original checkpoint, or `random`; default: the published weights."),
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="Block whose output is taken, from 1; default: the last.")] = None,
     dataset: DatasetName = "synthetic",
     data: Data = None,
     option: Option = None,
@@ -44,11 +49,19 @@ def build(
     camera_model: Annotated[
         str, typer.Option(help="pinhole, around the subject; or spherical, at the sensor, for LiDAR scans that go all round.")
     ] = "pinhole",
+    camera: Annotated[
+        str,
+        typer.Option(help="sequence or window:FRAMES: how long cameras stand still; or sensor: at the real one's place."),
+    ] = "sequence",
     views: Annotated[int | None, typer.Option(help="Cameras; default: 1, of spherical ones 8, which share the whole turn.")] = None,
+    visibility: Annotated[
+        str, typer.Option(help="surface: what lies on the nearest surface is visible; or winner: only the nearest point of each pixel.")
+    ] = "surface",
     points: Annotated[int, typer.Option(help="Most points kept of a frame.")] = 4096,
-    project: Annotated[str, typer.Option(help="random:CHANNELS or none.")] = "random:384",
+    project: Annotated[str, typer.Option(help="random:CHANNELS, pca:CHANNELS or none.")] = "random:384",
     correspondence: Annotated[
-        str, typer.Option(help="zbuffer, or, as a control, shuffled: targets permuted among the visible points of a frame.")
+        str,
+        typer.Option(help="zbuffer; or, as controls, targets of other points (shuffled), patches (random), places (shifted:PIXELS)."),
     ] = "zbuffer",
     limit: Annotated[int | None, typer.Option(help="Only the first N sequences.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="ID", help="Leave a sequence out; repeatable.")] = None,
@@ -58,9 +71,12 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
-    from cross4d_cache.build import Build, BuildSettings, plan_build
+    from cross4d_cache.build import Build
+    from cross4d_cache.console import follow, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
+    from cross4d_cache.fitting import ProjectionFit
+    from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.selection import select_sequences
     from cross4d_cache.store import CacheManifest, check_place
     from cross4d_cache.teachers import load_teacher
@@ -69,6 +85,8 @@ def build(
     settings = BuildSettings(
         points_per_frame=points,
         camera_model=camera_model,
+        camera=camera,
+        visibility=visibility,
         views=(8 if camera_model == "spherical" else 1) if views is None else views,
         projection=project,
         correspondence=correspondence,
@@ -80,13 +98,17 @@ def build(
     check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
     select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
-    model = load_teacher(teacher, weights, image_size=image_size, window=window, device=chosen, seed=seed)
-    plan = plan_build(source, model, settings)
-    _say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
-    _warn_random(plan.manifest)
+    model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed)
+    fit = ProjectionFit(source, model, settings, out)
+    if fit.num_frames:
+        follow(((done, "") for done in fit.run()), total=fit.num_frames, unit="frame", desc="fit projection")
+    plan = plan_build(source, model, settings, fit.matrix)
+    say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
+    warn_random(plan.manifest)
     run = Build(source, model, plan, out)
-    _follow(run, plan.manifest.plan.num_frames)
-    _print({**_build_report(run), **_summary(out, CacheManifest.read(out))}, as_json)
+    steps = ((progress.frames_done, progress.note) for progress in run.run())
+    follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build")
+    print_result({**run.progress.report(), **summary(out, CacheManifest.read(out))}, as_json)
 
 
 @app.command("check-data")
@@ -119,13 +141,33 @@ def check_data(
 
 
 @app.command()
-def info(store: Store, as_json: Json = False) -> None:
+def info(
+    store: Store,
+    fidelity: Annotated[bool, typer.Option("--fidelity", help="Measure on a sample how well targets belong to their points.")] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
+    from cross4d_cache.console import print_result, summary, warn_random
     from cross4d_cache.store import open_cache
 
-    cache = open_cache(store, allow_partial=True)
-    _warn_random(cache.manifest)
-    _print(_summary(store, cache.manifest), as_json)
+    cache = open_cache(store, allow_partial=not fidelity)
+    warn_random(cache.manifest)
+    if not fidelity:
+        print_result(summary(store, cache.manifest), as_json)
+        return
+    raise NotImplementedError(data)
+
+
+@app.command()
+def teachers(as_json: Json = False) -> None:
+    """The teachers that have names: parameters, pixels of a patch, frames of a tubelet, pixels of an image, and the weights published."""
+    from dataclasses import asdict
+
+    from cross4d_cache.catalogue import CATALOGUE
+    from cross4d_cache.console import print_table
+
+    print_table([asdict(teacher) for teacher in CATALOGUE.values()], as_json)
 
 
 @app.command()
@@ -133,6 +175,7 @@ def verify(store: Store, as_json: Json = False) -> None:
     """Compare every byte of a finished store with the hashes taken when it was written."""
     from tqdm import tqdm
 
+    from cross4d_cache.console import print_result
     from cross4d_cache.store import open_cache
     from cross4d_cache.store import verify as check_parts
 
@@ -147,12 +190,12 @@ def verify(store: Store, as_json: Json = False) -> None:
             bar.update(check.num_bytes)
     if problems:
         if as_json:
-            _print({"store": str(store), "intact": False, "problems": problems}, as_json)
+            print_result({"store": str(store), "intact": False, "problems": problems}, as_json)
         raise CacheCorruptError(
             f"{store}: {len(problems)} damaged files:\n    " + "\n    ".join(problems),
             hint="copy the damaged parts again, or delete their folders and run the same build again",
         )
-    _print({"store": str(store), "intact": True, "parts": len(cache.manifest.parts), "bytes": num_bytes}, as_json)
+    print_result({"store": str(store), "intact": True, "parts": len(cache.manifest.parts), "bytes": num_bytes}, as_json)
 
 
 def _options(pairs: list[str]) -> dict[str, str]:
@@ -160,66 +203,3 @@ def _options(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise SettingsError(f"--option {pair}", expected="KEY=VALUE", hint="see docs/quickstart.md")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-def _follow(run: Any, num_frames: int) -> None:
-    from tqdm import tqdm
-
-    with tqdm(total=num_frames, unit="frame", desc="build", file=sys.stderr) as bar:
-        for progress in run.run():
-            bar.update(progress.frames_done - bar.n)
-            if progress.points:
-                bar.set_postfix_str(f"{progress.visible_points / progress.points:.0%} visible", refresh=False)
-
-
-def _build_report(run: Any) -> dict[str, Any]:
-    progress = run.progress
-    seconds = {name: round(getattr(progress, f"{name}_seconds"), 2) for name in ("wall", "read", "render", "teacher", "gather", "write")}
-    return {"frames_built": progress.frames_built, "seconds": seconds}
-
-
-def _summary(store: Path, manifest: Any) -> dict[str, Any]:
-    """What a store is. `dense_bytes` is what one float16 target for each of 2,048 points a frame would take."""
-    parts, teacher = manifest.parts, manifest.teacher
-    frames, points = sum(part.num_frames for part in parts), sum(part.num_points for part in parts)
-    rows, size = sum(part.num_rows for part in parts), sum(part.bytes for part in parts)
-    return {
-        "store": str(store),
-        "state": "complete" if manifest.complete else f"unfinished, {len(parts)} of {manifest.plan.num_parts} parts",
-        "dataset": manifest.dataset.name,
-        "sequences": sum(part.num_sequences for part in parts),
-        "frames": frames,
-        "teacher": teacher.name,
-        "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
-        "weights_sha256": teacher.sha256,
-        "image": f"{teacher.image_size} px, patches of {teacher.patch_size} px, tubelets of {teacher.tubelet}, {manifest.views} views",
-        "correspondence": manifest.correspondence,
-        "channels": f"{teacher.channels} -> {manifest.projection.channels} ({manifest.projection.kind})",
-        "points_per_frame": round(points / max(frames, 1), 1),
-        "visible_share": round(sum(part.num_visible for part in parts) / max(points, 1), 4),
-        "rows_per_frame": round(rows / max(frames, 1), 2),
-        "bytes": size,
-        "bytes_per_frame": round(size / max(frames, 1)),
-        "dense_bytes": frames * 2048 * manifest.projection.channels * 2,
-        "fingerprint": manifest.fingerprint,
-    }
-
-
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    """The result on stdout: one JSON object, or aligned lines."""
-    if as_json:
-        print(json.dumps(result))
-        return
-    width = max(map(len, result))
-    for key, value in result.items():
-        shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
-        print(f"{key.replace('_', ' '):<{width}}  {shown}")
-
-
-def _warn_random(manifest: Any) -> None:
-    if manifest.teacher.is_random:
-        _say(f"WARNING: teacher {manifest.teacher.name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

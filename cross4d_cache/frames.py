@@ -10,24 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int64, UInt16, UInt32
 
-from cross4d_cache.camera import SequenceViews, place_cameras
+from cross4d_cache.camera import SequenceViews, place_windows
 from cross4d_cache.store import quantize
 from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, SequenceInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSequence:
-    """The kept points of a sequence as stored (`grid` in `box`) and as decoded (`points`, metres), with its cameras."""
+    """The kept points of a sequence as stored (`grid` in `box`) and as decoded (`points`, metres), with its cameras.
+
+    `views` holds those of every camera window, `RenderSettings.camera_window`.
+    """
 
     info: SequenceInfo
     grid: UInt16[np.ndarray, "point 3"]
     box: Float64[np.ndarray, "2 3"]
     points: Float32[np.ndarray, "point 3"]
     point_offsets: Int64[np.ndarray, " boundary"]
-    views: SequenceViews
+    views: tuple[SequenceViews, ...]
     part_labels: UInt16[np.ndarray, " point"] | None
     surface_ids: UInt32[np.ndarray, " point"] | None
     frame_actions: Int16[np.ndarray, " frame"] | None
+
+    def count(self, frame: int) -> int:
+        """Points of a frame."""
+        return int(self.point_offsets[frame + 1] - self.point_offsets[frame])
 
 
 def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings, *, points_per_frame: int, seed: int) -> PreparedSequence:
@@ -35,6 +42,7 @@ def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings,
 
     Raises:
         DatasetError: see `thin`.
+        SettingsError: the cameras cannot see the sequence.
     """
     sequence = thin(info, frames, points_per_frame=points_per_frame, seed=seed)
     box = quantize.bounding_box(sequence.points)
@@ -46,7 +54,7 @@ def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings,
         box=box,
         points=decoded,
         point_offsets=sequence.point_offsets,
-        views=place_cameras(decoded, sequence.point_offsets, render),
+        views=place_windows(decoded, sequence.point_offsets, render),
         part_labels=sequence.part_labels,
         surface_ids=sequence.surface_ids,
         frame_actions=sequence.frame_actions,
@@ -76,6 +84,8 @@ def _thinned(frames: Iterable[Frame], most: int, rng: np.random.Generator) -> It
             ids = None
             continue
         if ids is None or frame.surface_ids is None or not np.array_equal(ids, frame.surface_ids):
-            picks = np.sort(rng.permutation(count)[:most])
+            kept = np.zeros(count, dtype=bool)
+            kept[rng.permutation(count)[:most]] = True
+            picks = np.flatnonzero(kept)
         ids = frame.surface_ids
         yield frame[picks]

@@ -1,26 +1,26 @@
 """Depth-shaded images of point clouds, whole batches of frames at once, on any device.
 
-A z-buffer keeps the nearest point of every pixel, ties going to the point that comes first; a morphological closing fills the gaps
-between points; depth and image-space normals become brightness (paper, section 3.1).
+A z-buffer keeps the nearest depth of every cell; a morphological closing fills the gaps between points; depth and image-space normals
+become brightness (paper, section 3.1).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from cross4d_cache.camera import CameraBatch
+from cross4d_cache.camera import Bounds, CameraBatch
+from cross4d_cache.device import upload
 from cross4d_cache.types import RenderSettings
 
 LIGHT = (-0.4, -0.5, -0.77)
 """Direction towards the light in camera axes: from behind the viewer's left shoulder, so that slopes to all sides differ."""
-
-INFINITY_BITS = 0x7F800000
-"""The bit pattern of an infinite float32."""
 
 AMBIENT = 0.3
 FARTHEST_TONE = 0.45
@@ -30,18 +30,25 @@ FARTHEST_TONE = 0.45
 class RenderedView:
     """Images of a batch, and where every point fell in its own.
 
-    `image` is brightness in [0, 1], background 0. `depth` is the closed surface at the finer grid of the z-buffer, metres, infinite
-    where there is none; `winner` is the number of the nearest point of a cell there, -1 for none. `slope` is the steepness of the
-    surface, metres of depth per cell. `cell` is each point's cell in its image, counted row by row, `point_depth` its depth, which is
-    infinite if the point is not in its image.
+    `image` is brightness in [0, 1], background 0. `depth` and `slope` cover the rows and columns of `bounds` only, which hold all
+    points: `depth` is the closed surface at the finer grid of the z-buffer, metres, infinite where there is none; `slope` its
+    steepness, metres of depth per cell, at the pixels. `row` and `column` are each point's place in the finer grid of the whole
+    image, `cell` its place among all cells of `depth`, and `point_depth` its depth, infinite if the point is not in its image.
     """
 
     image: Float32[Tensor, "image height width"]
-    slope: Float32[Tensor, "image height width"]
-    depth: Float32[Tensor, "image fine_height fine_width"]
-    winner: Int64[Tensor, "image fine_height fine_width"]
+    bounds: Bounds
+    slope: Float32[Tensor, "image rows columns"]
+    depth: Float32[Tensor, "image fine_rows fine_columns"]
+    row: Int64[Tensor, " point"]
+    column: Int64[Tensor, " point"]
     cell: Int64[Tensor, " point"]
     point_depth: Float32[Tensor, " point"]
+
+    @property
+    def surface_depth(self) -> Float32[Tensor, " point"]:
+        """Depth of the closed surface in the cell of every point, metres."""
+        return self.depth.flatten().index_select(0, self.cell)
 
 
 def render(
@@ -49,33 +56,39 @@ def render(
 ) -> RenderedView:
     """Render world points (metres), each into its own image of the batch.
 
-    `image` says which; the order of the points of an image breaks ties.
+    Only the part of the images that holds points, with as much around it as closing gaps can reach, is worked on.
     """
-    fine = settings.supersampling
-    side = settings.image_size * fine
+    fine, size = settings.supersampling, settings.image_size
+    bounds = cameras.bounds.grown(-(-max(cameras.splat_sizes) // fine), size)
+    top, bottom, left, right = (edge * fine for edge in bounds)
     coordinates, depth = cameras.project(points, image)
-    column, row = (coordinates * fine).floor().long().clamp_(0, side - 1).unbind(1)
-    cell = row * side + column
-    shape = (len(cameras.depth_range), side, side)
-    nearest, winner = z_buffer(depth, image * side**2 + cell, math.prod(shape))
-    closed = _close_each(nearest.view(shape), cameras.splat_sizes)
-    shaded, slope = shade(-F.max_pool2d(-closed, fine) if fine > 1 else closed, cameras)
-    return RenderedView(image=shaded, slope=slope / fine, depth=closed, winner=winner.view(shape), cell=cell, point_depth=depth)
+    column, row = (coordinates * fine).floor().long().unbind(1)
+    row, column = row.clamp_(top, bottom - 1), column.clamp_(left, right - 1)
+    shape = (len(cameras.depth_range), bottom - top, right - left)
+    cell = (image * shape[1] + (row - top)) * shape[2] + (column - left)
+    closed = _close_each(nearest_depth(depth, cell, math.prod(shape)).view(shape), cameras.splat_sizes)
+    shaded, slope = shade(_nearest_of_each(closed, fine), cameras, bounds.top)
+    return RenderedView(
+        image=F.pad(shaded, (bounds.left, size - bounds.right, bounds.top, size - bounds.bottom)),
+        bounds=bounds,
+        slope=slope / fine,
+        depth=closed,
+        row=row,
+        column=column,
+        cell=cell,
+        point_depth=depth,
+    )
 
 
-def z_buffer(
-    depth: Float32[Tensor, " point"], cell: Int64[Tensor, " point"], num_cells: int
-) -> tuple[Float32[Tensor, " cell"], Int64[Tensor, " cell"]]:
-    """Depth and number of the nearest point of every cell (infinity and -1 where there is none).
+def nearest_depth(depth: Float32[Tensor, " point"], cell: Int64[Tensor, " point"], num_cells: int) -> Float32[Tensor, " cell"]:
+    """Depth of the nearest point of every cell, infinity where there is none: the z-buffer."""
+    return torch.full((num_cells,), math.inf, device=depth.device).scatter_reduce_(0, cell, depth, "amin")
 
-    Positive float32 numbers sort like their bit patterns, so depth and number packed into one integer give the minimum and a
-    deterministic tie-break by a single scatter. Points at infinite depth do not count.
-    """
-    number = torch.arange(len(depth), device=depth.device)
-    key = (depth.contiguous().view(torch.int32).long() << 32) | number
-    infinite = INFINITY_BITS << 32
-    best = torch.full((num_cells,), infinite, dtype=torch.int64, device=depth.device).scatter_reduce_(0, cell, key, "amin")
-    return (best >> 32).int().view(torch.float32), (best & 0xFFFFFFFF).masked_fill(best == infinite, -1)
+
+def _nearest_of_each(depth: Float32[Tensor, "image fine_rows fine_columns"], fine: int) -> Float32[Tensor, "image rows columns"]:
+    """The smallest depth among the `fine` x `fine` cells of every pixel."""
+    rows = reduce(torch.minimum, [depth[:, step::fine] for step in range(fine)])
+    return reduce(torch.minimum, [rows[:, :, step::fine] for step in range(fine)])
 
 
 def _close_each(depth: Float32[Tensor, "image height width"], sizes: tuple[int, ...]) -> Float32[Tensor, "image height width"]:
@@ -84,7 +97,7 @@ def _close_each(depth: Float32[Tensor, "image height width"], sizes: tuple[int, 
         return close_gaps(depth, sizes[0])
     closed = torch.empty_like(depth)
     for size in sorted(set(sizes)):
-        chosen = torch.tensor([number for number, other in enumerate(sizes) if other == size], device=depth.device)
+        chosen = upload(np.flatnonzero(np.array(sizes) == size), depth.device)
         closed[chosen] = close_gaps(depth[chosen], size)
     return closed
 
@@ -105,63 +118,69 @@ def _octagon(
     Whole shifted images are compared, which is several times faster than pooling on a CPU.
     """
     for step in range(size // 2):
-        across = _with_neighbours(values, values, 2, extreme)
-        values = _with_neighbours(across if step % 2 == 0 else values, across, 1, extreme)
+        across = _of_three(values, 2, extreme)
+        values = _of_three(across, 1, extreme) if step % 2 == 0 else extreme(across, _of_three(values, 1, extreme))
     return values
 
 
-def _with_neighbours(
-    values: Float32[Tensor, "image height width"],
-    start: Float32[Tensor, "image height width"],
-    dim: int,
-    extreme: Callable[..., Tensor],
+def _of_three(
+    values: Float32[Tensor, "image height width"], dim: int, extreme: Callable[..., Tensor]
 ) -> Float32[Tensor, "image height width"]:
-    """Extreme of `start` and of the two neighbours of each cell in `values` along an axis."""
-    result, length = start.clone(), values.shape[dim] - 1
-    after, before = result.narrow(dim, 1, length), result.narrow(dim, 0, length)
-    extreme(after, values.narrow(dim, 0, length), out=after)
-    extreme(before, values.narrow(dim, 1, length), out=before)
+    """Extreme of each cell and its two neighbours along an axis."""
+    length = values.shape[dim]
+    if length == 1:
+        return values
+    pairs = extreme(values.narrow(dim, 0, length - 1), values.narrow(dim, 1, length - 1))
+    result = torch.empty_like(values)
+    result.select(dim, 0).copy_(pairs.select(dim, 0))
+    result.select(dim, length - 1).copy_(pairs.select(dim, length - 2))
+    inner = result.narrow(dim, 1, length - 2)
+    extreme(pairs.narrow(dim, 0, length - 2), pairs.narrow(dim, 1, length - 2), out=inner)
     return result
 
 
 def shade(
-    depth: Float32[Tensor, "image height width"], cameras: CameraBatch
+    depth: Float32[Tensor, "image height width"], cameras: CameraBatch, first_row: int
 ) -> tuple[Float32[Tensor, "image height width"], Float32[Tensor, "image height width"]]:
-    """Brightness of depth images, and the steepness of their surfaces in metres of depth per pixel.
+    """Brightness of depth images cut from `first_row` on, and the steepness of their surfaces in metres of depth per pixel.
 
     Brightness is Lambert shading times a tone that falls from the nearest to the farthest depth of the sequence.
     """
     surface = torch.isfinite(depth)
     near, far = cameras.depth_range[:, 0, None, None], cameras.depth_range[:, 1, None, None]
-    depth = torch.where(surface, depth, far)
-    smooth = _smooth(depth, surface)
-    columns, rows = cameras.pixels_per_metre(smooth)
+    smooth = _smooth(depth, surface, far)
+    columns, rows = cameras.pixels_per_metre(smooth, first_row)
     step_x, step_y = _step(smooth, surface, dim=2), _step(smooth, surface, dim=1)
     slope_x, slope_y = step_x * columns, step_y * rows
-    lambert = (slope_x * LIGHT[0] + slope_y * LIGHT[1] - LIGHT[2]) / torch.sqrt(slope_x**2 + slope_y**2 + 1)
-    tone = 1 - (1 - FARTHEST_TONE) * ((smooth - near) / (far - near).clamp_min(1e-12)).clamp(0, 1)
-    brightness = torch.where(surface, tone * (AMBIENT + (1 - AMBIENT) * lambert.clamp(0, 1)), 0.0)
-    return brightness, torch.sqrt(step_x**2 + step_y**2)
+    lambert = (slope_x * LIGHT[0] + slope_y * LIGHT[1] - LIGHT[2]) * torch.rsqrt(slope_x * slope_x + slope_y * slope_y + 1)
+    extent = torch.maximum(far - near, 1e-5 * far)  # not less, or rounding would show
+    tone = 1 - ((smooth - near) * ((1 - FARTHEST_TONE) / extent)).clamp_(0, 1 - FARTHEST_TONE)
+    brightness = tone * (AMBIENT + (1 - AMBIENT) * lambert.clamp_(0, 1)) * surface
+    return brightness, torch.sqrt(step_x * step_x + step_y * step_y)
 
 
 def _smooth(
-    depth: Float32[Tensor, "image height width"], surface: Bool[Tensor, "image height width"]
+    depth: Float32[Tensor, "image height width"], surface: Bool[Tensor, "image height width"], background: Float32[Tensor, "image 1 1"]
 ) -> Float32[Tensor, "image height width"]:
     """Mean over the surface pixels among a pixel and its eight neighbours: takes the grain of single points off the normals."""
-    weight = surface[:, None].float()
-    total = F.avg_pool2d(depth[:, None] * weight, 3, stride=1, padding=1, divisor_override=1)
-    count = F.avg_pool2d(weight, 3, stride=1, padding=1, divisor_override=1)
-    return torch.where(surface, (total / count.clamp_min(1))[:, 0], depth)
+    total, count = _sum_of_nine(torch.where(surface, depth, 0.0)), _sum_of_nine(surface.float())
+    return torch.where(surface, total / count, background)
+
+
+def _sum_of_nine(values: Float32[Tensor, "image height width"]) -> Float32[Tensor, "image height width"]:
+    """Sum over each pixel and its eight neighbours."""
+    padded = F.pad(values, (1, 1, 1, 1))
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
 
 
 def _step(
     depth: Float32[Tensor, "image height width"], surface: Bool[Tensor, "image height width"], dim: int
 ) -> Float32[Tensor, "image height width"]:
     """Depth change per pixel along an axis: the mean of the steps to the two neighbours, as far as those are surface."""
-    step = depth.diff(dim=dim)
-    valid = surface.narrow(dim, 1, step.shape[dim]) & surface.narrow(dim, 0, step.shape[dim])
-    step = torch.where(valid, step, 0.0)
+    length = depth.shape[dim] - 1
+    valid = (surface.narrow(dim, 1, length) & surface.narrow(dim, 0, length)).float()
+    step = depth.diff(dim=dim) * valid
     pad_after = (0, 1) if dim == 2 else (0, 0, 0, 1)
     pad_before = (1, 0) if dim == 2 else (0, 0, 1, 0)
-    count = F.pad(valid.float(), pad_after) + F.pad(valid.float(), pad_before)
-    return (F.pad(step, pad_after) + F.pad(step, pad_before)) / count.clamp_min(1)
+    return (F.pad(step, pad_after) + F.pad(step, pad_before)) / (F.pad(valid, pad_after) + F.pad(valid, pad_before)).clamp_min_(1)

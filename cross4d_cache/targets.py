@@ -1,9 +1,9 @@
 """From windows of frames to targets, on the device: render, find correspondences, run the teacher, keep the patches that were hit."""
 
-import time
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,22 +12,16 @@ from jaxtyping import Bool, Float16, Float32, Int64, Shaped, UInt16
 from torch import Tensor
 
 from cross4d_cache.camera import batch_cameras
+from cross4d_cache.controls import pixel_shift, random_patches, shuffle
 from cross4d_cache.correspondence import Correspondence, correspond, hit_patches
+from cross4d_cache.device import mark, seconds_between, upload
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.frames import PreparedSequence
 from cross4d_cache.projection import Projection
 from cross4d_cache.render import render
 from cross4d_cache.store import NOT_VISIBLE
-from cross4d_cache.teachers.teacher import Teacher, Window
+from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import RenderSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceWindow:
-    """A window of a prepared sequence."""
-
-    sequence: PreparedSequence
-    window: Window
+from cross4d_cache.windows import SequenceWindow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +44,16 @@ class WindowTargets:
         return int((self.slots != NOT_VISIBLE).any(axis=1).sum())
 
 
-@dataclass(kw_only=True)
-class Stopwatch:
-    """Seconds spent on each step, with the device drained at each reading.
+class StageSeconds(NamedTuple):
+    """Seconds of each step of a batch, on a GPU those between events in its queue.
 
-    `render` includes gathering points and correspondence, `teacher` projection, `gather` picking the hit patches and copying them out.
+    `render` includes taking points to the device and correspondence, `teacher` projection, `gather` picking the hit patches and copying
+    them out.
     """
 
-    render: float = 0.0
-    teacher: float = 0.0
-    gather: float = 0.0
+    render: float
+    teacher: float
+    gather: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +68,10 @@ class _Points:
 
 
 class TargetMaker:
-    """Makes the targets of batches of windows.
+    """Makes the targets of batches of windows; several threads may call it.
 
     Every batch goes through the teacher at the same shape, filled up with empty images, so that a target does not depend on how
-    frames were batched. With a `shuffle_seed`, the targets of a frame are permuted among its visible points.
+    frames were batched. `correspondence` is as in the manifest; `seed` decides what its controls draw.
     """
 
     def __init__(
@@ -87,63 +81,54 @@ class TargetMaker:
         settings: RenderSettings,
         windows_per_batch: int,
         *,
-        shuffle_seed: int | None = None,
+        correspondence: str = "zbuffer",
+        seed: int = 0,
     ) -> None:
-        self.teacher, self.settings, self.windows_per_batch, self._shuffle_seed = teacher, settings, windows_per_batch, shuffle_seed
+        self.teacher, self.settings, self.windows_per_batch = teacher, settings, windows_per_batch
+        self._correspondence, self._seed = correspondence, seed
         self.device = teacher.device
-        self._matrix = None if projection.matrix is None else torch.from_numpy(projection.matrix).to(self.device)
-        self.stopwatch = Stopwatch()
+        self._matrix = None if projection.matrix is None else upload(projection.matrix, self.device)
 
     @torch.inference_mode()
-    def __call__(self, windows: Sequence[SequenceWindow]) -> list[WindowTargets]:
+    def __call__(self, windows: Sequence[SequenceWindow]) -> tuple[list[WindowTargets], StageSeconds]:
         """Targets of at most `windows_per_batch` windows.
 
         Raises:
             TeacherError: features that do not fit float16.
         """
-        start = time.perf_counter()
+        marks = [mark(self.device)]
         points = self._gather(windows)
         images, correspondence = self._render(windows, points)
-        self._drain()
-        rendered = time.perf_counter()
+        marks.append(mark(self.device))
         tokens, summary = self._teach(images, len(windows))
-        self._drain()
-        taught = time.perf_counter()
+        marks.append(mark(self.device))
         targets = self._collect(windows, points, correspondence, tokens, summary)
-        self.stopwatch.render += rendered - start
-        self.stopwatch.teacher += taught - rendered
-        self.stopwatch.gather += time.perf_counter() - taught
-        return targets
-
-    def _drain(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        marks.append(mark(self.device))
+        return targets, StageSeconds(*(seconds_between(begin, end) for begin, end in pairwise(marks)))
 
     def _gather(self, windows: Sequence[SequenceWindow]) -> _Points:
         """Points of all frames of all windows; image `(window * frames + frame) * views + view`."""
         spec, num_views = self.teacher.spec, self.settings.views
-        coordinates, counts, owned = [], [], []
+        coordinates, owned = [], []
         for item in windows:
             offsets = item.sequence.point_offsets
             for place, frame in enumerate(item.window.frames):
                 coordinates.append(item.sequence.points[offsets[frame] : offsets[frame + 1]])
-                counts.append(len(coordinates[-1]))
                 owned.append(item.window.first_owned <= place < item.window.end_owned)
+        counts = np.array([len(frame) for frame in coordinates])
+        total, on_device = int(counts.sum()), upload(counts, self.device)
 
         def per_point(values: Shaped[np.ndarray, " frame"]) -> Shaped[Tensor, " point"]:
-            return torch.from_numpy(np.repeat(values, counts)).to(self.device)
+            return upload(values, self.device).repeat_interleave(on_device, output_size=total).repeat(num_views)
 
         places = np.arange(len(counts))
         tubelets_per_window = spec.window // spec.tubelet
-        tubelet = per_point(places // spec.window * tubelets_per_window + places % spec.window // spec.tubelet)
-        base = per_point(places)
-        xyz = torch.from_numpy(np.concatenate(coordinates)).to(self.device)
-        views = torch.arange(num_views, device=self.device).repeat_interleave(len(xyz))
+        views = torch.arange(num_views, device=self.device).repeat_interleave(total)
         return _Points(
-            coordinates=xyz.repeat(num_views, 1),
-            image=base.repeat(num_views) * num_views + views,
-            owned=per_point(np.array(owned)).repeat(num_views),
-            tubelet=tubelet.repeat(num_views),
+            coordinates=upload(np.concatenate(coordinates), self.device).repeat(num_views, 1),
+            image=per_point(places) * num_views + views,
+            owned=per_point(np.array(owned)),
+            tubelet=per_point(places // spec.window * tubelets_per_window + places % spec.window // spec.tubelet),
             view=views,
         )
 
@@ -151,10 +136,15 @@ class TargetMaker:
         self, windows: Sequence[SequenceWindow], points: _Points
     ) -> tuple[Float32[Tensor, "clip frame height width"], Correspondence]:
         """Images as clips (window by window, view by view), and the correspondence of every point and view."""
-        cameras = batch_cameras([item.sequence.views for item in windows for _ in item.window.frames], self.device)
+        spec, num_views = self.teacher.spec, self.settings.views
+        cameras = batch_cameras([item.views for item in windows for _ in item.window.frames], self.device)
         view = render(points.coordinates, points.image, cameras, self.settings)
-        correspondence = correspond(view, points.image, cameras, self.settings, self.teacher.spec.patch_size)
-        images = view.image.unflatten(0, (len(windows), self.teacher.spec.window, self.settings.views))
+        shift = pixel_shift(self._correspondence)
+        correspondence = correspond(view, points.image, cameras, self.settings, spec.patch_size, shift=shift)
+        if self._correspondence == "random":
+            drawn = [random_patches(item, num_views, spec.num_patches, self._seed) for item in windows]
+            correspondence = replace(correspondence, patch=upload(np.concatenate(drawn, axis=1).ravel(), self.device))
+        images = view.image.unflatten(0, (len(windows), spec.window, num_views))
         return images.transpose(1, 2).flatten(0, 1), correspondence
 
     def _teach(
@@ -178,19 +168,22 @@ class TargetMaker:
         tokens: Float32[Tensor, "tubelet key channel"],
         summary: Float32[Tensor, "tubelet channel"],
     ) -> list[WindowTargets]:
-        """Copy out only the rows of patches that an owned, visible point hits."""
+        """Copy out only the rows of patches that an owned, visible point hits; the first step that waits for a GPU."""
         num_tubelets, num_keys, _ = tokens.shape
         key = points.view * (num_keys // self.settings.views) + correspondence.patch
         hit, slots = hit_patches(key, correspondence.visible & points.owned, points.tubelet, num_tubelets, num_keys)
-        features = tokens[hit].half()
-        summaries = summary.half()
+        features, summaries = tokens[hit].half(), summary.half()
         if not bool(features.isfinite().all() & summaries.isfinite().all()):
             raise TeacherError(f"teacher {self.teacher.spec.name} gives features that do not fit float16", hint="use other weights")
-        slots = torch.where(slots < 0, NOT_VISIBLE, slots)
-        columns = slots.unflatten(0, (self.settings.views, -1)).T.cpu().numpy().astype(np.uint16)
-        counts = hit.sum(dim=1).cpu().numpy()
-        patches = hit.nonzero()[:, 1].cpu().numpy().astype(np.uint16)
-        return self._split(windows, columns, counts, features.cpu().numpy(), patches, summaries.cpu().numpy())
+        columns = torch.where(slots < 0, NOT_VISIBLE, slots).int().unflatten(0, (self.settings.views, -1)).T
+        return self._split(
+            windows,
+            columns.cpu().numpy().astype(np.uint16),
+            hit.sum(dim=1).cpu().numpy(),
+            features.cpu().numpy(),
+            hit.nonzero()[:, 1].cpu().numpy().astype(np.uint16),
+            summaries.cpu().numpy(),
+        )
 
     def _split(
         self,
@@ -215,7 +208,7 @@ class TargetMaker:
             owned = slots[ends[item.window.first_owned] : ends[item.window.end_owned]]
             targets.append(
                 WindowTargets(
-                    slots=owned if self._shuffle_seed is None else shuffle(owned, item, self._shuffle_seed),
+                    slots=shuffle(owned, item, self._seed) if self._correspondence == "shuffled" else owned,
                     tubelets=tubelets.astype(np.int64),
                     row_counts=counts[first:end],
                     features=features[rows[first] : rows[end]],
@@ -225,21 +218,3 @@ class TargetMaker:
             )
             first_point = int(ends[-1])
         return targets
-
-
-def shuffle(slots: UInt16[np.ndarray, "point view"], item: SequenceWindow, seed: int) -> UInt16[np.ndarray, "point view"]:
-    """The slots of the frames a window owns, permuted among the points of each frame that a view sees, view by view.
-
-    A permutation depends on `seed`, the sequence's id, the frame and the view alone, so not on how frames were batched.
-    """
-    shuffled, start = slots.copy(), 0
-    sequence = zlib.crc32(item.sequence.info.id.encode())
-    for frame in item.window.frames[item.window.first_owned : item.window.end_owned]:
-        end = start + int(item.sequence.point_offsets[frame + 1] - item.sequence.point_offsets[frame])
-        for view, column in enumerate(shuffled[start:end].T):
-            # Views from 1: zeros at the end leave a seed as it is, and [seed, sequence] is the one that points are thinned by.
-            rng = np.random.default_rng([seed, sequence, frame, view + 1])
-            visible = column != NOT_VISIBLE
-            column[visible] = rng.permutation(column[visible])
-        start = end
-    return shuffled

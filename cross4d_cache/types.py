@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from cross4d_cache.errors import DatasetError
 
@@ -19,11 +19,18 @@ UNLABELLED = -1
 UNLABELLED_PART = 65_535
 """Value of `part_labels` in a store where a dataset does not say, though it does for other sequences."""
 
+Visibility = Literal["surface", "winner"]
+"""Which points a view sees: all that lie on the nearest surface, or only the nearest one of each pixel."""
+
 CameraModel = Literal["pinhole", "spherical"]
 """How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
 
-CorrespondenceRule = Literal["zbuffer", "shuffled"]
-"""Whose target a visible point gets: that of the patch it is seen in, or, as a control, that of a random visible point of its frame."""
+CORRESPONDENCE = r"zbuffer|shuffled|random|shifted:[1-9]\d{0,3}"
+"""Whose target a visible point gets: that of the patch it is seen in; or, as controls, that of a random visible point of its frame, of
+a random patch of the image, or of the patch so many pixels to the right (of the last one at the image's edge)."""
+
+CAMERA = r"sequence|window:[1-9]\d{0,4}|sensor"
+"""Where cameras stand and for how long: about the subject, fixed for a sequence or for windows of so many frames; or at the sensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +102,8 @@ class PointCloudSequence:
                 expected="at least one point in every frame",
                 hint=f"mend the file, or leave the sequence out with --exclude {self.info.id}",
             )
-        finite = np.isfinite(self.points).all(axis=1)
-        if not finite.all():
+        if not np.isfinite(self.points).all():
+            finite = np.isfinite(self.points).all(axis=1)
             frame = int(np.searchsorted(self.point_offsets, int(finite.argmin()), side="right")) - 1
             raise DatasetError(
                 f"sequence {self.info.id}: {int((~finite).sum())} points are NaN or infinite, the first in frame {frame}",
@@ -233,18 +240,24 @@ class RenderSettings(BaseModel):
     """How frames become images and which points count as visible; every field decides numbers.
 
     Pinhole cameras stand around the subject, `views` of them at equal steps of yaw, the first on the dataset's forward axis; they
-    have a `field_of_view`, degrees, of whose half the subject may fill the share `margin`. Spherical ones share the whole turn
+    have a `field_of_view`, degrees, of whose half the subject may fill the share `margin`. With `camera="sensor"` the one camera
+    stands at the origin, and its field of view is as wide as the subject needs. Spherical ones share the whole turn
     about the sensor, and the elevations of the sequence fill `margin` of the image's height. Gaps between points are closed over
-    as many z-buffer cells as it takes for at most `gap_share` of squares of that size to be gaps. A point is visible if it lies
-    at most `depth_tolerance` behind the nearest surface at its place, plus half a cell's worth of that surface's slope, which counts
-    up to the tolerance once more; the tolerance is a share of the bounding box's diagonal, or, spherical, of the point's distance.
+    as many z-buffer cells as it takes for at most `gap_share` of squares of that size to be gaps.
+
+    With `visibility="surface"` a point is visible if it lies at most `depth_tolerance` behind the nearest surface at its place, plus
+    half a cell's worth of that surface's slope, which counts up to the tolerance once more; the tolerance is a share of the bounding
+    box's diagonal, or, spherical, of the point's distance. With `winner` it is visible if no other point of its pixel is nearer
+    (paper, section 3.1), the first of equally near ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     camera_model: CameraModel = "pinhole"
+    camera: str = Field(default="sequence", pattern=f"^({CAMERA})$")
     views: int = 1
     image_size: int
+    visibility: Visibility = "surface"
     field_of_view: float = 40.0
     margin: float = 0.95
     gap_share: float = 0.003
@@ -254,3 +267,13 @@ class RenderSettings(BaseModel):
     def supersampling(self) -> int:
         """Z-buffer cells along one pixel: small images hide points that lie side by side, so the z-buffer has at least 224 cells."""
         return -(-224 // self.image_size)
+
+    def num_camera_windows(self, num_frames: int) -> int:
+        """How many camera windows a sequence has; the last one takes the frames that remain as well."""
+        kind, _, length = self.camera.partition(":")
+        return max(num_frames // int(length), 1) if kind == "window" else 1
+
+    def camera_window(self, frame: int, num_frames: int) -> int:
+        """The camera window that a frame of a sequence of `num_frames` lies in."""
+        last = self.num_camera_windows(num_frames) - 1
+        return min(frame // int(self.camera.partition(":")[2]), last) if last else 0

@@ -27,6 +27,7 @@ import numpy as np
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.frames import thin
+from pipelines.machine import peak_memory
 from pipelines.raw_forms import FORMS
 
 MOST_SEQUENCES = 4
@@ -62,12 +63,6 @@ def measure(dataset: Dataset) -> dict[str, Any]:
         "peak_megabytes": round(peak),
         "growth_megabytes": round(peak - before, 1),
     }
-
-
-def peak_memory() -> float:
-    """Largest resident memory of this process so far, megabytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def measure_apart(name: str, data: Path, options: dict[str, str]) -> dict[str, Any]:

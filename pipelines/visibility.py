@@ -133,7 +133,7 @@ def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source:
     else:
         prepared = prepare(info, dataset.frames(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
         points = prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]]
-        views = prepared.views
+        views = prepared.views[0]
     behind = np.stack([depth_behind_mesh(mesh, points, camera) for camera in views.cameras])
     return {
         "z-buffer": z_buffer_visibility(points, views, settings),

@@ -1,16 +1,17 @@
 """Virtual cameras of a sequence, by model, and projection through them."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
 from cross4d_cache.camera import pinhole, spherical
-from cross4d_cache.camera.views import CameraBatch, SequenceViews
+from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews
 from cross4d_cache.types import CameraModel, RenderSettings
 
-__all__ = ["CameraBatch", "SequenceViews", "batch_cameras", "place_cameras"]
+__all__ = ["Bounds", "CameraBatch", "SequenceViews", "batch_cameras", "place_cameras", "place_windows"]
 
 PLACE: dict[CameraModel, Callable[..., SequenceViews]] = {"pinhole": pinhole.place, "spherical": spherical.place}
 BATCH: dict[CameraModel, Callable[..., CameraBatch]] = {"pinhole": pinhole.batch, "spherical": spherical.batch}
@@ -21,6 +22,20 @@ def place_cameras(
 ) -> SequenceViews:
     """The cameras of a sequence from all points of all its frames (metres, OpenCV axes; frames as in `PointCloudSequence`)."""
     return PLACE[settings.camera_model](points, point_offsets, settings)
+
+
+def place_windows(
+    points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings
+) -> tuple[SequenceViews, ...]:
+    """The cameras of every camera window of a sequence, each from the points of its own frames; see `RenderSettings`."""
+    num_frames = len(point_offsets) - 1
+    window = np.array([settings.camera_window(frame, num_frames) for frame in range(num_frames)])
+    edges = np.searchsorted(window, np.arange(settings.num_camera_windows(num_frames) + 1))
+    placed = []
+    for first, end in pairwise(edges):
+        start, stop = point_offsets[first], point_offsets[end]
+        placed.append(place_cameras(points[start:stop], point_offsets[first : end + 1] - start, settings))
+    return tuple(placed)
 
 
 def batch_cameras(views: list[SequenceViews], device: torch.device) -> CameraBatch:

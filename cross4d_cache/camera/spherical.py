@@ -14,7 +14,8 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from cross4d_cache.camera.density import splat_size
-from cross4d_cache.camera.views import CameraBatch, SequenceViews, yaw
+from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews, yaw
+from cross4d_cache.device import upload
 from cross4d_cache.types import Camera, RenderSettings
 
 TICKS = 2**20
@@ -54,10 +55,10 @@ class SphericalBatch(CameraBatch):
         return torch.stack([column, row], dim=1).float(), torch.where(inside, distance, torch.inf).float()
 
     def pixels_per_metre(
-        self, depth: Float32[Tensor, "image height width"]
-    ) -> tuple[Float32[Tensor, "image height width"], Float32[Tensor, "image height width"]]:
+        self, depth: Float32[Tensor, "image height width"], first_row: int
+    ) -> tuple[Float32[Tensor, "image #height #width"], Float32[Tensor, "image #height #width"]]:
         """See `CameraBatch`. Circles of equal elevation shrink towards the poles."""
-        rows = torch.arange(self.image_size, device=depth.device) + 0.5
+        rows = torch.arange(first_row, first_row + depth.shape[1], device=depth.device) + 0.5
         elevation = (rows - self.centre_row[:, None]) / self.focal[:, None]
         per_radian = self.num_views * self.image_size / (2 * math.pi) / elevation.cos().clamp_min(1e-3)
         return per_radian.float()[:, :, None] / depth, self.focal.float()[:, None, None] / depth
@@ -74,7 +75,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
     distance = np.linalg.norm(exact, axis=1)
     directed = distance > diagonal / GRID_STEPS
     intrinsics, size = _intrinsics(exact[directed], settings), settings.image_size
-    cameras, splats = [], []
+    cameras, splats, bounds = [], [], []
     for view in range(settings.views):
         pose = np.eye(4)
         pose[:3, :3] = yaw(2 * math.pi * view / settings.views)
@@ -85,6 +86,8 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
         inside = directed & (column < size)
         pixels = np.stack([column[inside], panorama[inside, 1]], axis=1)
         splats.append(splat_size(pixels, np.concatenate([[0], np.cumsum(inside)])[point_offsets], settings, scanned=True))
+        # Whole rows: a point on the edge of its sector may round into the next one.
+        bounds.append(Bounds.around(pixels, size)._replace(left=0, right=size))
     # One range for all views, so that a surface that goes on in the next one keeps its brightness.
     seen = distance[directed] if directed.any() else np.ones(1)
     return SequenceViews(
@@ -93,6 +96,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
         centroid=exact.mean(axis=0),
         diagonal=diagonal,
         splat_sizes=tuple(splats),
+        bounds=tuple(bounds),
     )
 
 
@@ -111,7 +115,7 @@ def batch(views: list[SequenceViews], device: torch.device) -> SphericalBatch:
     num_views = len(views[0].cameras)
 
     def tensor(values: list[float]) -> Float64[Tensor, " image"]:
-        return torch.tensor(values, dtype=torch.float64, device=device)
+        return upload(np.array(values, dtype=np.float64), device)
 
     return SphericalBatch(
         view=torch.arange(num_views, device=device).repeat(len(views)),
@@ -119,7 +123,8 @@ def batch(views: list[SequenceViews], device: torch.device) -> SphericalBatch:
         focal=tensor([camera.intrinsics[1, 1] for camera in cameras]),
         centre_row=tensor([camera.intrinsics[1, 2] for camera in cameras]),
         nearest=tensor([frame.diagonal / GRID_STEPS for frame in views for _ in frame.cameras]),
-        depth_range=torch.from_numpy(np.concatenate([frame.depth_ranges for frame in views]).astype(np.float32)).to(device),
+        depth_range=upload(np.concatenate([frame.depth_ranges for frame in views]).astype(np.float32), device),
         splat_sizes=tuple(size for frame in views for size in frame.splat_sizes),
+        bounds=Bounds.union(bounds for frame in views for bounds in frame.bounds),
         image_size=cameras[0].image_size,
     )

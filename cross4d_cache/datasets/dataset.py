@@ -55,6 +55,11 @@ class Dataset(ABC):
         self.root, self.options = root, options
 
     @property
+    def sensor_at_origin(self) -> bool:
+        """Whether the origin of the coordinates is known to be where the sensor stood."""
+        return False
+
+    @property
     @abstractmethod
     def action_names(self) -> tuple[str, ...]:
         """Names of the action classes; `SequenceInfo.action` indexes them."""

@@ -106,11 +106,13 @@ def unproject(
 
     Coordinates are in the unit of the depth.
     """
-    row, column = np.nonzero(depth if keep is None else (depth != 0) & keep)
-    z = depth[row, column].astype(np.float32)
-    x = (column.astype(np.float32) - np.float32(pinhole.cx)) / np.float32(pinhole.fx) * z
-    y = (row.astype(np.float32) - np.float32(pinhole.cy)) / np.float32(pinhole.fy) * z
-    return np.stack([x, y, z], axis=1)
+    pixel = np.flatnonzero(depth != 0 if keep is None else (depth != 0) & keep)
+    row, column = np.divmod(pixel, depth.shape[1])
+    points = np.empty((len(pixel), 3), np.float32)
+    points[:, 2] = z = depth.ravel()[pixel].astype(np.float32)
+    points[:, 0] = (column.astype(np.float32) - np.float32(pinhole.cx)) / np.float32(pinhole.fx) * z
+    points[:, 1] = (row.astype(np.float32) - np.float32(pinhole.cy)) / np.float32(pinhole.fy) * z
+    return points
 
 
 def change_pinhole(points: Shaped[np.ndarray, "point 3"], used: Pinhole, true: Pinhole) -> Float32[np.ndarray, "point 3"]:

@@ -96,6 +96,11 @@ class MSRAction3D(FileDataset):
     options: MSROptions
 
     @property
+    def sensor_at_origin(self) -> bool:
+        """Points are given in the sensor's axes."""
+        return True
+
+    @property
     def action_names(self) -> tuple[str, ...]:
         """The 20 action classes, in the dataset's numbering less one."""
         return ACTION_NAMES

@@ -2,7 +2,7 @@
 
 from cross4d_cache.store.manifest import CacheManifest, DatasetRecord, PlanRecord, ProjectionRecord
 from cross4d_cache.store.part import NOT_VISIBLE, PartContents
-from cross4d_cache.store.reader import Cache, open_cache
+from cross4d_cache.store.reader import Cache, open_cache, stored_projection
 from cross4d_cache.store.verify import PartCheck, verify
 from cross4d_cache.store.writer import CacheWriter, check_place
 
@@ -18,5 +18,6 @@ __all__ = [
     "ProjectionRecord",
     "check_place",
     "open_cache",
+    "stored_projection",
     "verify",
 ]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cross4d_cache.errors import CacheFormatError
 from cross4d_cache.store.digest import canonical_json, sha256_bytes, write_durably
-from cross4d_cache.types import CorrespondenceRule, RenderSettings, TeacherSpec
+from cross4d_cache.types import CORRESPONDENCE, RenderSettings, TeacherSpec
 
 FORMAT_VERSION: Literal[1] = 1
 METADATA_FILE = "zarr.json"
@@ -34,7 +34,7 @@ class DatasetRecord(_Record):
 class ProjectionRecord(_Record):
     """How teacher channels became target channels. `sha256` is of the stored matrix, None without one."""
 
-    kind: Literal["random", "none"]
+    kind: Literal["random", "pca", "none"]
     seed: int
     channels: int
     sha256: str | None
@@ -70,7 +70,8 @@ class CacheManifest(_Record):
     """The attributes of a store's root group.
 
     A store that is being built has `complete=False` and no parts. `points_per_frame` is the most points kept of a frame; which
-    ones is decided by `seed`, as are the permutations of a shuffled `correspondence`.
+    ones is decided by `seed`, as are the draws of a shuffled or random `correspondence` and the frames
+    that a PCA is fitted on.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -79,7 +80,7 @@ class CacheManifest(_Record):
     points_per_frame: int
     seed: int
     render: RenderSettings
-    correspondence: CorrespondenceRule = "zbuffer"
+    correspondence: str = Field(default="zbuffer", pattern=f"^({CORRESPONDENCE})$")
     teacher: TeacherSpec
     projection: ProjectionRecord
     plan: PlanRecord

@@ -73,8 +73,8 @@ class PartContents:
     features: Float16[np.ndarray, "row channel"]
     feature_patch: UInt16[np.ndarray, " row"]
     frame_features: Float16[np.ndarray, "tubelet channel"]
-    intrinsics: Float64[np.ndarray, "sequence view 3 3"]
-    world_to_camera: Float64[np.ndarray, "sequence view 4 4"]
+    intrinsics: Float64[np.ndarray, "camera_window view 3 3"]
+    world_to_camera: Float64[np.ndarray, "camera_window view 4 4"]
     part_labels: UInt16[np.ndarray, " point"] | None = None
     surface_ids: UInt32[np.ndarray, " point"] | None = None
     frame_actions: Int16[np.ndarray, " frame"] | None = None

@@ -14,7 +14,7 @@ from cross4d_cache.store import quantize
 from cross4d_cache.store.digest import FILE_LIST, FileRecord, sha256_bytes, sha256_file
 from cross4d_cache.store.manifest import PartRecord
 from cross4d_cache.store.part import LAYOUT, NOT_VISIBLE, read_part_attributes, read_sequences, rust_codecs
-from cross4d_cache.types import CachedClip, SequenceInfo
+from cross4d_cache.types import CachedClip, Camera, RenderSettings, SequenceInfo
 
 _FILE_LIST = TypeAdapter(dict[str, FileRecord])
 
@@ -86,8 +86,9 @@ class PartFiles:
 class Part(PartFiles):
     """One open part: checked metadata, frame tables in memory, everything else read by row ranges."""
 
-    def __init__(self, folder: Path, record: PartRecord, *, views: int, channels: int) -> None:
+    def __init__(self, folder: Path, record: PartRecord, *, render: RenderSettings, channels: int) -> None:
         super().__init__(folder, record)
+        self._render = render
         for name in self._files:
             self._check_size(name)
             if name.endswith("zarr.json"):
@@ -95,10 +96,11 @@ class Part(PartFiles):
         with rust_codecs():
             group = zarr.open_group(folder, mode="r", zarr_format=3)
             self._arrays: dict[str, zarr.Array[Any]] = {name: group[name] for name in LAYOUT if f"{name}/zarr.json" in self._files}  # type: ignore[misc]
-        self._check_layout({"view": views, "channel": channels})
-        infos = self.sequences()
-        self.infos = infos
-        self.first_frames: Int64[np.ndarray, " boundary"] = np.cumsum([0, *(info.num_frames for info in infos)], dtype=np.int64)
+        self.infos = self.sequences()
+        lengths = [info.num_frames for info in self.infos]
+        self.first_frames: Int64[np.ndarray, " boundary"] = np.cumsum([0, *lengths], dtype=np.int64)
+        self._first_cameras: Int64[np.ndarray, " boundary"] = np.cumsum([0, *map(render.num_camera_windows, lengths)], dtype=np.int64)
+        self._check_layout({"view": render.views, "channel": channels})
         self._check_tables()
 
     def _check_layout(self, sizes: dict[str, int]) -> None:
@@ -109,7 +111,8 @@ class Part(PartFiles):
             **dict.fromkeys(("frame_tubelet", "frame_actions"), record.num_frames),
             **dict.fromkeys(("points", "patch_slot", "part_labels", "surface_ids"), record.num_points),
             **dict.fromkeys(("features", "feature_patch"), record.num_rows),
-            **dict.fromkeys(("boxes", "intrinsics", "world_to_camera"), record.num_sequences),
+            "boxes": record.num_sequences,
+            **dict.fromkeys(("intrinsics", "world_to_camera"), int(self._first_cameras[-1])),
         }
         for name, layout in LAYOUT.items():
             if name not in self._arrays:
@@ -185,14 +188,23 @@ class Part(PartFiles):
         return self._table("boxes")
 
     @cached_property
-    def intrinsics(self) -> Float64[np.ndarray, "sequence view 3 3"]:
-        """Camera matrices of every sequence, pixels."""
+    def intrinsics(self) -> Float64[np.ndarray, "camera_window view 3 3"]:
+        """Camera matrices of every camera window of every sequence, pixels."""
         return self._table("intrinsics")
 
     @cached_property
-    def world_to_camera(self) -> Float64[np.ndarray, "sequence view 4 4"]:
-        """Poses of the cameras of every sequence, metres."""
+    def world_to_camera(self) -> Float64[np.ndarray, "camera_window view 4 4"]:
+        """Poses of these cameras, metres."""
         return self._table("world_to_camera")
+
+    def cameras(self, sequence: int, frame: int) -> tuple[Camera, ...]:
+        """`Cache.cameras` of a sequence of this part."""
+        window = self._first_cameras[sequence] + self._render.camera_window(frame, self.infos[sequence].num_frames)
+        size, model = self._render.image_size, self._render.camera_model
+        return tuple(
+            Camera(intrinsics=intrinsics, world_to_camera=pose, image_size=size, model=model)
+            for intrinsics, pose in zip(self.intrinsics[window], self.world_to_camera[window], strict=True)
+        )
 
     def read_clip(self, sequence: int, frames: Int64[np.ndarray, " frame"], *, targets: bool, labels: bool) -> CachedClip:
         """`Cache.read_clip` of a sequence of this part."""

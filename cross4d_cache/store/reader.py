@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 
 from cross4d_cache.errors import CacheIncompleteError
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.store.manifest import CacheManifest
+from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest
 from cross4d_cache.store.part_reader import Part, PartFiles, corrupt
 from cross4d_cache.store.writer import PARTS, PROJECTION, part_record
 from cross4d_cache.types import CachedClip, Camera, SequenceInfo
@@ -36,7 +36,7 @@ class Cache:
         if number not in self._parts:
             record = self.manifest.parts[number]
             folder = self.path / PARTS / record.name
-            self._parts[number] = Part(folder, record, views=self.manifest.views, channels=self.manifest.projection.channels)
+            self._parts[number] = Part(folder, record, render=self.manifest.render, channels=self.manifest.projection.channels)
             if len(self._parts) > MOST_OPEN_PARTS:
                 self._parts.popitem(last=False)
         self._parts.move_to_end(number)
@@ -82,19 +82,17 @@ class Cache:
             raise IndexError(f"frames {frames} of a sequence of {part.infos[local].num_frames} frames")
         return part.read_clip(local, frames, targets=targets, labels=labels)
 
-    def cameras(self, index: int) -> tuple[Camera, ...]:
-        """The cameras of sequence `index`, one a view.
+    def cameras(self, index: int, frame: int) -> tuple[Camera, ...]:
+        """The cameras that saw a frame of sequence `index`, one a view.
 
         Raises:
             CacheCorruptError: bytes that were read differ from the ones that were written.
-            IndexError: no such sequence.
+            IndexError: no such sequence or frame.
         """
         part, local = self._locate(index)
-        intrinsics, poses = part.intrinsics[local], part.world_to_camera[local]
-        size, model = self.manifest.render.image_size, self.manifest.render.camera_model
-        return tuple(
-            Camera(intrinsics=k, world_to_camera=pose, image_size=size, model=model) for k, pose in zip(intrinsics, poses, strict=True)
-        )
+        if not 0 <= frame < part.infos[local].num_frames:
+            raise IndexError(f"frame {frame} of a sequence of {part.infos[local].num_frames} frames")
+        return part.cameras(local, frame)
 
     def projection(self) -> Float32[np.ndarray, "channel_in channel_out"] | None:
         """The matrix that took teacher channels to target channels, if there was one.
@@ -135,3 +133,14 @@ def open_cache(path: Path | str, *, allow_partial: bool = False) -> Cache:
             )
         manifest = manifest.model_copy(update={"parts": tuple(part_record(folder, manifest.fingerprint) for folder in folders)})
     return Cache(path, manifest)
+
+
+def stored_projection(path: Path) -> Float32[np.ndarray, "channel_in channel_out"] | None:
+    """The matrix of a store that was begun at `path`, finished or not; None if there is none yet.
+
+    Raises:
+        CacheFormatError: no store there, but something else, or one of an unknown format version.
+        CacheCorruptError: the matrix differs from the one that was written.
+    """
+    begun = (path / METADATA_FILE).exists() and (path / PROJECTION).exists()
+    return Cache(path, CacheManifest.read(path)).projection() if begun else None

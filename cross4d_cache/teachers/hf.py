@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.position_embeddings import resample_as_the_authors
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import LoadedModel
@@ -21,11 +22,14 @@ class ImageTeacher(Teacher):
     The global embedding is the class token where there is one, else the mean of the patch tokens.
 
     Raises:
-        TeacherError: the image size is not a whole number of patches, or the tokens do not form a square grid.
+        TeacherError: the image size is not a whole number of patches, the tokens do not form a square grid, or there is no such layer.
     """
 
-    def __init__(self, name: str, loaded: LoadedModel, *, image_size: int | None, dtype: str, device: torch.device) -> None:
+    def __init__(
+        self, name: str, loaded: LoadedModel, *, image_size: int | None, layer: int | None, dtype: str, device: torch.device
+    ) -> None:
         self.model = loaded.model
+        layer = truncate(self.model, int(getattr(self.model.config, "num_hidden_layers", 0)), layer)
         self.model.to(device)  # type: ignore[arg-type]  # transformers wraps the method's signature away
         if self.model.config.model_type == "dinov2":
             resample_as_the_authors(self.model.embeddings)
@@ -43,7 +47,7 @@ class ImageTeacher(Teacher):
             tubelet=1,
             window=1,
             channels=channels,
-            layer=int(getattr(self.model.config, "num_hidden_layers", 0)),
+            layer=layer,
             dtype=dtype,
             mean=loaded.preprocessing.mean,
             std=loaded.preprocessing.std,

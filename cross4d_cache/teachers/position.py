@@ -54,17 +54,27 @@ class PositionTeacher(Teacher):
 
 
 def load(
-    variant: str, weights: str | None, *, image_size: int | None, window: int, dtype: str, device: torch.device, seed: int
+    variant: str,
+    weights: str | None,
+    *,
+    image_size: int | None,
+    window: int,
+    layer: int | None,
+    dtype: str,
+    device: torch.device,
+    seed: int,
 ) -> PositionTeacher:
     """A table of standard normal numbers that follow `seed`. It has no use for `window` and `dtype`.
 
     Raises:
-        TeacherError: weights, or an image size that is not a whole number of patches.
+        TeacherError: weights, a layer, or an image size that is not a whole number of patches.
     """
     if weights is not None:
         raise TeacherError(
             f"weights {weights} for teacher {variant}", expected="none: it is a table made from --seed", hint="leave out --weights"
         )
+    if layer is not None:
+        raise TeacherError(f"layer {layer} of teacher {variant}, which is a table", hint="leave out --layer")
     size = IMAGE_SIZE if image_size is None else image_size
     check_whole_patches(size, PATCH_SIZE)
     # A stream of its own: the projection draws from the seed alone.

@@ -1,85 +1,83 @@
-"""V-JEPA 2 (Assran et al. 2025): a video teacher, patches of 16 px, tubelets of 2 frames, rotary positions, three sizes."""
+"""V-JEPA 2 (Assran et al. 2025): a video teacher, patches of 16 px, tubelets of 2 frames, rotary positions, four variants."""
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
-from cross4d_cache.errors import TeacherError
-from cross4d_cache.teachers.hf import check_whole_patches
-from cross4d_cache.teachers.teacher import Teacher
-from cross4d_cache.teachers.weights import LoadedModel, Preprocessing, load_pretrained, load_random
-from cross4d_cache.types import TeacherSpec
+from cross4d_cache.catalogue import CATALOGUE, family
+from cross4d_cache.teachers.video import VideoTeacher
+from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
+from cross4d_cache.teachers.weights.naming import rename, split_rows
 
-HUB_IDS = {
-    "vjepa2-l": "facebook/vjepa2-vitl-fpc64-256",
-    "vjepa2-h": "facebook/vjepa2-vith-fpc64-256",
-    "vjepa2-g": "facebook/vjepa2-vitg-fpc64-256",
+_SHAPES = {
+    "vjepa2-l": (1024, 24, 16, 4.0),
+    "vjepa2-h": (1280, 32, 16, 4.0),
+    "vjepa2-g": (1408, 40, 22, 48 / 11),
+    "vjepa2-g-384": (1408, 40, 22, 48 / 11),
 }
-_SHAPES = {"vjepa2-l": (1024, 24, 16, 4.0), "vjepa2-h": (1280, 32, 16, 4.0), "vjepa2-g": (1408, 40, 22, 48 / 11)}
-MODEL_TYPES = ("vjepa2",)
+"""Width, depth, heads, MLP ratio."""
+
+NAMES = {
+    r"^patch_embed\.": "embeddings.patch_embeddings.",
+    r"^blocks\.": "layer.",
+    r"\.attn\.": ".attention.",
+    r"^norm\.": "layernorm.",
+    r"^": "encoder.",
+}
+"""The authors' names of tensors (facebookresearch/vjepa2) as patterns, and what they are in transformers."""
+
+ORIGINAL_ENTRIES = ("target_encoder", "encoder")
+"""The authors' own loader takes the moving average of the encoder (`checkpoint_key="target_encoder"`); files made from one without the
+other hold `encoder` alone."""
 
 
-def config(variant: str) -> VJEPA2Config:
-    """Architecture of a variant as published: width, depth, heads, MLP ratio."""
+def config(variant: str, image_size: int | None = None) -> VJEPA2Config:
+    """Architecture of a variant as published: width, depth, heads, MLP ratio; rotary positions follow the image size, pixels."""
     width, depth, heads, mlp_ratio = _SHAPES[variant]
-    return VJEPA2Config(hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, mlp_ratio=mlp_ratio)
+    return VJEPA2Config(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        mlp_ratio=mlp_ratio,
+        crop_size=CATALOGUE[variant].image if image_size is None else image_size,
+    )
 
 
-class VideoTeacher(Teacher):
-    """The encoder of V-JEPA 2 (its predictor is dropped); the global embedding of a tubelet is the mean of its tokens."""
-
-    def __init__(self, name: str, loaded: LoadedModel, *, window: int, dtype: str, device: torch.device) -> None:
-        settings = loaded.model.config
-        tubelet, size = settings.tubelet_size, settings.crop_size
-        if window < tubelet or window % tubelet:
-            raise TeacherError(
-                f"a window of {window} frames is not a whole number of tubelets of {tubelet}",
-                hint=f"pass --window {max(1, window // tubelet) * tubelet}",
-            )
-        check_whole_patches(size, settings.patch_size)
-        self.encoder: torch.nn.Module = loaded.model.get_submodule("encoder").to(device)
-        spec = TeacherSpec(
-            name=name,
-            weights=loaded.label,
-            revision=loaded.revision,
-            sha256=loaded.sha256,
-            num_parameters=sum(parameter.numel() for parameter in self.encoder.parameters()),
-            image_size=size,
-            patch_size=settings.patch_size,
-            tubelet=tubelet,
-            window=window,
-            channels=settings.hidden_size,
-            layer=settings.num_hidden_layers,
-            dtype=dtype,
-            mean=loaded.preprocessing.mean,
-            std=loaded.preprocessing.std,
-        )
-        super().__init__(spec, device)
-
-    def forward(
-        self, clips: Float32[Tensor, "window frame 3 height width"]
-    ) -> tuple[Float[Tensor, "window tubelet patch channel"], Float[Tensor, "window tubelet channel"]]:
-        """Tokens of each clip, cut into its tubelets."""
-        hidden = self.encoder(pixel_values_videos=clips).last_hidden_state
-        tokens = hidden.unflatten(1, (self.spec.window // self.spec.tubelet, self.spec.num_patches))
-        return tokens, tokens.mean(dim=2)
+def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the authors' checkpoint by transformers' names."""
+    return rename(split_rows(state, "attn.qkv", ("attn.query", "attn.key", "attn.value")), NAMES)
 
 
 def load(
-    variant: str, weights: str | None, *, image_size: int | None, window: int, dtype: str, device: torch.device, seed: int
+    variant: str,
+    weights: str | None,
+    *,
+    image_size: int | None,
+    window: int,
+    layer: int | None,
+    dtype: str,
+    device: torch.device,
+    seed: int,
 ) -> VideoTeacher:
-    """A V-JEPA 2 teacher that sees `window` frames at once; without `weights`, the published ones from the hub.
+    """The encoder of a V-JEPA 2 (its predictor is dropped), which sees `window` frames at once; without `weights`, the published ones.
 
     Raises:
         TeacherError: the weights cannot be had or do not fit.
     """
-    # Rotary positions follow the image size that the configuration names.
-    overrides = {} if image_size is None else {"crop_size": image_size}
-    if weights == "random":
-        settings = config(variant)
-        settings.update(overrides)
-        loaded = load_random(lambda: VJEPA2Model(settings), Preprocessing(image_size=settings.crop_size), seed)
-    else:
-        loaded = load_pretrained(weights or HUB_IDS[variant], MODEL_TYPES, overrides)
-    return VideoTeacher(variant, loaded, window=window, dtype=dtype, device=device)
+    entry = CATALOGUE[variant]
+    source = WeightSource(
+        variant=variant,
+        variants=family("vjepa2"),
+        hub_id=entry.hub_id,
+        revision=entry.revision,
+        model_types=("vjepa2",),
+        build=lambda name: VJEPA2Model(config(name, image_size)),
+        preprocessing=Preprocessing(image_size=entry.image if image_size is None else image_size),
+        # Positions are rotary; the tables in the authors' files are leftovers that their own model does not load.
+        original=Original(rename=from_original, entries=ORIGINAL_ENTRIES, ignored="pos_embed"),
+        unused=r"predictor\..*",
+        overrides={} if image_size is None else {"crop_size": image_size},
+    )
+    loaded = load_weights(weights, source, seed)
+    encoder, size = loaded.model.get_submodule("encoder"), loaded.model.config.crop_size
+    return VideoTeacher(variant, loaded, encoder, image_size=size, window=window, layer=layer, dtype=dtype, device=device)

@@ -174,13 +174,13 @@ def test_mending_the_bad_sequence_and_running_again_succeeds(build: Run, data: P
 def test_an_error_in_the_middle_keeps_the_parts_before_it(
     build: Run, data: Path, msr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cross4d_cache import build as build_module
+    from cross4d_cache import plan
 
-    class SmallParts(build_module.BuildSettings):
+    class SmallParts(plan.BuildSettings):
         def __init__(self, **fields: object) -> None:
             super().__init__(**{**fields, "frames_per_part": 5})
 
-    monkeypatch.setattr(build_module, "BuildSettings", SmallParts)
+    monkeypatch.setattr(plan, "BuildSettings", SmallParts)
     empty_frame(sequence_file(data, "a01_s03_e01"))
     assert_refused(build(limit=None), "a01_s03_e01")
     parts = tmp_path / "out" / "parts"
@@ -245,7 +245,7 @@ def test_weights_of_another_architecture(build: Run, tmp_path: Path) -> None:
 def test_a_hub_that_cannot_be_reached(build: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert_refused(build(teacher="dinov2-s", weights=None), "facebook/dinov2-small", "--weights FOLDER")
+    assert_refused(build(teacher="dinov2-s", weights=None), "facebook/dinov2-small", "with --weights")
 
 
 @pytest.mark.parametrize("weights", ["./nowhere", "/nowhere", "nowhere", "no/where"])
@@ -320,9 +320,9 @@ def test_features_that_overflow(build: Run, tmp_path: Path) -> None:
         ({"dataset": "kinetics"}, ["unknown dataset 'kinetics'", "msr_action3d"]),
         ({"option": "colour=red"}, ["'colour'", "msr_action3d"]),
         ({"option": "colour"}, ["--option colour", "KEY=VALUE"]),
-        ({"correspondence": "nearest"}, ["unknown correspondence 'nearest'", "zbuffer or shuffled", "--correspondence"]),
+        ({"correspondence": "nearest"}, ["unknown correspondence 'nearest'", "zbuffer, or, as a control, shuffled", "--correspondence"]),
         ({"teacher": "position"}, ["weights", "for teacher position", "leave out --weights"]),
-        ({"project": "pca:8"}, ["unknown projection 'pca:8'", "random:CHANNELS"]),
+        ({"project": "svd:8"}, ["unknown projection 'svd:8'", "random:CHANNELS", "pca:CHANNELS"]),
         ({"exclude": "a99_s01_e01"}, ["a99_s01_e01"]),
         ({"limit": 0}, ["at least 1"]),
         ({"limit": -1}, ["at least 1"]),

@@ -13,21 +13,25 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
-from cross4d_cache.build import Build, BuildSettings, plan_build
+from cross4d_cache.build import Build
 from cross4d_cache.camera import batch_cameras
+from cross4d_cache.controls import shuffle
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
+from cross4d_cache.fitting import ProjectionFit
 from cross4d_cache.frames import prepare, thin
-from cross4d_cache.projection import make_projection
+from cross4d_cache.plan import BuildSettings, plan_build
+from cross4d_cache.projection import PrincipalComponents, make_projection
 from cross4d_cache.render import render
 from cross4d_cache.store import Cache, open_cache
-from cross4d_cache.targets import SequenceWindow, shuffle
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher, Window
 from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, Frame, PointCloudSequence, RenderSettings, SequenceInfo
+from cross4d_cache.windows import SequenceWindow
 
 MakeBall = Callable[..., PointCloudSequence]
 LENGTHS = (5, 9, 3, 1)
@@ -41,6 +45,7 @@ class Balls(Dataset):
     protocols: ClassVar[tuple[str, ...]] = ("all",)
     needs_root = False
     action_names = ("drift",)
+    sensor_at_origin = True
 
     def __init__(self, made: list[PointCloudSequence]) -> None:
         super().__init__(None, DatasetOptions())
@@ -66,36 +71,54 @@ def build(dataset: Dataset, teacher: Teacher, path: Path, **settings: object) ->
 
 
 def slow_targets(sequence: PointCloudSequence, teacher: Teacher, settings: RenderSettings) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Targets and visibility of the points of every frame, each from its own window alone, one image at a time, one view."""
+    """Targets and visibility of the points of every frame, each from its own window alone, one image at a time, one view.
+
+    Cameras of windows of N frames: every N frames, the last time for those that remain as well.
+    """
     prepared = prepare(sequence.info, sequence.frames(), settings, points_per_frame=120, seed=0)
-    spec = teacher.spec
+    spec, total = teacher.spec, sequence.num_frames
+    length = int(settings.camera.removeprefix("window:")) if settings.camera.startswith("window") else total
+    starts = [start for start in range(0, total, length) if start == 0 or start + length <= total]
 
     @cache
     def shoot(t: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         cloud = torch.from_numpy(prepared.points[prepared.point_offsets[t] : prepared.point_offsets[t + 1]])
         image = torch.zeros(len(cloud), dtype=torch.int64)
-        cameras = batch_cameras([prepared.views], torch.device("cpu"))
+        placed = prepared.views[max(number for number, start in enumerate(starts) if start <= t)]
+        cameras = batch_cameras([placed], torch.device("cpu"))
         view = render(cloud, image, cameras, settings)
         found = correspond(view, image, cameras, settings, spec.patch_size)
         return view.image[0], found.patch, found.visible
 
-    targets, last = [], sequence.num_frames - 1
-    for frame in range(sequence.num_frames):
-        begin = max(0, min(frame // spec.window * spec.window, sequence.num_frames - spec.window))
-        clip = torch.stack([shoot(min(begin + place, last))[0] for place in range(spec.window)])
+    targets = []
+    for frame in range(total):
+        start = max(start for start in starts if start <= frame)
+        end = min([later for later in starts if later > frame], default=total)
+        begin = start + max(0, min((frame - start) // spec.window * spec.window, end - start - spec.window))
+        clip = torch.stack([shoot(min(begin + place, end - 1))[0] for place in range(spec.window)])
         tokens = teacher(clip[None]).tokens[0, (frame - begin) // spec.tubelet]
         _, patch, visible = shoot(frame)
         targets.append((tokens[patch].half().numpy(), visible.numpy()))
     return targets
 
 
-@pytest.mark.parametrize(("name", "window"), [("hf", 1), ("vjepa2", 4), ("vjepa2", 6)])
+@pytest.mark.parametrize(
+    ("name", "window", "settings"),
+    [
+        ("hf", 1, {}),
+        ("vjepa2", 4, {}),
+        ("vjepa2", 6, {}),
+        ("hf", 1, {"camera": "window:3", "visibility": "winner"}),
+        ("vjepa2", 4, {"camera": "window:5"}),
+        ("hf", 1, {"camera": "sensor"}),
+    ],
+)
 def test_every_points_target_is_the_feature_of_its_patch(
-    name: str, window: int, balls: Balls, tiny_vit: Path, tiny_vjepa2: Path, tmp_path: Path
+    name: str, window: int, settings: dict[str, str], balls: Balls, tiny_vit: Path, tiny_vjepa2: Path, tmp_path: Path
 ) -> None:
     """Also at ends, at odd lengths, and in sequences shorter than a window."""
     teacher = load_teacher(name, str(tiny_vit if name == "hf" else tiny_vjepa2), window=window)
-    store = build(balls, teacher, tmp_path / "store.zarr", batch_frames=8)
+    store = build(balls, teacher, tmp_path / "store.zarr", batch_frames=8, **settings)
     for index, info in enumerate(store.sequences):
         for frame, (expected, visible) in enumerate(slow_targets(balls.read(info), teacher, store.manifest.render)):
             clip = store.read_clip(index, np.array([frame]))
@@ -105,6 +128,93 @@ def test_every_points_target_is_the_feature_of_its_patch(
                 np.testing.assert_array_equal(found.view(np.uint16), expected[visible].view(np.uint16))
             else:
                 np.testing.assert_allclose(found.astype(np.float32), expected[visible].astype(np.float32), atol=2e-3)
+
+
+def test_every_frame_has_the_cameras_of_its_window(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    store = build(balls, load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr", camera="window:3", views=2)
+    for index, info in enumerate(store.sequences):
+        clip = store.read_clip(index, np.arange(info.num_frames))
+        for frame in range(info.num_frames):
+            first = min(frame // 3, max(info.num_frames // 3, 1) - 1) * 3
+            end = first + 3 if first + 6 <= info.num_frames else info.num_frames
+            points = clip.points[clip.point_offsets[first] : clip.point_offsets[end]]
+            for camera in store.cameras(index, frame):
+                pixels, _ = camera.project(points)
+                assert np.abs(pixels / camera.image_size - 0.5).max() == pytest.approx(0.475, abs=1e-3)
+    with pytest.raises(IndexError):
+        store.cameras(0, store.sequences[0].num_frames)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"camera": "window:2"}, "sees 4 frames at once"),
+        ({"camera": "window"}, "unknown camera"),
+        ({"camera": "window:0"}, "unknown camera"),
+        ({"camera": "sensor", "views": 2}, "one pinhole view"),
+        ({"camera": "sensor", "camera_model": "spherical"}, "one pinhole view"),
+        ({"visibility": "all"}, "unknown visibility"),
+        ({"correspondence": "shifted:0"}, "unknown correspondence"),
+        ({"correspondence": "shifted"}, "unknown correspondence"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, object], words: str, balls: Balls, tiny_vjepa2: Path) -> None:
+    teacher = load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+    with pytest.raises(SettingsError, match=words):
+        plan_build(balls, teacher, BuildSettings(**settings))  # type: ignore[arg-type]
+
+
+def test_a_sensor_whose_place_is_not_known_is_refused(make_ball: MakeBall, tiny_vit: Path) -> None:
+    class Elsewhere(Balls):
+        sensor_at_origin = False
+
+    with pytest.raises(SettingsError, match="does not know where its sensor stood"):
+        plan_build(Elsewhere([make_ball(2)]), load_teacher("hf", str(tiny_vit)), BuildSettings(camera="sensor"))
+
+
+def test_a_sensor_amid_the_points_is_told_with_the_sequence(make_ball: MakeBall, tiny_vit: Path, tmp_path: Path) -> None:
+    ball = make_ball(2)
+    around = Balls([replace(ball, points=ball.points - np.float32([0, 0, 2]))])
+    with pytest.raises(SettingsError, match=r"sequence ball: seen from the sensor, points lie \d+ degrees off"):
+        build(around, load_teacher("hf", str(tiny_vit)), tmp_path / "store.zarr", camera="sensor")
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_random_targets_are_those_of_drawn_patches(views: int, balls: Balls, any_teacher: Teacher, tmp_path: Path) -> None:
+    """The points that are seen stay the same; the patches are all over the image, and others in another store."""
+    plain = build(balls, any_teacher, tmp_path / "plain.zarr", views=views)
+    drawn, again, rebatched, reseeded = (
+        build(balls, any_teacher, tmp_path / f"{number}.zarr", views=views, correspondence="random", **settings)
+        for number, settings in enumerate([{}, {}, {"batch_frames": 1, "frames_per_part": 3}, {"seed": 1, "points_per_frame": 200}])
+    )
+    assert parts_of(tmp_path / "0.zarr") == parts_of(tmp_path / "1.zarr")
+    assert again.manifest == drawn.manifest
+    spec, hits = any_teacher.spec, np.zeros(views * any_teacher.spec.num_patches, int)
+    for index, info in enumerate(plain.sequences):
+        before, clip, other = (store.read_clip(index, np.arange(info.num_frames)) for store in (plain, drawn, rebatched))
+        np.testing.assert_array_equal(before.rows < 0, clip.rows < 0)
+        np.testing.assert_array_equal(clip.patches[clip.rows], other.patches[other.rows])
+        np.testing.assert_array_equal(clip.features, other.features)
+        np.add.at(hits, clip.patches[clip.rows[clip.rows >= 0]], 1)
+    expected = hits.sum() / len(hits)
+    assert (np.abs(hits - expected) < 6 * np.sqrt(expected)).all()
+    assert spec.num_patches > len(np.unique(plain.read_clip(0, np.arange(1)).patches)) / views
+    assert parts_of(tmp_path / "3.zarr") != parts_of(tmp_path / "0.zarr")
+    assert reseeded.manifest.correspondence == "random"
+
+
+def test_shifted_targets_are_those_of_the_patch_to_the_right(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    """By one patch: along each row, up to the last one."""
+    teacher = load_teacher("hf", str(tiny_vit))
+    shift, side = teacher.spec.patch_size, teacher.spec.patches_per_side
+    plain = build(balls, teacher, tmp_path / "plain.zarr")
+    shifted = build(balls, teacher, tmp_path / "shifted.zarr", correspondence=f"shifted:{shift}")
+    for index, info in enumerate(plain.sequences):
+        before, after = (store.read_clip(index, np.arange(info.num_frames)) for store in (plain, shifted))
+        np.testing.assert_array_equal(before.rows < 0, after.rows < 0)
+        seen = before.rows >= 0
+        row, column = np.divmod(before.patches[before.rows[seen]], side)
+        np.testing.assert_array_equal(after.patches[after.rows[seen]], row * side + np.minimum(column + 1, side - 1))
 
 
 @pytest.mark.parametrize("batch_frames", [1, 3, 64])
@@ -184,7 +294,8 @@ def test_shuffles_of_frames_and_views_differ(make_ball: MakeBall) -> None:
     info = replace(ball.info, num_frames=2)
     twice = replace(ball, info=info, points=np.tile(ball.points, (2, 1)), point_offsets=np.array([0, count, 2 * count]))
     prepared = prepare(twice.info, twice.frames(), RenderSettings(image_size=32), points_per_frame=200, seed=7)
-    item = SequenceWindow(sequence=prepared, window=Window(frames=(0, 1, 1, 1), first_owned=0, end_owned=2))
+    window = Window(frames=(0, 1, 1, 1), first_owned=0, end_owned=2)
+    item = SequenceWindow(sequence=prepared, window=window, views=prepared.views[0])
     slots = np.tile(np.arange(count, dtype=np.uint16)[:, None], (2, 2))
     shuffled = shuffle(slots, item, 7)
     orders = [shuffled[start : start + count, view].tolist() for start in (0, count) for view in range(2)]
@@ -245,10 +356,58 @@ def test_random_projection_keeps_lengths_and_angles_roughly() -> None:
     assert np.abs(lengths - 1).max() < 0.2
 
 
-@pytest.mark.parametrize("spec", ["random", "random:0", "random:-3", "pca", "random:1e3", ""])
+@pytest.mark.parametrize("spec", ["random", "random:0", "random:-3", "pca", "pca:0", "random:1e3", ""])
 def test_misspelt_projections_are_refused(spec: str) -> None:
     with pytest.raises(SettingsError):
         make_projection(spec, 32, 0)
+
+
+def test_principal_components_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    features = (rng.standard_normal((300, 12)) * np.arange(1, 13) @ rng.standard_normal((12, 12)) + 5).astype(np.float16)
+    components = PrincipalComponents(12)
+    for start in range(0, 300, 70):
+        components.add(features[start : start + 70])
+    found = components.directions(5)
+    expected = PCA(5).fit(features.astype(np.float64)).components_.T
+    np.testing.assert_allclose(np.abs((found * expected).sum(axis=0)), 1, atol=1e-6)
+    assert (found[np.abs(found).argmax(axis=0), np.arange(5)] > 0).all()
+    with pytest.raises(SettingsError, match="300 patch features"):
+        components.directions(300)
+
+
+def fitted(dataset: Dataset, teacher: Teacher, settings: BuildSettings, out: Path) -> ProjectionFit:
+    fit = ProjectionFit(dataset, teacher, settings, out)
+    assert list(fit.run())[-1:] in ([], [fit.num_frames])
+    return fit
+
+
+def test_a_fitted_projection_is_that_of_the_stored_features(balls: Balls, any_teacher: Teacher, tmp_path: Path) -> None:
+    """All sequences fit into the sample here, so its components are those of all rows of a store without projection."""
+    raw = build(balls, any_teacher, tmp_path / "raw.zarr", projection="none")
+    settings = BuildSettings(projection="pca:6", points_per_frame=120, frames_per_part=10)
+    fit = fitted(balls, any_teacher, settings, tmp_path / "store.zarr")
+    rows = np.concatenate([raw.read_clip(index, np.arange(info.num_frames)).features for index, info in enumerate(raw.sequences)])
+    expected = PCA(6).fit(rows.astype(np.float64)).components_.T
+    assert fit.matrix is not None
+    np.testing.assert_allclose(np.abs((fit.matrix * expected).sum(axis=0)), 1, atol=1e-4)
+    for _ in Build(balls, any_teacher, plan_build(balls, any_teacher, settings, fit.matrix), tmp_path / "store.zarr").run():
+        pass
+    store = open_cache(tmp_path / "store.zarr")
+    assert (store.manifest.projection.kind, store.manifest.projection.channels) == ("pca", 6)
+    np.testing.assert_array_equal(store.projection(), fit.matrix)
+    before, after = (cache.read_clip(1, np.arange(3)) for cache in (raw, store))
+    np.testing.assert_allclose(after.features, before.features.astype(np.float32) @ fit.matrix, atol=2e-2)
+    again = fitted(balls, any_teacher, settings, tmp_path / "store.zarr")
+    assert again.num_frames == 0  # a store that was begun keeps its matrix
+    np.testing.assert_array_equal(again.matrix, fit.matrix)
+
+
+def test_nothing_is_fitted_without_need(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    for projection in ("random:8", "none", "pca:32"):
+        fit = fitted(balls, teacher, BuildSettings(projection=projection), tmp_path)
+        assert (fit.num_frames, fit.matrix) == (0, None)
 
 
 def test_stored_points_are_the_ones_that_were_rendered(balls: Balls, tiny_vit: Path, tmp_path: Path) -> None:
@@ -257,7 +416,7 @@ def test_stored_points_are_the_ones_that_were_rendered(balls: Balls, tiny_vit: P
     info = store.sequences[0]
     prepared = prepare(info, balls.frames(info), store.manifest.render, points_per_frame=120, seed=0)
     np.testing.assert_array_equal(store.read_clip(0, np.arange(info.num_frames)).points, prepared.points)
-    for found, expected in zip(store.cameras(0), prepared.views.cameras, strict=True):
+    for found, expected in zip(store.cameras(0, 0), prepared.views[0].cameras, strict=True):
         np.testing.assert_array_equal(found.world_to_camera, expected.world_to_camera)
         np.testing.assert_array_equal(found.intrinsics, expected.intrinsics)
 

@@ -14,10 +14,11 @@ from cross4d_cache.cli import app as cache_app
 from cross4d_train.cli import app as train_app
 
 COMMANDS = {
-    "build": "batch camera-model correspondence data dataset device exclude image-size json limit option out points project seed teacher "
-    "views weights window",
+    "build": "batch camera camera-model correspondence data dataset device exclude image-size json layer limit option out points project "
+    "seed teacher views visibility weights window",
     "check-data": "data dataset json option read-all",
-    "info": "STORE json",
+    "info": "STORE data fidelity json",
+    "teachers": "json",
     "verify": "STORE json",
     "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "
     "protocol resume seed size split stride variance-weight workers",
@@ -66,3 +67,15 @@ def test_verify_of_an_intact_store(small_store: Path) -> None:
     result = CliRunner().invoke(cache_app, ["verify", str(small_store), "--json"])
     assert json.loads(result.stdout)["intact"] is True
     assert result.exit_code == 0
+
+
+def test_teachers_are_listed_without_loading_anything() -> None:
+    code = "import sys; from cross4d_cache.cli import app; app(['teachers', '--json'], standalone_mode=False);"
+    code += " assert not {'torch', 'transformers'} & set(sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed = {row["name"]: row for row in json.loads(result.stdout)}
+    assert listed["dinov2-l"]["hub_id"] == "facebook/dinov2-large"
+    assert {"tiny", "dinov3-s", "vjepa2-g-384", "videomae-b", "position"} <= listed.keys()
+    table = CliRunner().invoke(cache_app, ["teachers"]).stdout.splitlines()
+    assert len(table) == len(listed) + 1
+    assert table[0].split()[:3] == ["name", "family", "parameters"]

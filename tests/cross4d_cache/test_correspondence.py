@@ -1,20 +1,64 @@
+import math
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cross4d_cache.camera import batch_cameras, place_cameras
-from cross4d_cache.correspondence import correspond, hit_patches
+from cross4d_cache.correspondence import correspond, hit_patches, winners
 from cross4d_cache.render import render
 from cross4d_cache.types import RenderSettings
 
 
-def _correspond(points: np.ndarray, render_settings: RenderSettings, patch_size: int):  # type: ignore[no-untyped-def]
+def _correspond(points: np.ndarray, render_settings: RenderSettings, patch_size: int, shift: int = 0):  # type: ignore[no-untyped-def]
     cameras = batch_cameras([place_cameras(points, np.array([0, len(points)]), render_settings)], torch.device("cpu"))
     image = torch.zeros(len(points), dtype=torch.int64)
     cloud = torch.from_numpy(points)
     view = render(cloud, image, cameras, render_settings)
-    return correspond(view, image, cameras, render_settings, patch_size), cameras.project(cloud, image)[0].numpy()
+    return correspond(view, image, cameras, render_settings, patch_size, shift=shift), cameras.project(cloud, image)[0].numpy()
+
+
+def reference_winners(depth: list[float], place: list[int], num_places: int) -> list[int]:
+    """Point by point: a nearer point wins, an equally near one does not."""
+    nearest, winner = [math.inf] * num_places, [-1] * num_places
+    for number, (z, where) in enumerate(zip(depth, place, strict=True)):
+        if z < nearest[where]:
+            nearest[where], winner[where] = z, number
+    return winner
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from([0.5, 1.0, 1.0000001, 3.0, 1e-6, 2e8, math.inf]), st.integers(0, 7)), max_size=60))
+def test_winners_equal_the_reference_and_ties_go_to_the_first_point(points: list[tuple[float, int]]) -> None:
+    depth = torch.tensor([z for z, _ in points], dtype=torch.float32)
+    place = torch.tensor([where for _, where in points], dtype=torch.int64)
+    assert winners(depth, place, 8).tolist() == reference_winners(depth.tolist(), place.tolist(), 8)
+
+
+@pytest.mark.parametrize("image_size", [64, 126, 224])
+def test_only_the_nearest_point_of_a_pixel_wins(image_size: int) -> None:
+    points = np.random.default_rng(1).standard_normal((4000, 3)).astype(np.float32)
+    render_settings = RenderSettings(image_size=image_size, visibility="winner")
+    cameras = batch_cameras([place_cameras(points, np.array([0, len(points)]), render_settings)], torch.device("cpu"))
+    image = torch.zeros(len(points), dtype=torch.int64)
+    pixels, depth = cameras.project(torch.from_numpy(points), image)
+    pixel = (pixels.floor() @ torch.tensor([1.0, image_size])).long().tolist()
+    expected = set(reference_winners(depth.tolist(), pixel, image_size**2)) - {-1}
+    found, _ = _correspond(points, render_settings, image_size // 2)
+    assert set(found.visible.nonzero()[:, 0].tolist()) == expected
+    assert len(expected) == len(set(pixel))
+
+
+def test_a_shift_looks_up_the_patch_to_the_right_and_stops_at_the_edge() -> None:
+    points = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    render_settings = RenderSettings(image_size=126)
+    plain, pixels = _correspond(points, render_settings, 14)
+    shifted, _ = _correspond(points, render_settings, 14, shift=40)
+    column, row = np.floor(pixels).astype(int).T
+    np.testing.assert_array_equal(shifted.patch.numpy(), row // 14 * 9 + np.minimum(column + 40, 125) // 14)
+    assert torch.equal(shifted.visible, plain.visible)
 
 
 def test_patch_is_the_one_whose_pixels_hold_the_point() -> None:

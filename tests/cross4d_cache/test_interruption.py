@@ -77,8 +77,9 @@ def _count_events(store: str, kill_at: int | None) -> list[int]:
 
 
 def _build(request: dict[str, Any]) -> None:
-    from cross4d_cache.build import Build, BuildSettings, plan_build
+    from cross4d_cache.build import Build
     from cross4d_cache.datasets import open_dataset
+    from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.teachers import load_teacher
 
     dataset, teacher = open_dataset("msr_action3d", Path(request["data"])), load_teacher("hf", request["weights"])

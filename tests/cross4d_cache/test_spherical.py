@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cross4d_cache.build import Build, BuildSettings, plan_build
+from cross4d_cache.build import Build
 from cross4d_cache.camera import SequenceViews, batch_cameras, place_cameras
-from cross4d_cache.correspondence import correspond
+from cross4d_cache.correspondence import correspond, winners
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.render import AMBIENT, FARTHEST_TONE, LIGHT, RenderedView, render
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.teachers import load_teacher
@@ -93,6 +94,8 @@ def test_cells_and_depths_equal_the_reference(points: np.ndarray, views: int) ->
     distance = [math.hypot(*point) for point in exact]
     directed = [length > diagonal / 65_535 for length in distance]
     angles = [math.atan2(y, math.hypot(x, z)) for (x, y, z), real in zip(exact, directed, strict=True) if real] or [0.0]
+    place = (torch.arange(views).repeat_interleave(len(points)) * side + view.row) * side + view.column
+    winner = winners(view.point_depth, place, views * side**2).view(views, side, side)
     for number in range(views):
         nearest: dict[tuple[int, int], tuple[float, int]] = {}
         for index, point in enumerate(exact):
@@ -101,10 +104,10 @@ def test_cells_and_depths_equal_the_reference(points: np.ndarray, views: int) ->
             if cell is None:
                 assert not visible[number, index]
                 continue
-            assert int(view.cell[number * len(exact) + index]) == cell[0] * side + cell[1]
+            assert (int(view.row[number * len(exact) + index]), int(view.column[number * len(exact) + index])) == cell
             assert patch[number, index] == cell[0] * 4 // side * 4 + cell[1] * 4 // side
             nearest[cell] = min(nearest.get(cell, (math.inf, -1)), (float(np.float32(distance[index])), number * len(exact) + index))
-        found = view.winner[number].numpy()
+        found = winner[number].numpy()
         assert {(int(row), int(column)): int(found[row, column]) for row, column in np.argwhere(found >= 0)} == {
             cell: winner for cell, (_, winner) in nearest.items()
         }
@@ -115,9 +118,12 @@ def test_cells_and_depths_equal_the_reference(points: np.ndarray, views: int) ->
 def test_visibility_equals_the_reference(points: np.ndarray, views: int) -> None:
     """Given the surface: a point in its image is visible unless the surface there is nearer than by the tolerance and half the slope."""
     view, _, visible = observe(points, spherical(views))
-    for index, (depth, cell, seen) in enumerate(zip(view.point_depth.tolist(), view.cell.tolist(), visible.ravel().tolist(), strict=True)):
-        number, (row, column) = index // len(points), divmod(cell, 224)
-        surface, slope = float(view.depth[number, row, column]), float(view.slope[number, row // 7, column // 7])
+    for index, (depth, row, column, seen) in enumerate(
+        zip(view.point_depth.tolist(), view.row.tolist(), view.column.tolist(), visible.ravel().tolist(), strict=True)
+    ):
+        number, (top, _, left, _) = index // len(points), view.bounds
+        surface = float(view.depth[number, row - top * 7, column - left * 7])
+        slope = float(view.slope[number, row // 7 - top, column // 7 - left])
         limit = surface + 0.01 * depth + min(slope / 2, 0.01 * depth)
         if math.isinf(depth):
             assert not seen
@@ -294,7 +300,7 @@ def test_a_store_of_scans_has_the_slots_of_the_reference(tmp_path: Path) -> None
     """Every slot leads to the patch in which the stored camera sees the point; what is stored is enough to tell."""
     store = build(tmp_path / "store.zarr", camera_model="spherical", views=8)
     teacher = load_teacher("position").spec
-    clip, cameras = store.read_clip(0, np.arange(3)), store.cameras(0)
+    clip, cameras = store.read_clip(0, np.arange(3)), store.cameras(0, 0)
     assert (clip.rows >= 0).any(axis=1).mean() > 0.9
     assert ((clip.rows >= 0).sum(axis=1) <= 1).all()
     for number, camera in enumerate(cameras):

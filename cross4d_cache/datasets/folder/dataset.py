@@ -30,12 +30,14 @@ class FolderOptions(FileOptions):
     `axes` for files with z up, x right, y forward: `x,-z,y`; with y up, facing z: `x,-y,-z`; of a LiDAR with x forward, y left, z up
     (KITTI, nuScenes): `-y,-z,x`. `labels` is the CSV file, in the folder; that it is missing is no error for the default name.
     `tracks` says that point i is the same piece of surface in all frames of a sequence. `columns` is how many numbers a point has in
-    `.bin` files; without it 4 (KITTI), and 5 in `.pcd.bin` (nuScenes).
+    `.bin` files; without it 4 (KITTI), and 5 in `.pcd.bin` (nuScenes). `sensor_at_origin` says that the sensor stood at the origin of the
+    coordinates, for `--camera sensor`.
     """
 
     labels: Annotated[str, Field(min_length=1)] = LABELS_FILE
     tracks: bool = False
     columns: Annotated[int, Field(ge=3, le=64)] | None = None
+    sensor_at_origin: bool = False
 
 
 class Folder(FileDataset):
@@ -62,6 +64,11 @@ class Folder(FileDataset):
     @cached_property
     def _folders(self) -> dict[str, Path]:
         return layout.sequence_folders(self.root)
+
+    @property
+    def sensor_at_origin(self) -> bool:
+        """As the option says."""
+        return self.options.sensor_at_origin
 
     @property
     def action_names(self) -> tuple[str, ...]:

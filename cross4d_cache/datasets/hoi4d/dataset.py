@@ -72,6 +72,11 @@ class HOI4D(FileDataset):
         return Challenge(self.root, None if form == "auto" else form)
 
     @property
+    def sensor_at_origin(self) -> bool:
+        """Only of recordings in the frame of their camera."""
+        return isinstance(self.contents, Recordings) and self.options.frame_of_reference == "camera"
+
+    @property
     def action_names(self) -> tuple[str, ...]:
         """Classes of single frames: 19 unnamed ones of action segmentation, the events of recordings; none of semantic segmentation."""
         return self.contents.action_names

@@ -76,6 +76,11 @@ class NTURGBD(FileDataset):
     options: NTUOptions
 
     @property
+    def sensor_at_origin(self) -> bool:
+        """Points are given in the sensor's axes."""
+        return True
+
+    @property
     def action_names(self) -> tuple[str, ...]:
         """60 classes, or 120 for a folder of NTU RGB+D 120."""
         return ACTION_NAMES if self._is_120 else ACTION_NAMES[:60]

@@ -97,6 +97,11 @@ class Synthetic(Dataset):
         self._recipes = self._list()
 
     @property
+    def sensor_at_origin(self) -> bool:
+        """Points are given in the sensor's axes."""
+        return True
+
+    @property
     def action_names(self) -> tuple[str, ...]:
         """Names such as "human/walk"."""
         return tuple(f"{kind}/{name}" for kind, name, _ in ACTIONS)

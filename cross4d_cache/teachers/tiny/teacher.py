@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
+from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.tiny.vit import CHANNELS, DEPTH, IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
 from cross4d_cache.teachers.weights import build_random
@@ -23,7 +24,8 @@ WEIGHTS = "model.safetensors"
 class TinyTeacher(Teacher):
     """The model as a teacher; the global embedding is the mean over the patches that hold the subject."""
 
-    def __init__(self, model: TinyViT, *, weights: str, sha256: str, dtype: str, device: torch.device) -> None:
+    def __init__(self, model: TinyViT, *, weights: str, sha256: str, layer: int | None, dtype: str, device: torch.device) -> None:
+        layer = truncate(model, DEPTH, layer)
         self.model = model.to(device).eval().requires_grad_(False)
         spec = TeacherSpec(
             name="tiny",
@@ -35,7 +37,7 @@ class TinyTeacher(Teacher):
             tubelet=1,
             window=1,
             channels=CHANNELS,
-            layer=DEPTH,
+            layer=layer,
             dtype=dtype,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
@@ -64,7 +66,15 @@ class TinyTeacher(Teacher):
 
 
 def load(
-    variant: str, weights: str | None, *, image_size: int | None, window: int, dtype: str, device: torch.device, seed: int
+    variant: str,
+    weights: str | None,
+    *,
+    image_size: int | None,
+    window: int,
+    layer: int | None,
+    dtype: str,
+    device: torch.device,
+    seed: int,
 ) -> TinyTeacher:
     """The embedded model, or with `weights="random"` the same architecture untrained. An image model has no use for `window`.
 
@@ -83,7 +93,7 @@ def load(
         )
     model, digest = build_random(TinyViT, seed)
     if weights == "random":
-        return TinyTeacher(model, weights=f"random:{seed}", sha256=digest, dtype=dtype, device=device)
+        return TinyTeacher(model, weights=f"random:{seed}", sha256=digest, layer=layer, dtype=dtype, device=device)
     data = resources.files(__package__).joinpath(WEIGHTS).read_bytes()
     model.load_state_dict({name: tensor.float() for name, tensor in load_tensors(data).items()})
-    return TinyTeacher(model, weights=LABEL, sha256=sha256_bytes(data), dtype=dtype, device=device)
+    return TinyTeacher(model, weights=LABEL, sha256=sha256_bytes(data), layer=layer, dtype=dtype, device=device)

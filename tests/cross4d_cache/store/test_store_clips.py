@@ -98,7 +98,7 @@ def test_without_targets_and_labels_only_points_are_read(store: Path) -> None:
 
 
 def test_cameras_come_back(store: Path) -> None:
-    cameras = open_cache(store).cameras(2)
+    cameras = open_cache(store).cameras(2, 0)
     written = two_parts()[1]
     assert [camera.image_size for camera in cameras] == [32, 32]
     np.testing.assert_array_equal(np.array([camera.intrinsics for camera in cameras]), written.intrinsics[0])
@@ -117,7 +117,7 @@ def test_sequences_that_are_not_there_are_refused(store: Path, index: int) -> No
     with pytest.raises(IndexError, match="of 3"):
         cache.read_clip(index, np.arange(1))
     with pytest.raises(IndexError, match="of 3"):
-        cache.cameras(index)
+        cache.cameras(index, 0)
 
 
 def test_a_built_store_counts_what_it_holds(small_store: Path) -> None:

@@ -30,7 +30,7 @@ def store(pristine: Path, tmp_path: Path) -> Path:
 def read_all(cache: Cache) -> list[Any]:
     """Everything a trainer reads of the first sequence: all of its clip, its cameras, and the projection."""
     clip = vars(cache.read_clip(0, np.arange(4), labels=True))
-    cameras = [array for camera in cache.cameras(0) for array in (camera.intrinsics, camera.world_to_camera)]
+    cameras = [array for camera in cache.cameras(0, 0) for array in (camera.intrinsics, camera.world_to_camera)]
     values = [*clip.values(), *cameras, cache.projection()]
     return [(value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value for value in values]
 

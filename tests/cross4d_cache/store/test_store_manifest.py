@@ -166,13 +166,19 @@ LEAVES = leaves(make_manifest(two_parts()).model_dump())
 DECIDING = LEAVES.keys() - FREE - {"format_version", "parts"}
 
 
+NAMES = {
+    "correspondence": "shuffled",
+    "projection.kind": "none",
+    "render.camera": "window:8",
+    "render.camera_model": "spherical",
+    "render.visibility": "winner",
+}
+"""Another value of each setting that is a name."""
+
+
 def other(path: str, value: object) -> object:
-    if path == "projection.kind":
-        return "none"
-    if path == "correspondence":
-        return "shuffled"
-    if path == "render.camera_model":
-        return "spherical"
+    if path in NAMES:
+        return NAMES[path]
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):

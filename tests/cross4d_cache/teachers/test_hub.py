@@ -6,20 +6,24 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cross4d_cache.catalogue import CATALOGUE
 from cross4d_cache.cli import app
+from cross4d_cache.errors import TeacherError
 from cross4d_cache.store import CacheManifest
-from cross4d_cache.teachers import load_teacher, vjepa2
+from cross4d_cache.teachers import load_teacher
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
+HUB_ID, REVISION = str(CATALOGUE["vjepa2-l"].hub_id), str(CATALOGUE["vjepa2-l"].revision)
+MAIN = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
 def hub(tiny_vjepa2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub cache that holds the published V-JEPA 2 L under its id (with tiny weights), and no network."""
-    repository = tmp_path / "hub" / ("models--" + vjepa2.HUB_IDS["vjepa2-l"].replace("/", "--"))
-    shutil.copytree(tiny_vjepa2, repository / "snapshots" / REVISION)
+    """A hub cache that holds the published V-JEPA 2 L under its id (with tiny weights), a later commit on main, and no network."""
+    repository = tmp_path / "hub" / ("models--" + HUB_ID.replace("/", "--"))
+    for commit in (REVISION, MAIN):
+        shutil.copytree(tiny_vjepa2, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(REVISION)
+    (repository / "refs" / "main").write_text(MAIN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return repository
@@ -27,7 +31,25 @@ def hub(tiny_vjepa2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_published_weights_are_found_by_the_teachers_name(hub: Path) -> None:
     spec = load_teacher("vjepa2").spec
-    assert (spec.name, spec.weights, spec.revision) == ("vjepa2-l", vjepa2.HUB_IDS["vjepa2-l"], REVISION)
+    assert (spec.name, spec.weights, spec.revision) == ("vjepa2-l", HUB_ID, REVISION)
+
+
+@pytest.mark.parametrize(("suffix", "commit"), [("", MAIN), ("@main", MAIN), (f"@{REVISION}", REVISION), (f"@{MAIN}", MAIN)])
+def test_a_revision_may_be_pinned(hub: Path, suffix: str, commit: str) -> None:
+    spec = load_teacher("vjepa2", HUB_ID + suffix).spec
+    assert (spec.weights, spec.revision) == (HUB_ID, commit)
+
+
+@pytest.mark.parametrize("weights", [f"{HUB_ID}@v9", "facebook/dinov9", "a/b@c@d"])
+def test_what_the_hub_does_not_have_is_refused(hub: Path, weights: str) -> None:
+    with pytest.raises(TeacherError, match="cannot be fetched") as error:
+        load_teacher("vjepa2", weights)
+    assert "--weights" in str(error.value)
+
+
+def test_an_empty_revision_is_not_the_newest(hub: Path) -> None:
+    with pytest.raises(TeacherError, match="names no revision"):
+        load_teacher("vjepa2", f"{HUB_ID}@")
 
 
 def test_build_works_as_the_readme_types_it(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,19 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     ResNetConfig,
     ResNetModel,
+    VideoMAEConfig,
+    VideoMAEModel,
 )
 from transformers import VJEPA2Model as VideoModel
 
+from cross4d_cache.catalogue import ALIASES, CATALOGUE
 from cross4d_cache.errors import SettingsError, TeacherError
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.teachers import dinov2, load_teacher, teacher_names, vjepa2
+from cross4d_cache.teachers import dinov2, dinov3, load_teacher, teacher_names, videomae, vjepa2
 from cross4d_cache.teachers.teacher import Teacher
 
 
@@ -42,7 +47,33 @@ def save_resnet(folder: Path) -> Path:
     return folder
 
 
-SEEING = ["hf", "convolutional", "dinov2", "registers", "vjepa2", "vjepa2-window-4", "tiny"]
+def save_dinov3(folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = DINOv3ViTConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=64, num_register_tokens=4
+        )
+        DINOv3ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_videomae(folder: Path) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = VideoMAEConfig(
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            image_size=32,
+            patch_size=8,
+            use_mean_pooling=False,
+        )
+        VideoMAEModel(config).save_pretrained(folder)
+    return folder
+
+
+SEEING = ["hf", "convolutional", "dinov2", "registers", "dinov3", "vjepa2", "vjepa2-window-4", "videomae", "tiny", "layer"]
 """Teachers whose tokens depend on the image."""
 
 
@@ -56,9 +87,15 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny
         case "dinov2":
             return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)))
         case "registers":
-            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3)))
+            return load_teacher("dinov2-s-reg", str(save_dinov2(tmp_path, 3)))
         case "vjepa2":
             return load_teacher("vjepa2", str(tiny_vjepa2))
+        case "dinov3":
+            return load_teacher("dinov3-s", str(save_dinov3(tmp_path)))
+        case "videomae":
+            return load_teacher("videomae", str(save_videomae(tmp_path)))
+        case "layer":
+            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)), layer=1)
         case "tiny":
             return load_teacher("tiny", "random")
         case "position":
@@ -165,7 +202,7 @@ def test_untrained_tiny_teacher_says_so() -> None:
 
 
 def test_register_tokens_are_not_patches(tmp_path: Path) -> None:
-    assert load_teacher("dinov2-s", str(save_dinov2(tmp_path, 3))).spec.num_patches == 16
+    assert load_teacher("dinov2-s-reg", str(save_dinov2(tmp_path, 3))).spec.num_patches == 16
 
 
 def test_preprocessing_comes_from_the_model(tiny_vjepa2: Path) -> None:
@@ -236,18 +273,103 @@ def test_unknown_teacher_lists_the_known_ones() -> None:
     assert all(name in str(error.value) for name in teacher_names())
 
 
-@pytest.mark.parametrize(("variant", "millions"), [("dinov2-s", 22.06), ("dinov2-b", 86.58), ("dinov2-l", 304.37), ("dinov2-g", 1136.48)])
-def test_dinov2_sizes_are_the_published_ones(variant: str, millions: float) -> None:
-    with torch.device("meta"):
-        model = Dinov2Model(dinov2.config(variant))
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=5e-4)
+BUILD = {
+    "dinov2": dinov2.build,
+    "dinov3": lambda name: DINOv3ViTModel(dinov3.config(name)),
+    "vjepa2": lambda name: VideoModel(vjepa2.config(name)).encoder,
+    "videomae": lambda name: VideoMAEModel(videomae.config(name)),
+}
 
 
-@pytest.mark.parametrize(("variant", "millions"), [("vjepa2-l", 303.9), ("vjepa2-h", 631.6), ("vjepa2-g", 1012.2)])
-def test_vjepa2_sizes_are_the_published_ones(variant: str, millions: float) -> None:
+@pytest.mark.parametrize("name", [name for name, teacher in CATALOGUE.items() if teacher.family in BUILD])
+def test_the_catalogue_describes_the_models(name: str) -> None:
+    entry = CATALOGUE[name]
     with torch.device("meta"):
-        model = VideoModel(vjepa2.config(variant))
-    assert sum(p.numel() for p in model.encoder.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
+        model = BUILD[entry.family](name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
+    settings = model.config
+    assert (settings.patch_size, getattr(settings, "tubelet_size", 1)) == (entry.patch, entry.tubelet)
+    assert entry.image % entry.patch == 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "position"])
+def test_the_catalogue_describes_the_teachers_of_the_package(name: str) -> None:
+    entry, spec = CATALOGUE[name], load_teacher(name).spec
+    assert (spec.num_parameters, spec.patch_size, spec.tubelet, spec.image_size) == (
+        entry.parameters,
+        entry.patch,
+        entry.tubelet,
+        entry.image,
+    )
+
+
+@pytest.mark.parametrize(("name", "millions"), [("dinov2-s", 22.06), ("dinov2-l", 304.37), ("vjepa2-l", 303.9), ("vjepa2-h", 631.6)])
+def test_published_sizes(name: str, millions: float) -> None:
+    """Read off the authors' files (docs/teachers.md)."""
+    assert CATALOGUE[name].parameters / 1e6 == pytest.approx(millions, rel=5e-4)
+
+
+def test_a_family_name_is_one_of_its_teachers() -> None:
+    assert all(CATALOGUE[name].family == alias for alias, name in ALIASES.items())
+
+
+@pytest.mark.parametrize("kind", ["hf", "dinov2", "registers", "dinov3"])
+def test_a_layer_is_the_output_of_that_block_after_the_final_norm(kind: str, tmp_path: Path, tiny_vit: Path) -> None:
+    folder = {
+        "hf": lambda: tiny_vit,
+        "dinov2": lambda: save_dinov2(tmp_path, 0),
+        "registers": lambda: save_dinov2(tmp_path, 3),
+        "dinov3": lambda: save_dinov3(tmp_path),
+    }[kind]()
+    model = AutoModel.from_pretrained(folder).eval()
+    for layer in (1, 2):
+        teacher = load_teacher("hf", str(folder), layer=layer)
+        clips = images(teacher, 2)
+        pixels = (clips.expand(-1, 3, -1, -1) - torch.tensor(teacher.spec.mean)[:, None, None]) / torch.tensor(teacher.spec.std)[
+            :, None, None
+        ]
+        with torch.inference_mode():
+            hidden = model(pixel_values=pixels, output_hidden_states=True).hidden_states[layer]
+            expected = getattr(model, "layernorm", getattr(model, "norm", None))(hidden)[:, -teacher.spec.num_patches :]
+        torch.testing.assert_close(teacher(clips).tokens[:, 0], expected, atol=1e-5, rtol=1e-5)
+        assert teacher.spec.layer == layer
+
+
+def test_a_layer_of_a_video_teacher(tiny_vjepa2: Path) -> None:
+    first, last = (load_teacher("vjepa2", str(tiny_vjepa2), window=4, layer=layer) for layer in (1, 2))
+    clips = images(last, 2)
+    hidden: list[torch.Tensor] = []
+    last.encoder.layer[0].register_forward_hook(
+        lambda _module, _inputs, output: hidden.append(output[0] if isinstance(output, tuple) else output)
+    )
+    assert torch.equal(last(clips).tokens, load_teacher("vjepa2", str(tiny_vjepa2), window=4)(clips).tokens)
+    with torch.inference_mode():
+        expected = last.encoder.layernorm(hidden[0]).unflatten(1, (2, 16))
+    torch.testing.assert_close(first(clips).tokens, expected)
+    assert (first.spec.layer, last.spec.layer) == (1, 2)
+    assert first.spec.num_parameters < last.spec.num_parameters
+
+
+@pytest.mark.parametrize(("name", "layer"), [("dinov2-s", 0), ("dinov2-s", 3), ("vjepa2", 9), ("tiny", 6), ("hf", 3), ("position", 1)])
+def test_layers_that_do_not_exist_are_refused(name: str, layer: int, tmp_path: Path, tiny_vit: Path, tiny_vjepa2: Path) -> None:
+    folders = {"dinov2-s": lambda: str(save_dinov2(tmp_path, 0)), "vjepa2": lambda: str(tiny_vjepa2), "hf": lambda: str(tiny_vit)}
+    with pytest.raises(TeacherError, match="layer"):
+        load_teacher(name, folders.get(name, lambda: None)(), layer=layer)
+
+
+def test_blocks_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="leave out --layer"):
+        load_teacher("hf", str(save_resnet(tmp_path)), layer=1)
+
+
+def test_bfloat16_features_are_close_to_those_of_float32() -> None:
+    teacher = load_teacher("dinov2-s", "random", image_size=56)
+    clips = images(teacher, 8)
+    exact = teacher(clips).tokens
+    teacher.spec = teacher.spec.model_copy(update={"dtype": "bfloat16"})
+    rough = teacher(clips).tokens
+    assert not torch.equal(rough, exact)
+    assert float(torch.nn.functional.cosine_similarity(rough, exact, dim=-1).mean()) > 0.999
 
 
 def test_embedded_weights_are_the_ones_of_the_benchmarks() -> None:

@@ -1,0 +1,60 @@
+"""What a family says of the weights of one of its teachers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cross4d_cache.errors import TeacherError
+from cross4d_cache.teachers.weights.model import Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """How the authors of a family lay out their checkpoint files.
+
+    `rename` takes their names of tensors to those of transformers and need not check anything; what it does not know it leaves.
+    `entries` are where the model lies in a file that holds a dict of dicts, the first one found counts. `ignored` matches (whole)
+    names, the authors', of tensors that features do not depend on. `on_hub` says that what they publish on the hub is laid out like
+    their files too.
+    """
+
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    entries: tuple[str, ...] = ()
+    ignored: str = ""
+    on_hub: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSource:
+    """Where the weights of a named teacher are published, which ones fit, and the model that they belong to.
+
+    `build` makes the model of any of the family's `variants`, from our own configurations; `overrides` are fields of a
+    configuration that comes with the weights. `unused` matches (whole) names of the model's tensors that features do not need.
+    """
+
+    variant: str
+    variants: tuple[str, ...]
+    hub_id: str | None
+    revision: str | None
+    model_types: tuple[str, ...]
+    build: Callable[[str], PreTrainedModel]
+    preprocessing: Preprocessing
+    original: Original
+    unused: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def published(self) -> str:
+        """The hub id, pinned if its commit is known.
+
+        Raises:
+            TeacherError: they are not on the hub.
+        """
+        if self.hub_id is None:
+            raise TeacherError(
+                f"the weights of {self.variant} are not on the hub", expected="its authors' checkpoint file", hint="pass --weights FILE"
+            )
+        return self.hub_id if self.revision is None else f"{self.hub_id}@{self.revision}"
