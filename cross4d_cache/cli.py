@@ -156,7 +156,18 @@ def info(
     if not fidelity:
         print_result(summary(store, cache.manifest), as_json)
         return
-    raise NotImplementedError(data)
+    from dataclasses import asdict
+
+    from cross4d_cache.console import follow
+    from cross4d_cache.datasets import DATASETS, open_dataset
+    from cross4d_cache.fidelity import Fidelity, describe
+
+    record, dataset = cache.manifest.dataset, None
+    if data is not None or not DATASETS[record.name].needs_root:
+        dataset = open_dataset(record.name, data, record.options)
+    measure = Fidelity(cache, dataset, why_no_dataset="pass the folder of the raw data with --data, if the dataset has meshes")
+    follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
+    print(json.dumps(asdict(measure.report)) if as_json else describe(measure.report))
 
 
 @app.command()

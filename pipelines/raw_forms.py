@@ -12,7 +12,6 @@ from PIL import Image
 
 from cross4d_cache.datasets.synthetic.dataset import Synthetic, SyntheticOptions
 from cross4d_cache.types import PointCloudSequence
-from pipelines.visibility import body_mesh
 
 NUM_FRAMES = 40
 H5_SEQUENCES = 1700
@@ -93,10 +92,10 @@ def _write_ntu_npz(folder: Path) -> None:
 def _write_anime(folder: Path) -> None:
     dataset = _dataset(1.0)
     for name, source in (("tigerD8H_Walk", "animal00_walk_r00"), ("bear3EP_Run", "animal00_gallop_r00")):
-        primitives = dataset.primitives(next(info for info in dataset.sequences() if info.id == source))
-        meshes = [body_mesh(primitives, frame) for frame in range(NUM_FRAMES)]
-        vertices = np.stack([np.asarray(mesh.vertices) for mesh in meshes])[..., [0, 2, 1]] * [1, 1, -1]  # z up
-        triangles = np.asarray(meshes[0].triangles)
+        info = next(info for info in dataset.sequences() if info.id == source)
+        meshes = [dataset.mesh(info, frame) for frame in range(NUM_FRAMES)]
+        vertices = np.stack([mesh.vertices for mesh in meshes])[..., [0, 2, 1]] * [1, 1, -1]  # z up
+        triangles = meshes[0].triangles
         target = folder / "animals" / name
         target.mkdir(parents=True)
         header = np.array([NUM_FRAMES, vertices.shape[1], len(triangles)], "<i4")

@@ -21,11 +21,13 @@ from jaxtyping import Bool, Float32, Float64
 from cross4d_cache.camera import SequenceViews, batch_cameras, place_cameras
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets import open_dataset
+from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives
+from cross4d_cache.fidelity.rays import depth_behind
 from cross4d_cache.frames import prepare
 from cross4d_cache.render import render
-from cross4d_cache.types import Camera, RenderSettings
+from cross4d_cache.types import RenderSettings
 from pipelines.street import scan, street_mesh
 
 STRICT_METRES = 0.01
@@ -42,41 +44,9 @@ class Agreement:
     recall: float
 
 
-def body_mesh(primitives: PosedPrimitives, frame: int):  # type: ignore[no-untyped-def]  # open3d has no types
-    """Triangle mesh of all primitives of a frame, sensor coordinates, metres."""
-    import open3d as o3d
-
-    mesh = o3d.geometry.TriangleMesh()
-    ends, radii = primitives.capsules(frame)
-    for (start, end), radius in zip(ends.astype(float), radii.astype(float), strict=True):
-        length = float(np.linalg.norm(end - start))
-        if length > 1e-6:
-            tube = o3d.geometry.TriangleMesh.create_cylinder(radius, length, 40, 8)
-            tube.rotate(_frame_along((end - start) / length), center=(0, 0, 0))
-            mesh += tube.translate((start + end) / 2)
-        for centre in (start, end):
-            mesh += o3d.geometry.TriangleMesh.create_sphere(radius, 24).translate(centre)
-    for centre, rotation, half_axes in zip(*primitives.ellipsoids(frame), strict=True):
-        ball = o3d.geometry.TriangleMesh.create_sphere(1.0, 30)
-        shape = np.asarray(ball.vertices) * half_axes @ rotation.T + centre
-        ball.vertices = o3d.utility.Vector3dVector(shape.astype(float))
-        mesh += ball
-    return mesh
-
-
-def _frame_along(axis: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, "3 3"]:
-    """A rotation that takes z to `axis`."""
-    side = np.cross(axis, [1.0, 0, 0] if abs(axis[0]) < 0.9 else [0, 1.0, 0])
-    side /= np.linalg.norm(side)
-    return np.stack([side, np.cross(axis, side), axis], axis=1)
-
-
-def outer_points(mesh, primitives: PosedPrimitives, frame: int, seed: int) -> Float32[np.ndarray, "point 3"]:  # type: ignore[no-untyped-def]
+def outer_points(mesh: Mesh, primitives: PosedPrimitives, frame: int, seed: int) -> Float32[np.ndarray, "point 3"]:
     """Points drawn evenly from the surface, without those that lie inside another primitive."""
-    import open3d as o3d
-
-    o3d.utility.random.seed(seed)
-    points = np.asarray(mesh.sample_points_uniformly(40_000).points)
+    points = evenly(mesh, 40_000, seed)
     outside = np.ones(len(points), dtype=bool)
     ends, radii = primitives.capsules(frame)
     for (start, end), radius in zip(ends.astype(float), radii.astype(float), strict=True):
@@ -88,25 +58,24 @@ def outer_points(mesh, primitives: PosedPrimitives, frame: int, seed: int) -> Fl
     return points[outside].astype(np.float32)
 
 
-def depth_behind_mesh(mesh, points: Float32[np.ndarray, "point 3"], camera: Camera) -> Float64[np.ndarray, " point"]:  # type: ignore[no-untyped-def]
-    """How far each point lies behind the first surface on the ray from the camera, metres."""
-    import open3d as o3d
-
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(o3d.t.geometry.TriangleMesh.from_legacy(mesh))
-    origin = np.linalg.inv(camera.world_to_camera)[:3, 3]
-    distance = np.linalg.norm(points - origin, axis=1)
-    rays = np.concatenate([np.broadcast_to(origin, points.shape), (points - origin) / distance[:, None]], axis=1)
-    hit = scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))["t_hit"].numpy()
-    behind: Float64[np.ndarray, " point"] = distance - np.minimum(hit, distance)
-    return behind
+def evenly(mesh: Mesh, count: int, seed: int) -> Float64[np.ndarray, "point 3"]:
+    """Points drawn from a mesh, as many to every piece of equal area."""
+    rng = np.random.default_rng(seed)
+    a, b, c = (mesh.vertices[mesh.triangles[:, corner]].astype(np.float64) for corner in range(3))
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    chosen = rng.choice(len(areas), count, p=areas / areas.sum())
+    u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
+    points: Float64[np.ndarray, "point 3"] = (1 - u) * a[chosen] + u * (1 - v) * b[chosen] + u * v * c[chosen]
+    return points
 
 
-def surface_points(mesh, primitives: PosedPrimitives, frame: int, settings: RenderSettings, seed: int) -> Float32[np.ndarray, "point 3"]:  # type: ignore[no-untyped-def]
+def surface_points(
+    mesh: Mesh, primitives: PosedPrimitives, frame: int, settings: RenderSettings, seed: int
+) -> Float32[np.ndarray, "point 3"]:
     """As many points of the whole surface as put the default number on the side that the first camera sees."""
     points = outer_points(mesh, primitives, frame, seed)
     camera = place_cameras(points, np.array([0, len(points)]), settings).cameras[0]
-    seen = depth_behind_mesh(mesh, points, camera) < STRICT_METRES
+    seen = depth_behind(mesh, points, camera) < STRICT_METRES
     count = min(len(points), round(DEFAULT_POINTS / seen.mean()))
     return np.random.default_rng(seed).permutation(points)[:count]
 
@@ -126,7 +95,7 @@ def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source:
     """Visibility by z-buffer and by ray casting (with stage one's tolerance, and strictly) in the middle frame of a sequence."""
     info = dataset.sequences()[sequence]
     primitives, frame = dataset.primitives(info), info.num_frames // 2
-    mesh = body_mesh(primitives, frame)
+    mesh = dataset.mesh(info, frame)
     if source == "surface":
         points = surface_points(mesh, primitives, frame, settings, seed=sequence)
         views = place_cameras(points, np.array([0, len(points)]), settings)
@@ -134,7 +103,7 @@ def compare(dataset: Synthetic, sequence: int, settings: RenderSettings, source:
         prepared = prepare(info, dataset.frames(info), settings, points_per_frame=DEFAULT_POINTS, seed=0)
         points = prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]]
         views = prepared.views[0]
-    behind = np.stack([depth_behind_mesh(mesh, points, camera) for camera in views.cameras])
+    behind = np.stack([depth_behind(mesh, points, camera) for camera in views.cameras])
     return {
         "z-buffer": z_buffer_visibility(points, views, settings),
         "tolerance": behind <= settings.depth_tolerance * views.diagonal,
@@ -161,14 +130,15 @@ def measure(image_size: int, num_bodies: int, source: str) -> dict[str, Agreemen
 
 def measure_scan(image_size: int, source: str) -> dict[str, Agreement]:
     """Precision and recall of a LiDAR's points in a street, over all views together."""
-    mesh = street_mesh(second=1.0)
-    points = scan(mesh)
+    street = street_mesh(second=1.0)
+    points = scan(street)
     if source == "scan+":
-        points = np.concatenate([points, scan(mesh, shift=0.5, layer=1)])
+        points = np.concatenate([points, scan(street, shift=0.5, layer=1)])
+    mesh = Mesh(vertices=np.asarray(street.vertices, dtype=np.float32), triangles=np.asarray(street.triangles, dtype=np.int64))
     settings = RenderSettings(camera_model="spherical", image_size=image_size, views=8)
     views = place_cameras(points, np.array([0, len(points)]), settings)
     found = z_buffer_visibility(points, views, settings).max(axis=0)
-    behind = depth_behind_mesh(mesh, points, views.cameras[0])
+    behind = depth_behind(mesh, points, views.cameras[0])
     true = behind <= settings.depth_tolerance * np.linalg.norm(points, axis=1)
     return {"tolerance": agreement(found, true)}
 

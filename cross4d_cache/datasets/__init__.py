@@ -1,6 +1,8 @@
 """Dataset readers, by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,7 +18,7 @@ from cross4d_cache.errors import DatasetError, SettingsError
 DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D, DeformingThings4D, NTURGBD, HOI4D, Folder)}
 
 
-def open_dataset(name: str, root: Path | None = None, options: dict[str, str] | None = None) -> Dataset:
+def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:
     """Open a dataset by name.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
@@ -97,6 +98,14 @@ class Dataset(ABC):
             DatasetError: the file is damaged, a frame is empty, or coordinates are not finite.
         """
         return PointCloudSequence.collect(info, self.frames(info))
+
+    def mesh(self, info: SequenceInfo, frame: int) -> Mesh | None:
+        """The surface that the points of a frame lie on, None where it is not known.
+
+        Raises:
+            DatasetError: its file is damaged.
+        """
+        return None
 
     def fingerprint(self) -> str:
         """Hash of the listing: it changes when sequences come, go or change their length."""

@@ -19,6 +19,7 @@ from cross4d_cache.datasets.deforming_things4d.identities import CATEGORIES, CRO
 from cross4d_cache.datasets.deforming_things4d.rendered import CAMERA_FILES, open_rendered
 from cross4d_cache.datasets.deforming_things4d.surface import SurfaceSamples, sample_surface
 from cross4d_cache.datasets.files import Axes, Expected, FileDataset, FileOptions, Release
+from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import UNLABELLED, Frame, SequenceInfo
 
@@ -113,6 +114,15 @@ class DeformingThings4D(FileDataset):
         ids = np.arange(self.options.points, dtype=np.uint32)
         for number in numbers:
             yield Frame(points=samples.place(anime.vertices(number)), surface_ids=ids)
+
+    def mesh(self, info: SequenceInfo, frame: int) -> Mesh | None:
+        """The mesh of a frame; a render has none."""
+        if self.form == "rendered":
+            return None
+        folder = self._folders[info.id]
+        anime = open_anime(folder / f"{folder.name}.anime")
+        vertices = self._to_opencv(anime.vertices(frame * self.options.frame_stride))
+        return Mesh(vertices=vertices, triangles=anime.triangles())
 
     def surface_samples(self, info: SequenceInfo) -> SurfaceSamples:
         """Where the points of a mesh sit on it; row `i` is the point with surface id `i`.

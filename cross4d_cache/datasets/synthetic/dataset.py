@@ -15,10 +15,12 @@ from jaxtyping import Float32, Integer
 from pydantic import Field, model_validator
 
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
+from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.datasets.synthetic.anatomy import PART_NAMES, animal_body, human_body
 from cross4d_cache.datasets.synthetic.animal_actions import ANIMAL_ACTIONS
 from cross4d_cache.datasets.synthetic.body import Body
 from cross4d_cache.datasets.synthetic.human_actions import HUMAN_ACTIONS
+from cross4d_cache.datasets.synthetic.mesh import body_mesh
 from cross4d_cache.datasets.synthetic.motion import Motion
 from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives, surface_ids
 from cross4d_cache.datasets.synthetic.scene import place
@@ -148,6 +150,10 @@ class Synthetic(Dataset):
     def primitives(self, info: SequenceInfo) -> PosedPrimitives:
         """The solid shapes of every frame, metres, in the sensor's frame: what the points of `read` were cast from."""
         return self._posed(self.body(info), self._recipe(info), info.num_frames)
+
+    def mesh(self, info: SequenceInfo, frame: int) -> Mesh:
+        """The surfaces of the solid shapes of a frame."""
+        return body_mesh(self.primitives(info), frame)
 
     def _posed(self, body: Body, recipe: _Recipe, num_frames: int) -> PosedPrimitives:
         rng = self._rng(_Stream.MOTION, recipe)

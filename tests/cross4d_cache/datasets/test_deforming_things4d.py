@@ -347,3 +347,16 @@ def test_animals_that_no_list_knows_are_told(meshes: Path) -> None:
     [note] = opened(meshes).notes()
     assert note.endswith("unknownX1")
     assert opened(meshes / "humanoids").notes() == ()
+
+
+def test_points_of_an_animation_lie_on_its_mesh(tmp_path: Path) -> None:
+    """Also in other axes, and with fewer frames."""
+    write_anime(tmp_path)
+    for options in ({}, {"axes": "x,y,z", "frame_stride": 2}):
+        dataset = DeformingThings4D(tmp_path, DeformingThings4D.Options.model_validate(options))
+        info = dataset.sequences()[0]
+        samples = dataset.surface_samples(info)
+        for frame, found in enumerate(dataset.frames(info)):
+            mesh = dataset.mesh(info, frame)
+            assert mesh is not None
+            np.testing.assert_allclose(samples.place(mesh.vertices), found.points, atol=1e-5)
