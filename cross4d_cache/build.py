@@ -1,6 +1,6 @@
 """Stage one from end to end: read, render, teach, write, overlapping, part by part, resumable.
 
-Readers run ahead and writers behind in threads of their own. Batches fill across sequences and parts, and two are worked on at a time.
+Readers run ahead and writers behind in threads of their own. Batches fill across the sequences of a part, and two are worked on at a time.
 Every queue is bounded, so memory does not grow with the dataset.
 """
 
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,7 @@ class Build:
 
     def _batches(self, numbers: list[int], lanes: ThreadPoolExecutor) -> Iterator[tuple[list[SequenceWindow], BatchTargets]]:
         """The batches of some parts with their targets, in order."""
-        infos = (info for number in numbers for info in self.plan.parts[number])
-        render, num_frames = self.plan.manifest.render, self.teacher.spec.window
-        windows = (item for sequence in self._reader.sequences(infos) for item in windows_of(sequence, render, num_frames))
-        waiting = batches(windows, self._maker.windows_per_batch)
+        waiting = self._waiting(numbers)
         in_flight: deque[tuple[list[SequenceWindow], Future[BatchTargets]]] = deque()
         error: Cross4DError | None = None
         while True:
@@ -129,6 +127,15 @@ class Build:
             yield oldest, targets.result()
         if error is not None:
             raise error
+
+    def _waiting(self, numbers: list[int]) -> Iterator[list[SequenceWindow]]:
+        """The batches of some parts in order; none holds windows of two parts, so that a part's bytes follow from its sequences alone."""
+        sequences = self._reader.sequences(info for number in numbers for info in self.plan.parts[number])
+        render, num_frames = self.plan.manifest.render, self.teacher.spec.window
+        for number in numbers:
+            part = islice(sequences, len(self.plan.parts[number]))
+            windows = (item for sequence in part for item in windows_of(sequence, render, num_frames))
+            yield from batches(windows, self._maker.windows_per_batch)
 
     def _count(self, batch: list[WindowTargets], seconds: StageSeconds) -> None:
         progress = self.progress

@@ -70,8 +70,8 @@ class _Points:
 class TargetMaker:
     """Makes the targets of batches of windows; several threads may call it.
 
-    Every batch goes through the teacher at the same shape, filled up with empty images, so that a target does not depend on how
-    frames were batched. `correspondence` is as in the manifest; `seed` decides what its controls draw.
+    Batches go through the teacher at few shapes, filled up with empty images to eighths of `windows_per_batch`: matrix kernels may round
+    otherwise at another shape. `correspondence` is as in the manifest; `seed` decides what its controls draw.
     """
 
     def __init__(
@@ -151,12 +151,13 @@ class TargetMaker:
         self, images: Float32[Tensor, "clip frame height width"], num_windows: int
     ) -> tuple[Float32[Tensor, "tubelet key channel"], Float32[Tensor, "tubelet channel"]]:
         """Projected tokens of every tubelet (keys are `view * patches + patch`) and their global embeddings, the mean over views."""
-        missing = (self.windows_per_batch - num_windows) * self.settings.views
-        features = self.teacher(F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)))
+        step = max(1, self.windows_per_batch // 8)
+        filled = -(-num_windows // step) * step
+        features = self.teacher(F.pad(images, (0, 0, 0, 0, 0, 0, 0, (filled - num_windows) * self.settings.views)))
         tokens, summary = features.tokens, features.summary
         if self._matrix is not None:
             tokens, summary = tokens @ self._matrix, summary @ self._matrix
-        shape = (self.windows_per_batch, self.settings.views)
+        shape = (filled, self.settings.views)
         tokens = tokens.unflatten(0, shape)[:num_windows].transpose(1, 2).flatten(2, 3).flatten(0, 1)
         return tokens, summary.unflatten(0, shape)[:num_windows].mean(dim=1).flatten(0, 1)
 
