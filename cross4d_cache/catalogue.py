@@ -58,6 +58,7 @@ CATALOGUE = {
         _dinov3("b", 85_660_416, "vitb16"),
         _dinov3("l", 303_129_600, "vitl16", "ea8dc2863c51be0a264bab82070e3e8836b02d51"),
         _dinov3("h+", 840_592_640, "vith16plus"),
+        _dinov3("7b", 6_716_035_072, "vit7b16"),
         _vjepa2("l", 303_885_312, 256, "vitl-fpc64-256", "b3c1679b7c34d3255ef3547f27c7b226aefab26f"),
         _vjepa2("h", 631_648_000, 256, "vith-fpc64-256", "b5eac8703e3efdc1547fbb6ddfbeb133dc0bdee5"),
         _vjepa2("g", 1_012_173_952, 256, "vitg-fpc64-256", "875c192b7b704b87d1e1d99345769632dd5f739a"),

@@ -37,7 +37,7 @@ from pipelines.throughput import compare_with_peer, measure, sequences_for
 
 MODULE = "pipelines.benchmark_build"
 MODELS = {"cpu": ["dinov2-s:126"], "cuda": ["dinov2-s:126", "dinov2-s:224", "dinov2-l:126", "vjepa2-l:256"]}
-FRAMES = {"cpu": 600, "cuda": 8_000}
+FRAMES = {"cpu": 2_000, "cuda": 16_000}
 BATCH = {"cpu": 32, "cuda": 256}
 """What `cross4d-cache build` takes by default."""
 WITHOUT_RANDOM_WEIGHTS = ("tiny", "position")

@@ -30,6 +30,8 @@ from pipelines.arithmetic import bfloat16_cosine, flops_per_batch
 from pipelines.machine import MemoryWatch, folder_bytes, matmul_rate, synchronize
 from pipelines.peer_build import NUM_POINTS, peer_build
 
+BATCHES_ALONE = 20
+"""The teacher alone is timed on at most so many batches at a time."""
 WARM_UP_BATCHES = 2
 PEER_FRAMES = 600
 
@@ -118,7 +120,9 @@ def first_batch(dataset: Dataset, teacher: Teacher, plan: BuildPlan) -> Float32[
 
 
 def measure(dataset: Dataset, teacher: Teacher, settings: BuildSettings, *, repeats: int) -> dict[str, Any]:
-    """One row of the benchmark; `ratios` are the teacher's seconds alone (the faster way) over a build's, for the same batches.
+    """One row of the benchmark; `ratios` are the teacher's seconds alone (the faster way) over a build's, for the same windows.
+
+    The empty images that fill the last batch of a part count against the build.
 
     Every build stands between two blocks of the teacher alone and is compared with their mean, so that drift cancels.
 
@@ -129,7 +133,7 @@ def measure(dataset: Dataset, teacher: Teacher, settings: BuildSettings, *, repe
     plan = plan_build(dataset, teacher, settings)
     images = first_batch(dataset, teacher, plan)
     num_windows = sum(len(plan_windows(info.num_frames, spec.window)) for part in plan.parts for info in part)
-    num_batches = math.ceil(num_windows / len(images))
+    num_batches = min(math.ceil(num_windows / len(images)), BATCHES_ALONE)
     before = _warm_up(dataset, teacher, settings, images)
     alone, builds, peaks = [teach_alone(teacher, images, num_batches)], [], []
     for _ in range(repeats):
@@ -146,30 +150,32 @@ def measure(dataset: Dataset, teacher: Teacher, settings: BuildSettings, *, repe
         "frames": plan.manifest.plan.num_frames,
         "sequences": plan.manifest.plan.num_sequences,
         "batch_frames": images.shape[0] * images.shape[1],
-        "frames_shown": num_batches * images.shape[0] * images.shape[1],
+        "frames_shown": num_windows * spec.window,
         "host_megabytes_before": round(before),
         "host_megabytes_peak": round(max(peaks)),
         "device_megabytes_peak": round(torch.cuda.max_memory_allocated(device) / 2**20) if device.type == "cuda" else None,
         "store_bytes": builds[-1].num_bytes,
         "stages": stage_shares(builds),
     }
-    rates = _rates(alone, [built.seconds for built in builds], row["frames"], row["frames_shown"])
+    shown_alone = num_batches * images.shape[0] * images.shape[1]
+    rates = _rates(alone, [built.seconds for built in builds], row["frames"], row["frames_shown"], shown_alone)
     work = _work(teacher, images, num_batches / statistics.median(block.seconds for block in alone))
     return {**row, **rates, **work, "bfloat16_cosine": bfloat16_cosine(teacher, images)}
 
 
-def _rates(alone: list[Alone], built: list[float], num_frames: int, num_shown: int) -> dict[str, Any]:
-    """Throughput from the seconds of the blocks of the teacher alone and of the builds between them.
+def _rates(alone: list[Alone], built: list[float], num_frames: int, num_shown: int, shown_alone: int) -> dict[str, Any]:
+    """Throughput from the seconds of the blocks of the teacher alone, each of `shown_alone` frames, and of the builds between them.
 
     `drift`, of the slowest block to the fastest, is 1 on a machine that has nothing else to do; far above, ratios mean little.
     """
     seconds = [block.seconds for block in alone]
-    teacher_rate, build_rate = num_shown / statistics.median(seconds), num_frames / statistics.median(built)
-    ratios = [(before + after) / 2 / build for (before, after), build in zip(pairwise(seconds), built, strict=True)]
+    teacher_rate, build_rate = shown_alone / statistics.median(seconds), num_frames / statistics.median(built)
+    share = num_shown / shown_alone
+    ratios = [share * (before + after) / 2 / build for (before, after), build in zip(pairwise(seconds), built, strict=True)]
     return {
         "teacher_frames_per_second": teacher_rate,
-        "teacher_plain_frames_per_second": num_shown / statistics.median(block.plain for block in alone),
-        "teacher_lanes_frames_per_second": num_shown / statistics.median(block.lanes for block in alone),
+        "teacher_plain_frames_per_second": shown_alone / statistics.median(block.plain for block in alone),
+        "teacher_lanes_frames_per_second": shown_alone / statistics.median(block.lanes for block in alone),
         "build_frames_per_second": build_rate,
         "ratio": statistics.median(ratios),
         "ratios": ratios,

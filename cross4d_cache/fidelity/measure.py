@@ -1,13 +1,14 @@
 """Measuring the fidelity of a store on a sample of its frames, from its own points and cameras, and from meshes where there are any."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from cross4d_cache.camera import SequenceViews, batch_cameras, place_windows
+from cross4d_cache.controls import pixel_shift
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError
@@ -29,10 +30,11 @@ class _Tally:
     """What the sampled frames gave, each entry of one frame (of one view, where it says so)."""
 
     stored: list[Bool[np.ndarray, "view point"]] = field(default_factory=list)
-    again: list[Bool[np.ndarray, "view point"]] = field(default_factory=list)
+    same: list[Bool[np.ndarray, "view point"]] = field(default_factory=list)
     hits: list[int] = field(default_factory=list)
     behind_surface: list[Float64[np.ndarray, " seen"]] = field(default_factory=list)
     surface_tolerance: list[Float64[np.ndarray, " seen"]] = field(default_factory=list)
+    stored_cast: list[Bool[np.ndarray, "view point"]] = field(default_factory=list)
     behind_mesh: list[Float64[np.ndarray, "view point"]] = field(default_factory=list)
     mesh_tolerance: list[Float64[np.ndarray, "view point"]] = field(default_factory=list)
 
@@ -60,7 +62,7 @@ class Fidelity:
                     f"{dataset.root} holds other sequences than {cache.path} was built from",
                     hint="pass the folder of the build with --data",
                 )
-            self._infos = {info.id: info for info in dataset.sequences()}
+            self._infos = {info.id: info for info in dataset.listing.sequences}
 
     def run(self) -> Iterator[int]:
         """Measure sequence by sequence.
@@ -71,66 +73,74 @@ class Fidelity:
         """
         for done, index in enumerate(self.sample, start=1):
             info = self.cache.info(index)
-            clip = self.cache.read_clip(index, np.arange(info.num_frames), labels=True)
-            views = place_windows(clip.points, clip.point_offsets, self.cache.manifest.render)
+            whole = self.cache.read_clip(index, np.arange(info.num_frames), targets=False)
+            placed = place_windows(whole.points, whole.point_offsets, self.cache.manifest.render)
             frames = {round((number + 1) * (info.num_frames - 1) / (FRAMES_EACH + 1)) for number in range(FRAMES_EACH)}
             for frame in sorted(frames):
-                placed = views[self.cache.manifest.render.camera_window(frame, info.num_frames)]
-                self._measure_frame(clip, frame, placed)
-                self._match(clip, frame)
+                others = [frame + gap for gap in GAPS if frame + gap < info.num_frames]
+                clip = self.cache.read_clip(index, np.array([frame, *others]), labels=True)
+                self._measure_frame(clip, self._views(index, frame, placed))
+                self._match(clip)
             yield done
 
-    def _measure_frame(self, clip: CachedClip, frame: int, views: SequenceViews) -> None:
+    def _views(self, index: int, frame: int, placed: tuple[SequenceViews, ...]) -> SequenceViews:
+        """What rendering needs to know of a frame's views: the cameras are those of the store, the rest follows from its points."""
+        window = self.cache.manifest.render.camera_window(frame, self.cache.info(index).num_frames)
+        return replace(placed[window], cameras=self.cache.cameras(index, frame))
+
+    def _measure_frame(self, clip: CachedClip, views: SequenceViews) -> None:
+        """Render the first frame of a clip again, and compare."""
         tally, settings = self._tally, self.cache.manifest.render
-        start, stop = int(clip.point_offsets[frame]), int(clip.point_offsets[frame + 1])
-        points, rows = clip.points[start:stop], clip.rows[start:stop]
+        spec, rule = self.cache.manifest.teacher, self.cache.manifest.correspondence
+        points, rows = clip.points[: clip.point_offsets[1]], clip.rows[: clip.point_offsets[1]]
         cloud = torch.from_numpy(points).repeat(settings.views, 1)
         image = torch.arange(settings.views).repeat_interleave(len(points))
         cameras = batch_cameras([views], torch.device("cpu"))
         view = render(cloud, image, cameras, settings)
-        again = correspond(view, image, cameras, settings, self.cache.manifest.teacher.patch_size).visible
-        stored = (rows >= 0).T
-        shape = (settings.views, len(points))
+        again = correspond(view, image, cameras, settings, spec.patch_size, shift=pixel_shift(rule))
+        stored, shape = (rows >= 0).T, (settings.views, len(points))
+        same = again.visible.numpy().reshape(shape) == stored
+        if rule not in ("shuffled", "random") and len(clip.patches):
+            patches = (again.patch + image * spec.num_patches).numpy().reshape(shape)
+            same &= ~stored | (patches == clip.patches[np.maximum(rows, 0)].T)
         tolerance = cameras.tolerance(settings.depth_tolerance, view.point_depth, image).double().numpy().reshape(shape)
         behind = (view.point_depth - view.surface_depth).double().numpy().reshape(shape)
         tally.stored.append(stored)
-        tally.again.append(again.numpy().reshape(shape))
+        tally.same.append(same)
         tally.hits.append(len(np.unique(rows[rows >= 0])))
-        tally.behind_surface.append(behind[stored])
-        tally.surface_tolerance.append(tolerance[stored])
-        self._cast(clip.info, frame, points, views, tolerance)
+        in_image = stored & np.isfinite(tolerance)  # an altered store may count points that are not
+        tally.behind_surface.append(behind[in_image])
+        tally.surface_tolerance.append(tolerance[in_image])
+        behind_mesh = self._cast(clip, points, views)
+        if behind_mesh is not None:
+            tally.stored_cast.append(stored)
+            tally.behind_mesh.append(behind_mesh)
+            tally.mesh_tolerance.append(tolerance)
 
     def _cast(
-        self,
-        info: SequenceInfo,
-        frame: int,
-        points: np.ndarray,
-        views: SequenceViews,
-        tolerance: Float64[np.ndarray, "view point"],
-    ) -> None:
-        """Cast rays to the points of a frame, if its mesh is known."""
+        self, clip: CachedClip, points: Float32[np.ndarray, "point 3"], views: SequenceViews
+    ) -> Float64[np.ndarray, "view point"] | None:
+        """How far the points of the first frame of a clip lie behind its mesh, if that is known."""
         if self.dataset is None or "truth" in self._absent:
-            return
-        mesh = self.dataset.mesh(self._infos[info.id], frame)
+            return None
+        mesh = self.dataset.mesh(self._infos[clip.info.id], int(clip.frames[0]))
         if mesh is None:
             self._absent["truth"] = f"dataset {self.dataset.name} has no meshes"
-            return
+            return None
         try:
-            behind = np.stack([depth_behind(mesh, points, camera) for camera in views.cameras])
+            return np.stack([depth_behind(mesh, points, camera) for camera in views.cameras])
         except (ImportError, OSError) as error:
             self._absent["truth"] = f"Open3D, which casts the rays, is not here ({error})"
-            return
-        self._tally.behind_mesh.append(behind)
-        self._tally.mesh_tolerance.append(tolerance)
+            return None
 
-    def _match(self, clip: CachedClip, frame: int) -> None:
+    def _match(self, clip: CachedClip) -> None:
+        """Pair the first frame of a clip with the others."""
         if clip.surface_ids is None:
             self._absent["agreement"] = f"dataset {self.cache.manifest.dataset.name} has no surface ids"
             return
-        before = frame_targets(clip, frame)
-        for gap, pairs in self._pairs.items():
-            if frame + gap < clip.info.num_frames:
-                pairs.add(before, frame_targets(clip, frame + gap), self._rng)
+        before = frame_targets(clip, 0)
+        for number, other in enumerate(clip.frames[1:].tolist(), start=1):
+            self._pairs[other - int(clip.frames[0])].add(before, frame_targets(clip, number), self._rng)
 
     @property
     def report(self) -> FidelityReport:
@@ -147,19 +157,25 @@ class Fidelity:
             visible=float((seen_by > 0).mean()),
             views_per_point=float(seen_by[seen_by > 0].mean()) if seen_by.any() else 0.0,
             hit_patches_per_image=float(np.mean(tally.hits)) / len(stored),
-            reproduced=float((np.concatenate(tally.again, axis=1) == stored).mean()),
+            reproduced=float(np.concatenate(tally.same, axis=1).mean()),
             surface=_errors(np.concatenate(tally.behind_surface), np.concatenate(tally.surface_tolerance)),
-            truth=self._truth(stored),
+            truth=self._truth(),
             agreement=agreement or None,
             absent=self._absent if agreement else {"agreement": "no pairs of frames", **self._absent},
         )
 
-    def _truth(self, stored: Bool[np.ndarray, "view point"]) -> Truth | None:
-        if not self._tally.behind_mesh:
+    def _truth(self) -> Truth | None:
+        tally = self._tally
+        if not tally.behind_mesh:
             return None
-        behind, tolerance = (np.concatenate(held, axis=1) for held in (self._tally.behind_mesh, self._tally.mesh_tolerance))
+        stored = np.concatenate(tally.stored_cast, axis=1)
+        behind, tolerance = (np.concatenate(held, axis=1) for held in (tally.behind_mesh, tally.mesh_tolerance))
         # A point outside a spherical view's sector is not that view's to see.
         mine = np.isfinite(tolerance)
+        by_view = tuple(
+            _precision_recall(seen[inside], depth[inside] <= limit[inside])
+            for seen, depth, limit, inside in zip(stored, behind, tolerance, mine, strict=True)
+        )
         seen, behind, tolerance = stored[mine], behind[mine], tolerance[mine]
         (precision, recall), (strict_precision, strict_recall) = (
             _precision_recall(seen, behind <= limit) for limit in (tolerance, STRICT_METRES)
@@ -167,6 +183,7 @@ class Fidelity:
         return Truth(
             precision=precision,
             recall=recall,
+            by_view=by_view,
             strict_precision=strict_precision,
             strict_recall=strict_recall,
             depth=_errors(behind[seen], tolerance[seen]),
@@ -174,10 +191,10 @@ class Fidelity:
 
 
 def _errors(behind: Float64[np.ndarray, " point"], tolerance: Float64[np.ndarray, " point"]) -> DepthErrors:
-    if len(behind) == 0:
-        return DepthErrors(median_mm=0.0, p95_mm=0.0, beyond_tolerance=0.0)
-    median, p95 = np.percentile(behind * 1000, [50, 95])
-    return DepthErrors(median_mm=float(median), p95_mm=float(p95), beyond_tolerance=float((behind > tolerance).mean()))
+    met = behind[np.isfinite(behind)]
+    median, p95 = np.percentile(met * 1000, [50, 95]) if len(met) else (0.0, 0.0)
+    beyond, before = ((side > tolerance).sum() / max(len(behind), 1) for side in (behind, -behind))
+    return DepthErrors(median_mm=float(median), p95_mm=float(p95), beyond_tolerance=float(beyond), before_tolerance=float(before))
 
 
 def _precision_recall(found: Bool[np.ndarray, " point"], true: Bool[np.ndarray, " point"]) -> tuple[float, float]:

@@ -8,7 +8,9 @@ from cross4d_cache.types import Camera
 
 
 def depth_behind(mesh: Mesh, points: Float32[np.ndarray, "point 3"], camera: Camera) -> Float64[np.ndarray, " point"]:
-    """How far each point lies behind the first surface on the ray from the camera, metres; 0 if the ray meets none before it.
+    """How far each point lies behind the first surface on the ray from the camera, metres along the ray.
+
+    Negative for a point in front of that surface, minus infinity if the ray meets none at all.
 
     Raises:
         ImportError: Open3D is not here, or lacks a system library.
@@ -22,5 +24,5 @@ def depth_behind(mesh: Mesh, points: Float32[np.ndarray, "point 3"], camera: Cam
     directions = (points - origin) / np.maximum(distance, 1e-12)[:, None]
     rays = np.concatenate([np.broadcast_to(origin, points.shape), directions], axis=1)
     hit = scene.cast_rays(o3d.core.Tensor(rays.astype(np.float32)))["t_hit"].numpy()
-    behind: Float64[np.ndarray, " point"] = distance - np.minimum(hit, distance)
+    behind: Float64[np.ndarray, " point"] = distance - hit
     return behind

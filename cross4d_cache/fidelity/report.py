@@ -5,19 +5,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DepthErrors:
-    """How far visible points lie behind a surface, millimetres: median, 95th percentile; and the share beyond the tolerance."""
+    """How far visible points lie behind a surface (negative: in front), millimetres, and which shares the tolerance leaves out.
+
+    `beyond_tolerance` is the share that lies farther behind; `before_tolerance` the one as far in front, or with no surface on its ray,
+    which the percentiles leave out.
+    """
 
     median_mm: float
     p95_mm: float
     beyond_tolerance: float
+    before_tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """Visibility in the store against ray casting, with the tolerance of the store and strictly (1 cm), and true depth errors."""
+    """Visibility in the store against ray casting, with the tolerance of the store and strictly (1 cm), and true depth errors.
+
+    `by_view` is precision and recall of each view, with the tolerance.
+    """
 
     precision: float
     recall: float
+    by_view: tuple[tuple[float, float], ...]
     strict_precision: float
     strict_recall: float
     depth: DepthErrors
@@ -45,7 +54,8 @@ class FidelityReport:
     """What a sample of a store's frames says; shares lie in [0, 1]. What cannot be known is None, and `absent` says why.
 
     `visible_by_view` and `visible` (by any view) are of points, `views_per_point` of points that any view sees. `reproduced` is the
-    share of points and views whose visibility comes out the same when the store's own points are rendered again. `surface` compares
+    share of points and views whose visibility and patch come out the same when the store's own points are rendered again with its own
+    cameras; the visibility alone where patches are drawn at random. `surface` compares
     points with the rendered surface of their cell, `truth` with a mesh.
     """
 
@@ -70,7 +80,7 @@ def describe(report: FidelityReport) -> str:
         f"visible           {report.visible:.1%} of points, by view {', '.join(f'{share:.1%}' for share in report.visible_by_view)};"
         f" a visible point is seen by {report.views_per_point:.2f} views",
         f"hit patches       {report.hit_patches_per_image:.1f} an image",
-        f"reproduced        {report.reproduced:.2%} of visibilities, rendering the stored points again",
+        f"reproduced        {report.reproduced:.2%} of visibilities and patches, rendering the stored points again",
         f"rendered surface  {_depths(report.surface)}",
     ]
     if report.truth is None:
@@ -80,8 +90,11 @@ def describe(report: FidelityReport) -> str:
         lines += [
             f"ray casting       precision {truth.precision:.3f}, recall {truth.recall:.3f};"
             f" within 1 cm {truth.strict_precision:.3f}, {truth.strict_recall:.3f}",
-            f"true surface      {_depths(truth.depth)}",
+            f"true surface      {_depths(truth.depth)}, {truth.depth.before_tolerance:.1%} as far in front of it or off the mesh",
         ]
+        if len(truth.by_view) > 1:
+            shares = ", ".join(f"{precision:.3f}/{recall:.3f}" for precision, recall in truth.by_view)
+            lines.append(f"  by view         precision/recall {shares}")
     if report.agreement is None:
         lines.append(f"agreement         not measured: {report.absent['agreement']}")
         return "\n".join(lines)

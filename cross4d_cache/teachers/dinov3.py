@@ -1,4 +1,4 @@
-"""DINOv3 (Siméoni et al. 2025): an image teacher, patches of 16 px, rotary positions, four register tokens, five sizes."""
+"""DINOv3 (Siméoni et al. 2025): an image teacher, patches of 16 px, rotary positions, four register tokens, six sizes."""
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ _SHAPES = {
     "dinov3-b": (768, 12, 12, 3072, False),
     "dinov3-l": (1024, 24, 16, 4096, False),
     "dinov3-h+": (1280, 32, 20, 5120, True),
+    "dinov3-7b": (4096, 40, 32, 8192, True),
 }
 """Width, depth, heads, width of the MLP, and whether it is gated (SwiGLU)."""
 
@@ -32,11 +33,13 @@ NAMES = {
 """The authors' names of tensors (facebookresearch/dinov3) as patterns, and what they are in transformers."""
 
 IGNORED = r"mask_token|rope_embed\.periods|blocks\.\d+\.attn\.qkv\.bias_mask|local_cls_norm\..*"
-"""Masked patches and local crops belong to training; positions follow from the configuration; keys have no bias, as the mask says."""
+"""Masked patches and local crops belong to training; positions follow from the configuration, in the file's precision
+(`round_periods_as_the_authors`); keys have no bias, as the mask says."""
 
 
 def config(variant: str) -> DINOv3ViTConfig:
-    """Architecture of a variant as published."""
+    """Architecture of a variant as published; queries and values have a bias in all but the largest."""
+    biased = variant != "dinov3-7b"
     width, depth, heads, hidden, gated = _SHAPES[variant]
     return DINOv3ViTConfig(
         hidden_size=width,
@@ -45,6 +48,8 @@ def config(variant: str) -> DINOv3ViTConfig:
         intermediate_size=hidden,
         use_gated_mlp=gated,
         hidden_act="silu" if gated else "gelu",
+        query_bias=biased,
+        value_bias=biased,
         num_register_tokens=4,
         image_size=224,
         patch_size=16,

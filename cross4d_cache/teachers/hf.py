@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
-from cross4d_cache.teachers.position_embeddings import resample_as_the_authors
+from cross4d_cache.teachers.position_embeddings import resample_as_the_authors, round_periods_as_the_authors
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec
@@ -33,6 +33,8 @@ class ImageTeacher(Teacher):
         self.model.to(device)  # type: ignore[arg-type]  # transformers wraps the method's signature away
         if self.model.config.model_type == "dinov2":
             resample_as_the_authors(self.model.embeddings)
+        elif self.model.config.model_type == "dinov3_vit":
+            round_periods_as_the_authors(self.model.rope_embeddings)
         self._options = {"interpolate_pos_encoding": True} if _can_interpolate(self.model) else {}
         size = loaded.preprocessing.image_size if image_size is None else image_size
         side, self._prefix, channels = self._probe(size, device)

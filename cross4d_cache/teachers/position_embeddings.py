@@ -1,7 +1,7 @@
-"""Position embeddings of DINOv2 for images of another size than it was trained on (518 px), as its authors resample them.
+"""Positions as the authors of a model compute them, where transformers does otherwise.
 
-transformers resamples the models without registers in another way: at the paper's 126 px the same weights would give other features.
-Models with registers are resampled alike by both.
+DINOv2 without registers, for images of another size than it was trained on (518 px): at the paper's 126 px the same weights would give
+other features. Models with registers are resampled alike by both. DINOv3, at any size: the authors' rotary periods are bfloat16 numbers.
 """
 
 import math
@@ -42,3 +42,8 @@ def resample_as_the_authors(embeddings: Any) -> None:
         return made[side].to(tokens.dtype)
 
     embeddings.interpolate_pos_encoding = positions
+
+
+def round_periods_as_the_authors(rope: Any) -> None:
+    """Round the periods of DINOv3's rotary positions to bfloat16, as the authors' files hold them, and compute on in float32."""
+    rope.inv_freq.copy_(1 / (1 / rope.inv_freq).bfloat16().float())
