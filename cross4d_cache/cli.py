@@ -165,7 +165,7 @@ def info(
     record, dataset = cache.manifest.dataset, None
     if data is not None or not DATASETS[record.name].needs_root:
         dataset = open_dataset(record.name, data, record.options)
-    measure = Fidelity(cache, dataset, why_no_dataset="pass the folder of the raw data with --data, if the dataset has meshes")
+    measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass --data")
     follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
     print(json.dumps(asdict(measure.report)) if as_json else describe(measure.report))
 

@@ -85,8 +85,10 @@ def _read(path: Path) -> Any:
         code = re.search(r"GLOBAL (\S+)", str(error))
         found = f"{path} needs code ({code[1]}) to be read, which is not run" if code else f"{path} is no checkpoint of torch, or damaged"
         raise TeacherError(found, expected="a file that holds tensors, numbers and containers only", hint=hint) from None
-    except Exception as error:  # damaged bytes may fail anywhere in the reader
-        raise TeacherError(f"{path} cannot be read: {first_line(error)}", expected="a checkpoint of torch", hint=hint) from None
+    except OSError as error:
+        raise TeacherError(f"{path} cannot be read: {first_line(error)}", hint=hint) from None
+    except Exception:  # damaged bytes may fail anywhere in the reader
+        raise TeacherError(f"{path} is no checkpoint of torch, or damaged", hint=hint) from None
 
 
 def _shapes(model: PreTrainedModel, source: WeightSource) -> dict[str, torch.Size]:
