@@ -4,6 +4,7 @@ Readers run ahead and writers behind in threads of their own. Batches fill acros
 Every queue is bounded, so memory does not grow with the dataset.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ BatchTargets = tuple[list[WindowTargets], StageSeconds]
 
 BATCHES_IN_FLIGHT = 4
 """Batches that are worked on or wait for it: one more for each lane than it works on."""
-WRITERS = 2
+WRITERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Parts that are written at the same time."""
 
 
@@ -175,7 +176,7 @@ class _Parts:
             if self._frames_missing == 0:
                 self._pending.append(self._writers.submit(self._build.commit, self._numbers.popleft(), self._assembly))
                 self._assembly, self._frames_missing = PartAssembly(), self._next_length()
-        while self._pending and (len(self._pending) > WRITERS or self._pending[0].done()):
+        while self._pending and (len(self._pending) > WRITERS or self._pending[0].done()):  # a whole part waits in memory
             self._pending.popleft().result()  # a full disk is told now, not after another part
 
     def finish(self) -> None:
