@@ -1,7 +1,7 @@
 """Putting the targets of a part's sequences together into the arrays of the store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -30,8 +30,7 @@ class PartAssembly:
     def add(self, item: SequenceWindow, targets: WindowTargets) -> None:
         """Add the next window; a new sequence begins with its first one."""
         if not self._entries or self._entries[-1].prepared.info.id != item.sequence.info.id:
-            # Without the decoded points, which would weigh as much as all the rest.
-            self._entries.append(_Entry(prepared=replace(item.sequence, points=np.empty((0, 3), np.float32))))
+            self._entries.append(_Entry(prepared=item.sequence))
         self._entries[-1].targets.append(targets)
 
     def contents(self) -> PartContents:
@@ -53,7 +52,7 @@ class PartAssembly:
             frame_features=np.concatenate([window.summaries for window in windows]),
             intrinsics=np.array([[camera.intrinsics for camera in row] for row in cameras]),
             world_to_camera=np.array([[camera.world_to_camera for camera in row] for row in cameras]),
-            part_labels=_filled([item.part_labels for item in sequences], [len(item.grid) for item in sequences], UNLABELLED_PART),
+            part_labels=_filled([item.part_labels for item in sequences], [len(item.points) for item in sequences], UNLABELLED_PART),
             surface_ids=_complete([item.surface_ids for item in sequences]),
             frame_actions=_filled([item.frame_actions for item in sequences], [item.info.num_frames for item in sequences], UNLABELLED),
         )
