@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.cross4d_cache.datasets.examples.example import Example
-from tests.cross4d_cache.datasets.examples.msr_action3d import object_array
+from tests.cross4d_cache.datasets.examples.msr_action3d import object_array, write_npz
 
 SAMPLES = {"S001C001P001R001A001": 4, "S002C002P003R002A060": 3, "S017C003P020R001A007": 3, "S018C003P044R002A061": 4}
 SAMPLES_OF_60 = {"S001C001P001R001A001": 2, "S002C002P003R002A060": 2}
@@ -84,7 +84,7 @@ def _write_npz(folder: Path) -> None:
         depth = depth_of(name, num_frames)
         depth[:, :, ::3] = 0  # float64 points take ten times the space of pixels
         depth[:, ::2] = 0
-        np.savez_compressed(folder / f"{name}.npz", data=object_array(published_points(depth)))
+        write_npz(folder / f"{name}.npz", "data", object_array(published_points(depth)))
 
 
 EXAMPLES: tuple[Example, ...] = (
