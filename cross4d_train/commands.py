@@ -40,8 +40,8 @@ def run_pretrain(
         _announce(training, resume=resume, resumed=checkpoint is not None)
     steps = folder.record(training)
     for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
-        postfix = {"loss": f"{record.loss:.3f}", "cosine": f"{record.cosine:.3f}", "waiting": f"{record.waiting:.0%}"}
-        bar.set_postfix(postfix, refresh=False)
+        shown = {"loss": record.loss, **record.scalars}
+        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} | {"waiting": f"{record.waiting:.0%}"}, refresh=False)
     if quiet:
         return
     result = folder.result(training)
@@ -92,8 +92,7 @@ def describe_run(result: RunResult) -> str:
     lines = [
         f"checkpoint  {result.checkpoint}",
         f"steps       {result.steps}",
-        f"last epoch  loss {result.loss:.4f}, cosine {result.cosine:.4f}, variance {result.variance:.4f}, "
-        f"visible tokens {result.visible:.1%}",
+        "last epoch  " + ", ".join(f"{name} {value:.4f}" for name, value in {"loss": result.loss, **result.scalars}.items()),
         f"teacher     {_teacher(result.origin.teacher, result.origin.random_teacher)}",
     ]
     return "\n".join(lines)

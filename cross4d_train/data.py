@@ -4,7 +4,7 @@ A point's target is found through `rows`, so no tensor of frame x point x channe
 of its tokens on the device.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,11 @@ MEMORY = 2**29
 class Clip:
     """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point.
 
-    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point.
+    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point. `key` is a
+    number below 2**63 that its request decides.
     """
 
+    key: int
     sequence: int
     action: int
     points: Float32[np.ndarray, "frame point 3"]
@@ -44,8 +46,12 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Clips of one step. `rows` index the features and patches of the whole batch, -1 where a view does not see the point."""
+    """Clips of one step. `rows` index the features and patches of the whole batch, -1 where a view does not see the point.
 
+    `key` decides everything random that is done with the batch.
+    """
+
+    key: int
     points: Float32[Tensor, "batch frame point 3"]
     rows: Int32[Tensor, "batch frame point view"]
     features: Float16[Tensor, "row channel"]
@@ -60,14 +66,19 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; copies from pinned memory overlap with computation."""
-        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors()})
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory; the loader calls this."""
-        return Batch(**{name: tensor.pin_memory() for name, tensor in self._tensors()})
+        return self._map(Tensor.pin_memory)
 
-    def _tensors(self) -> list[tuple[str, Tensor]]:
-        return [(field.name, tensor) for field in fields(self) if (tensor := getattr(self, field.name)) is not None]
+    def generator(self) -> torch.Generator:
+        """A new generator, on the CPU: equal batches draw equal numbers, in a run that never stopped and in one that resumed."""
+        return torch.Generator().manual_seed(self.key)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()})
 
 
 class ClipDataset(Dataset[Clip]):
@@ -139,6 +150,7 @@ def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
     used[-1] = False
     places = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     return Clip(
+        key=int(rng.integers(2**63)),
         sequence=request.sequence,
         action=clip.info.action,
         points=clip.points[picks],
@@ -169,6 +181,7 @@ def collate(clips: Sequence[Clip]) -> Batch:
             for clip in clips
         ]
     return Batch(
+        key=clips[0].key,
         points=torch.from_numpy(np.stack([clip.points for clip in clips])),
         rows=torch.from_numpy(rows),
         features=torch.from_numpy(np.concatenate([clip.features for clip in clips])),

@@ -26,19 +26,23 @@ def build_seeded(make: Callable[[], Module], seed: int) -> Module:
 def initialise(module: nn.Module, seed: int) -> None:
     """Draw the weights of every linear layer, uniform with variance 1 / inputs, so that activations keep their size.
 
-    Biases are drawn too: without them a ReLU network of offsets is homogeneous, and the norm after it erases distance.
+    Biases are drawn too: without them a ReLU network of offsets is homogeneous, and the norm after it erases distance. Parameters of a
+    module's own, outside of layers, stay as they were made, and so do frozen layers.
 
     Raises:
         TypeError: a layer with parameters this function does not know.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        if not any(parameter.requires_grad for parameter in own):
+            continue
         if isinstance(layer, nn.Linear):
             bound = math.sqrt(3 / layer.in_features)
             layer.weight.uniform_(-bound, bound, generator=generator)
             if layer.bias is not None:
                 layer.bias.uniform_(-bound / math.sqrt(3), bound / math.sqrt(3), generator=generator)
-        elif isinstance(layer, nn.LayerNorm):
+        elif isinstance(layer, nn.LayerNorm | nn.BatchNorm1d):
             layer.reset_parameters()
-        elif any(True for _ in layer.parameters(recurse=False)):
+        elif type(layer).__module__.startswith("torch."):
             raise TypeError(f"no starting weights are defined for {type(layer).__name__}")

@@ -24,20 +24,23 @@ from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, ClipDataset, load_batches
 from cross4d_train.encoders import build_encoder
 from cross4d_train.objectives import build_objective
+from cross4d_train.objectives.distillation import Distillation
+from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.settings import Origin, RunSettings, TrainingSettings
 from cross4d_train.student import Sealed, Student
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One finished step; `step` and `epoch` count from 0. `waiting` is the share of its time spent on the loader."""
+    """One finished step; `step` and `epoch` count from 0. `waiting` is the share of its time spent on the loader.
+
+    `scalars` are what the objective reports beside its loss.
+    """
 
     step: int
     epoch: int
     loss: float
-    cosine: float
-    variance: float
-    visible: float
+    scalars: dict[str, float]
     learning_rate: float
     clips_per_second: float
     waiting: float
@@ -99,26 +102,25 @@ class Pretraining:
         self.dataset = ClipDataset(store, settings.clips)
         manifest = self.dataset.cache.manifest
         self.origin = Origin.of(manifest)
-        if not any(part.num_rows for part in manifest.parts):
-            raise SettingsError(f"{store} holds no targets", hint="build it with a teacher: `cross4d-cache build --teacher NAME`")
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
         self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
-        self.objective = build_objective(
-            settings.objective,
-            channels=self.encoder.channels,
-            target_channels=self.origin.target_channels,
-            num_patches=manifest.render.views * manifest.teacher.num_patches,
-            seed=settings.training.seed,
-        )
+        self.objective = build_objective(settings.objective, self.encoder, TargetSpec.of(manifest), settings.training.seed)
+        distils = isinstance(self.objective, Distillation)
+        if distils and not any(part.num_rows for part in manifest.parts):
+            raise SettingsError(
+                f"{store} holds no targets, which objective {settings.objective.name} learns",
+                hint="build it with a teacher: `cross4d-cache build --teacher NAME`",
+            )
         if checkpoint is not None:
             self._check(checkpoint.record)
             load_weights(self.encoder, checkpoint.part("encoder"), "encoder")
             load_weights(self.objective, checkpoint.part("objective"), "objective")
-        elif not self.objective.conditioning.is_identity:
+        elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity:
             statistics = gather_statistics(self.dataset.cache, self.plan.chosen, self.objective.source)
             self.objective.conditioning.fit(statistics)
         student = Student(self.encoder, self.objective)
-        adamw = AdamW(student.parameters(), lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
+        trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        adamw = AdamW(trained, lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
         self._student, self._optimizer = fabric.setup(student, adamw)
         if checkpoint is not None:
             _restore_optimizer(adamw, checkpoint.part("optimizer"))
@@ -172,15 +174,13 @@ class Pretraining:
         for batch in batches:
             loaded = time.perf_counter()
             rate = learning_rate(self.settings.training, self.step, self.plan.num_steps)
-            loss, cosine, variance, visible = self._train_step(batch, rate)
+            loss, scalars = self._train_step(batch, rate)
             finished = time.perf_counter()
             record = StepRecord(
                 step=self.step,
                 epoch=self.step // self.plan.steps_per_epoch,
                 loss=loss,
-                cosine=cosine,
-                variance=variance,
-                visible=visible,
+                scalars=scalars,
                 learning_rate=rate,
                 clips_per_second=len(batch) * self.plan.world_size / (finished - started),
                 waiting=(loaded - started) / (finished - started),
@@ -189,25 +189,25 @@ class Pretraining:
             yield record
             started = time.perf_counter()
 
-    def _train_step(self, batch: Batch, rate: float) -> list[float]:
+    def _train_step(self, batch: Batch, rate: float) -> tuple[float, dict[str, float]]:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._student.train()
         loss, scalars = self._student(Sealed(batch.to(self.fabric.device)))
         self.fabric.backward(loss)
-        scalar = torch.stack([loss.detach(), scalars["cosine"], scalars["variance"], scalars["visible"]])
-        reduced = self.fabric.all_reduce(scalar, reduce_op="mean")
+        reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values()]), reduce_op="mean")
         assert isinstance(reduced, torch.Tensor)
-        values: list[float] = reduced.tolist()
-        if not math.isfinite(values[0]):
+        value, *others = reduced.tolist()
+        if not math.isfinite(value):
             raise SettingsError(
-                f"the loss became {values[0]} at step {self.step}",
+                f"the loss became {value} at step {self.step}",
                 expected="a finite number",
                 hint="lower --lr, or run `cross4d-cache verify` on the store; --resume goes on from the last checkpoint",
             )
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return values
+        self.objective.finish_step(self.encoder, (self.step + 1) / self.plan.num_steps)
+        return value, dict(zip(scalars, others, strict=True))
 
     @property
     def ends_epoch(self) -> bool:

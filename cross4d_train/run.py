@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from statistics import mean
 from typing import TextIO
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -32,9 +33,7 @@ class RunResult(BaseModel):
     checkpoint: str
     steps: int
     loss: float
-    cosine: float
-    variance: float
-    visible: float
+    scalars: dict[str, float]
     num_sequences: int
     num_short_sequences: int
     settings: RunSettings
@@ -119,8 +118,10 @@ class RunFolder:
             for record in chain([first], steps):
                 with self._writing():
                     log.write(json.dumps(asdict(record)) + "\n")
-                    for name in ("loss", "cosine", "variance", "visible", "learning_rate", "clips_per_second", "waiting"):
+                    for name in ("loss", "learning_rate", "clips_per_second", "waiting"):
                         events.add_scalar(name, getattr(record, name), record.step)
+                    for name, value in record.scalars.items():
+                        events.add_scalar(name, value, record.step)
                     if training.ends_epoch:
                         log.flush()
                         training.checkpoint().save(self.checkpoint_path)
@@ -184,7 +185,8 @@ class RunFolder:
             num_short_sequences=training.plan.num_short,
             settings=training.settings,
             origin=training.origin,
-            **{name: sum(getattr(record, name) for record in records) / len(records) for name in ("loss", "cosine", "variance", "visible")},
+            loss=mean(record.loss for record in records),
+            scalars={name: mean(record.scalars[name] for record in records) for name in records[-1].scalars},
         )
 
 

@@ -24,5 +24,5 @@ class Student(nn.Module):
 
     def forward(self, sealed: Sealed) -> tuple[Float32[Tensor, ""], Scalars]:
         """The loss of a batch."""
-        result: tuple[Tensor, Scalars] = self.objective(self.encoder(sealed.batch.points), sealed.batch)
+        result: tuple[Tensor, Scalars] = self.objective(self.encoder, sealed.batch)
         return result

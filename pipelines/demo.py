@@ -27,7 +27,8 @@ from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives import build_objective
-from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.objectives.distillation import Distillation
+from cross4d_train.objectives.objective import ObjectiveSettings, TargetSpec
 from cross4d_train.settings import EncoderSettings
 from cross4d_train.visualize.colours import point_features, principal_colours
 from pipelines.commands import run
@@ -150,12 +151,8 @@ def _student_features(
     """For all stored points of each clip the target that the student predicts, and its own features."""
     loaded, manifest = load_checkpoint(checkpoint), cache.manifest
     encoder = load_encoder(loaded).eval()
-    objective = build_objective(
-        loaded.record.settings.objective,
-        channels=encoder.channels,
-        target_channels=manifest.projection.channels,
-        num_patches=manifest.render.views * manifest.teacher.num_patches,
-    )
+    objective = build_objective(loaded.record.settings.objective, encoder, TargetSpec.of(manifest))
+    assert isinstance(objective, Distillation)
     load_weights(objective, loaded.part("objective"), "objective")
     own = []
     for clip in clips:

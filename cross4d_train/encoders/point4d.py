@@ -6,13 +6,15 @@ At paper size 3.27 M parameters and 11.5 GFLOPs for 24 x 2,048 points (two a mul
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.encoders.grouping import ball_neighbours, farthest_points, take
+from cross4d_train.encoders.place import places
+from cross4d_train.encoders.transformer import Block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +106,6 @@ class SetAbstraction(nn.Module):
         return normed
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block with full attention over the tokens of a clip."""
-
-    def __init__(self, width: int, num_heads: int, mlp_ratio: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
-
-    def forward(self, tokens: Float[Tensor, "batch token channel"]) -> Float[Tensor, "batch token channel"]:
-        """Mix the tokens of each clip."""
-        split = self.query_key_value(self.attention_norm(tokens)).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = split.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + self.attention_out(mixed.transpose(1, 2).flatten(2))
-        mixed_channels: Tensor = tokens + self.mlp(self.mlp_norm(tokens))
-        return mixed_channels
-
-
 class Point4D(Encoder):
     """Per-frame set abstraction, position added, full spatio-temporal attention, final norm.
 
@@ -139,7 +119,7 @@ class Point4D(Encoder):
         self.fine = SetAbstraction(config.fine, 0)
         self.coarse = SetAbstraction(config.coarse, config.fine.widths[1])
         self.position = nn.Sequential(nn.Linear(4, config.width), nn.GELU(), nn.Linear(config.width, config.width))
-        self.blocks = nn.Sequential(*(Block(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth)))
+        self.blocks = nn.Sequential(*(Block(config.width, config.num_heads, config.mlp_ratio * config.width) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, points: Float32[Tensor, "batch frame point 3"]) -> Tokens:
@@ -162,15 +142,5 @@ class Point4D(Encoder):
         centroids = coarse.reshape(batch, -1, 3)
         frame = torch.arange(num_frames, device=points.device).repeat_interleave(self.config.coarse.num_centroids)
         frame = frame.expand(batch, -1)
-        tokens = features + self.position(self._place(points, centroids, frame))
+        tokens = features + self.position(places(points, centroids, frame, self.config.metres_per_frame))
         return Tokens(features=self.norm(self.blocks(tokens)), centroids=centroids, frame=frame)
-
-    def _place(
-        self,
-        points: Float32[Tensor, "batch frame point 3"],
-        centroids: Float32[Tensor, "batch token 3"],
-        frame: Int64[Tensor, "batch token"],
-    ) -> Float32[Tensor, "batch token 4"]:
-        middle = (points.shape[1] - 1) / 2
-        time = (frame - middle).unsqueeze(-1) * self.config.metres_per_frame
-        return torch.cat([centroids - points.mean(dim=(1, 2)).unsqueeze(1), time], dim=-1)

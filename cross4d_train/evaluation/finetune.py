@@ -6,22 +6,19 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from cross4d_cache.types import UNLABELLED, SequenceInfo
+from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
 from cross4d_train.data import ClipDataset, load_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.linear import check_labels
 from cross4d_train.initialise import Seed, build_seeded
 
-SCALE = 0.1
-YAW_DEGREES = 15.0
-JITTER_METRES = 0.005
-"""Augmentation of every clip: size, heading, and a deviation of every point."""
+AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
 
 
 class FinetuneSettings(BaseModel):
@@ -93,7 +90,7 @@ def finetune(
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
         requests = epoch_requests(dataset.clips, sequences, labelled, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
         for batch in load_batches(dataset, _even_batches(requests, settings.batch_size)):
-            logits = head(encoder(augment(batch.points, generator)).features.mean(dim=1))
+            logits = head(encoder(augment(batch.points, AUGMENTATION, generator)).features.mean(dim=1))
             target = torch.searchsorted(classes, batch.actions)
             optimizer.zero_grad()
             functional.cross_entropy(logits, target).backward()
@@ -116,13 +113,3 @@ def _even_batches(items: Sequence[ClipRequest], size: int) -> list[Sequence[Clip
     """Batches of at most `size` whose sizes differ by one at most: none is left with a single clip, which has no variance."""
     bounds = np.linspace(0, len(items), math.ceil(len(items) / size) + 1).astype(np.int64)
     return [items[start:stop] for start, stop in pairwise(bounds)]
-
-
-def augment(points: Float32[Tensor, "batch frame point 3"], generator: torch.Generator) -> Float32[Tensor, "batch frame point 3"]:
-    """Every clip scaled and turned about the vertical axis through its centre, every point moved a little."""
-    centre = points.mean(dim=(1, 2), keepdim=True)
-    scale, angle = (2 * torch.rand(2, len(points), generator=generator) - 1) * torch.tensor([[SCALE], [math.radians(YAW_DEGREES)]])
-    cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], dim=-1).view(-1, 1, 3, 3)
-    moved: Tensor = ((points - centre) @ turn.transpose(2, 3)) * (1 + scale).view(-1, 1, 1, 1) + centre
-    return moved + JITTER_METRES * torch.randn(points.shape, generator=generator)

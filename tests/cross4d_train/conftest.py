@@ -11,8 +11,10 @@ from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, Dataset
 from cross4d_cache.store.quantize import bounding_box, encode
 from cross4d_cache.types import RenderSettings, SequenceInfo, TeacherSpec
 from cross4d_train.data import Batch
+from cross4d_train.objectives.objective import TargetSpec
 
 CHANNELS, PATCHES, VIEWS = 8, 8, 2
+TARGETS = TargetSpec(channels=CHANNELS, num_views=VIEWS, num_patches=PATCHES)
 PART_NAMES = ("head", "trunk", "legs")
 """Parts of a body, from its highest point down."""
 
@@ -112,6 +114,7 @@ def make_batch() -> Callable[..., Batch]:
         picks = torch.randint(max(rows, 1), (clips, frames, points, views), generator=generator)
         hidden = torch.rand(picks.shape, generator=generator) >= visible
         return Batch(
+            key=seed,
             points=torch.randn(clips, frames, points, 3, generator=generator) * 0.4 + 2,
             rows=picks.masked_fill(hidden, -1).int(),
             features=torch.randn(rows, CHANNELS, generator=generator).half(),

@@ -56,7 +56,7 @@ def test_lines_of_a_log_that_cannot_be_read_are_dropped(store, tmp_path):
     assert [line["step"] for line in logged] == list(range(9))
     assert not left.exists()
     again.log_path.write_bytes(b"\xff\x00\n" + again.log_path.read_bytes())  # only the last epoch is read
-    assert again.result(training).cosine == pytest.approx(sum(line["cosine"] for line in logged[-3:]) / 3)
+    assert again.result(training).scalars["cosine"] == pytest.approx(sum(line["scalars"]["cosine"] for line in logged[-3:]) / 3)
     for damaged in (b"", b"null\n" * 9):
         again.log_path.write_bytes(damaged)
         with pytest.raises(OutputError, match=r"(?s)lacks steps of the last epoch.*expected: 3 lines.*next: "):

@@ -218,6 +218,6 @@ def test_a_store_that_stage_one_built(small_store, tmp_path):
     assert trained.exit_code == 0, trained.output
     result = json.loads(trained.stdout)
     assert result["num_sequences"] > 0
-    assert 0 < result["visible"] <= 1
+    assert 0 < result["scalars"]["visible"] <= 1
     probed = run("probe", "--checkpoint", tmp_path / "run" / "checkpoint.safetensors", "--cache", small_store, "--epochs", 2)
     assert probed.exit_code == 0, probed.output

@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
+from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.objectives import build_objective
-from cross4d_train.objectives.objective import EPSILON, ObjectiveSettings
+from cross4d_train.objectives.distillation import EPSILON
+from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.targets import match_points
-from tests.cross4d_train.conftest import CHANNELS, PATCHES
-from tests.cross4d_train.objectives.contract import ObjectiveContract
+from tests.cross4d_train.conftest import CHANNELS, TARGETS
+from tests.cross4d_train.objectives.contract import DistillationContract, FixedEncoder
 
 
-class TestDense(ObjectiveContract):
+class TestDense(DistillationContract):
     name = "dense"
     conditionings = ("none", "center", "whiten:4", "center-patch", "whiten-patch:4")
 
@@ -54,8 +56,8 @@ def test_loss_matches_the_reference(make_batch, weight):
     batch = make_batch()
     tokens = make_tokens(batch)
     settings = ObjectiveSettings(variance_weight=weight, conditioning="none")
-    objective = build_objective(settings, channels=16, target_channels=CHANNELS, num_patches=PATCHES)
-    loss, scalars = objective(tokens, batch)
+    objective = build_objective(settings, FixedEncoder(tokens), TARGETS)
+    loss, scalars = objective(FixedEncoder(tokens), batch)
     expected, share = reference_loss(objective, tokens, batch, weight)
     assert torch.allclose(loss, expected, atol=1e-5)
     assert scalars["visible"] == pytest.approx(share)
@@ -74,15 +76,15 @@ def test_tokens_are_matched_within_their_own_frame(make_batch):
 def test_perfect_predictions_have_no_cosine_loss(make_batch):
     batch = make_batch(views=1, visible=1.0)
     settings = ObjectiveSettings(variance_weight=0, conditioning="none")
-    objective = build_objective(settings, channels=CHANNELS, target_channels=CHANNELS, num_patches=PATCHES)
+    features = batch.features.float()[batch.rows[:, 0, :5, 0].long()]
+    encoder = FixedEncoder(Tokens(features=features, centroids=batch.points[:, 0, :5], frame=torch.zeros(2, 5, dtype=torch.int64)))
+    objective = build_objective(settings, encoder, TARGETS)
     with torch.no_grad():
         objective.head.weight.copy_(torch.eye(CHANNELS))
         objective.head.bias.zero_()
-    features = batch.features.float()[batch.rows[:, 0, :5, 0].long()]
-    tokens = Tokens(features=features, centroids=batch.points[:, 0, :5], frame=torch.zeros(2, 5, dtype=torch.int64))
-    assert objective(tokens, batch)[0].item() == pytest.approx(0, abs=1e-5)
+    assert objective(encoder, batch)[0].item() == pytest.approx(0, abs=1e-5)
 
 
 def test_unknown_objective_lists_the_known_ones():
     with pytest.raises(SettingsError, match="dense, global"):
-        build_objective(ObjectiveSettings(name="nonsense"), channels=4, target_channels=4, num_patches=1)
+        build_objective(ObjectiveSettings(name="nonsense"), build_encoder("point4d", "tiny"), TARGETS)

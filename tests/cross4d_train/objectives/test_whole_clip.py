@@ -5,11 +5,11 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.objective import ObjectiveSettings
-from tests.cross4d_train.conftest import CHANNELS, PATCHES
-from tests.cross4d_train.objectives.contract import ObjectiveContract
+from tests.cross4d_train.conftest import TARGETS
+from tests.cross4d_train.objectives.contract import DistillationContract
 
 
-class TestWholeClip(ObjectiveContract):
+class TestWholeClip(DistillationContract):
     name = "global"
     conditionings = ("none", "center", "whiten:4")
 
@@ -18,7 +18,7 @@ class TestWholeClip(ObjectiveContract):
 def test_global_embeddings_have_no_patch(conditioning):
     settings = ObjectiveSettings(name="global", conditioning=conditioning)
     with pytest.raises(SettingsError, match=r"(?s)belong to no patch.*none, center or whiten:K.*--conditioning"):
-        build_objective(settings, channels=4, target_channels=CHANNELS, num_patches=PATCHES)
+        build_objective(settings, build_encoder("point4d", "tiny"), TARGETS)
 
 
 def test_loss_matches_the_reference(make_batch):
@@ -27,9 +27,9 @@ def test_loss_matches_the_reference(make_batch):
     batch.rows[2] = -1
     encoder = build_encoder("point4d", "tiny")
     settings = ObjectiveSettings(name="global", conditioning="none", variance_weight=0)
-    objective = build_objective(settings, channels=encoder.channels, target_channels=CHANNELS, num_patches=PATCHES)
+    objective = build_objective(settings, encoder, TARGETS)
     tokens = encoder(batch.points)
-    loss, scalars = objective(tokens, batch)
+    loss, scalars = objective(encoder, batch)
     losses = []
     for clip in (0, 1, 3):
         target = torch.stack([frame.float() for frame in batch.frame_features[clip]]).mean(dim=0)
