@@ -77,8 +77,9 @@ class Batch:
         return torch.Generator().manual_seed(self.key)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()})
+        tensors = ((field.name, value) for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor))
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors}
+        return replace(self, **changed)
 
 
 class ClipDataset(Dataset[Clip]):
