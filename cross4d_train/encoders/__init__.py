@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cross4d_cache.errors import SettingsError
+from cross4d_train.encoders import p4transformer, point4d, pstnet
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.encoders.point4d import SIZES, Point4D
 from cross4d_train.initialise import build_seeded
 
-ENCODERS: dict[str, tuple[Callable[[Any], Encoder], Mapping[str, Any]]] = {"point4d": (Point4D, SIZES)}
+ENCODERS: dict[str, tuple[Callable[[Any], Encoder], Mapping[str, Any]]] = {
+    "point4d": (point4d.Point4D, point4d.SIZES),
+    "p4transformer": (p4transformer.P4Transformer, p4transformer.SIZES),
+    "pstnet": (pstnet.PSTNet, pstnet.SIZES),
+}
 """How each encoder is made from a configuration, and its configurations by size."""
 
 

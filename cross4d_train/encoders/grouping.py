@@ -3,10 +3,19 @@
 Nothing here carries gradients, and everything is float32 whatever the autocast state: coordinates do not survive bfloat16.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn import functional
+
+MOST_DISTANCES = {"cpu": 2**21, "cuda": 2**27}
+"""How many distances exist at a time: few enough to stay in a cache, many enough to fill a GPU."""
+
+Scores = Float32[Tensor, "part query point"]
+Norms = Float32[Tensor, "part query"]
+Found = Int64[Tensor, "part query neighbour"]
 
 
 @torch.no_grad()
@@ -43,13 +52,57 @@ def nearest_points(
     Distances come from one matrix product about the cloud's centre: twice as fast as differences, and the order of two
     neighbours is only open where their squared distances differ by less than 1e-6 of the cloud's squared extent.
     """
+
+    def search(scores: Scores, _: Norms) -> Found:
+        return scores.topk(num_neighbours, dim=-1, largest=False).indices
+
+    return _search(points, queries, search)
+
+
+@torch.no_grad()
+def ball_query(
+    points: Float32[Tensor, "cloud point 3"], queries: Float32[Tensor, "cloud query 3"], num_neighbours: int, radius: float
+) -> Int64[Tensor, "cloud query neighbour"]:
+    """The first points, in the order of the cloud, within `radius` of each query; if there are too few, the first of them again.
+
+    As in PointNet++ and what descends from it, except that where no point lies within the radius, all are the nearest one (there
+    they are point 0, however far away). Distances are rounded as in `nearest_points`.
+    """
+
+    def search(scores: Scores, norms: Norms) -> Found:
+        counts = (scores <= (radius**2 - norms).unsqueeze(-1)).cumsum(dim=-1, dtype=torch.int32)
+        wanted = torch.arange(1, num_neighbours + 1, dtype=torch.int32, device=points.device)
+        # Where the count first reaches n is the n-th point of the ball.
+        found = torch.searchsorted(counts, wanted.expand(*counts.shape[:2], -1).contiguous())
+        empty = counts[..., -1:] == 0
+        first = torch.where(empty, scores.argmin(dim=-1, keepdim=True), found[..., :1])
+        return torch.where(found < points.shape[1], found, first)
+
+    return _search(points, queries, search)
+
+
+def _search(
+    points: Float32[Tensor, "cloud point 3"],
+    queries: Float32[Tensor, "cloud query 3"],
+    search: Callable[[Scores, Norms], Found],
+) -> Int64[Tensor, "cloud query neighbour"]:
+    """What `search` finds, some clouds at a time, in their scores and the squared norms of their queries: the sum is the squared distance.
+
+    `|p|^2 - 2 p.q`, the score, ranks the points of one query as their distances do.
+    """
     with torch.autocast(points.device.type, enabled=False):
         centre = points.mean(dim=1, keepdim=True)
         points, queries = points - centre, queries - centre
-        squared_norms = points.square().sum(dim=-1).unsqueeze(1)
-        # |p|^2 - 2 p.q ranks the points of one query as their distances do.
-        scores = torch.baddbmm(squared_norms, queries, points.transpose(1, 2), alpha=-2)
-        return scores.topk(num_neighbours, dim=-1, largest=False).indices
+        point_norms, query_norms = (cloud.square().sum(dim=-1) for cloud in (points, queries))
+        size = max(1, MOST_DISTANCES[points.device.type] // (points.shape[1] * queries.shape[1]))
+        return torch.cat(
+            [
+                search(torch.baddbmm(norms.unsqueeze(1), asked, known.transpose(1, 2), alpha=-2), asked_norms)
+                for known, asked, norms, asked_norms in zip(
+                    points.split(size), queries.split(size), point_norms.split(size), query_norms.split(size), strict=True
+                )
+            ]
+        )
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder, Tokens
 
@@ -34,8 +35,13 @@ class EncoderContract:
             for centroid, frame in zip(tokens.centroids[clip], tokens.frame[clip], strict=True):
                 assert (points[clip, frame] == centroid).all(dim=-1).any()
 
-    def test_every_frame_has_tokens(self, points: torch.Tensor, tokens: Tokens) -> None:
-        assert set(tokens.frame.flatten().tolist()) == set(range(points.shape[1]))
+    def test_frames_with_tokens_are_evenly_spaced_from_the_first_and_have_equally_many(self, points: torch.Tensor, tokens: Tokens) -> None:
+        frames, counts = tokens.frame[0].unique(return_counts=True)
+        stride = -(-points.shape[1] // len(frames))
+        assert frames.tolist() == list(range(0, points.shape[1], stride))
+        assert len(counts.unique()) == 1
+        assert (tokens.frame == tokens.frame[0]).all()
+        assert (tokens.frame.diff() >= 0).all()
 
     def test_same_twice(self, encoder: Encoder, points: torch.Tensor, tokens: Tokens) -> None:
         assert torch.equal(encoder(points).features, tokens.features)
@@ -63,9 +69,29 @@ class EncoderContract:
     def test_untrained_features_are_of_order_one(self, tokens: Tokens) -> None:
         assert 0.3 < tokens.features.std() < 3
 
+    def test_time_matters(self, encoder: Encoder, points: torch.Tensor) -> None:
+        assert not torch.allclose(encoder(points.flip(1)).features.mean(1), encoder(points).features.mean(1), atol=1e-3)
+
+    def test_scale_matters(self, encoder: Encoder, points: torch.Tensor) -> None:
+        assert not torch.allclose(encoder(points * 0.2).features.mean(1), encoder(points).features.mean(1), atol=1e-2)
+
+    def test_place_of_the_sensor_does_not_matter(self, encoder: Encoder, points: torch.Tensor) -> None:
+        moved = encoder(points + torch.tensor([0.5, -0.25, 1.0]))
+        assert torch.allclose(moved.features, encoder(points).features, atol=1e-3)
+
+    def test_too_few_points_is_a_users_error(self, encoder: Encoder) -> None:
+        with pytest.raises(SettingsError, match="raise --points"):
+            encoder(torch.zeros(1, 4, 3, 3))
+
+    def test_bfloat16_autocast_leaves_coordinates_alone(self, encoder: Encoder, points: torch.Tensor, tokens: Tokens) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = encoder(points)
+        assert torch.equal(mixed.centroids, tokens.centroids)
+        assert torch.allclose(mixed.features.float(), tokens.features, atol=0.2)
+
     def test_coinciding_points_give_finite_gradients(self, encoder: Encoder) -> None:
         encoder.zero_grad()
-        encoder(torch.ones(1, 2, 64, 3)).features.square().sum().backward()
+        encoder(torch.ones(1, 4, 64, 3)).features.square().sum().backward()
         assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
     def test_gradients_reach_every_parameter(self, encoder: Encoder, points: torch.Tensor) -> None:

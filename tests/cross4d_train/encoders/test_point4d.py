@@ -11,17 +11,6 @@ from tests.cross4d_train.encoders.contract import EncoderContract
 class TestPoint4D(EncoderContract):
     name = "point4d"
 
-    def test_place_of_the_sensor_does_not_matter(self, encoder, points):
-        moved = encoder(points + torch.tensor([0.5, -0.25, 1.0]))
-        assert torch.allclose(moved.features, encoder(points).features, atol=1e-3)
-
-    def test_time_matters(self, encoder, points):
-        assert not torch.allclose(encoder(points.flip(1)).features.mean(1), encoder(points).features.mean(1), atol=1e-3)
-
-    def test_scale_matters(self, encoder, points):
-        small = encoder(points * 0.2)
-        assert not torch.allclose(small.features.mean(1), encoder(points).features.mean(1), atol=1e-2)
-
 
 def test_paper_size_has_the_parameters_tokens_and_flops_of_the_paper():
     encoder = build_encoder("point4d", "paper")
@@ -46,18 +35,3 @@ def test_unknown_names_list_the_known_ones():
         build_encoder("nonsense", "paper")
     with pytest.raises(SettingsError, match="paper, small, mini, tiny"):
         build_encoder("point4d", "huge")
-
-
-def test_too_few_points_is_a_users_error():
-    with pytest.raises(SettingsError, match="at least 16"):
-        build_encoder("point4d", "tiny")(torch.zeros(1, 1, 15, 3))
-
-
-def test_bfloat16_autocast_leaves_coordinates_alone():
-    encoder = build_encoder("point4d", "tiny")
-    points = torch.randn(2, 3, 64, 3, generator=torch.Generator().manual_seed(0)) + 3
-    plain = encoder(points)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = encoder(points)
-    assert torch.equal(mixed.centroids, plain.centroids)
-    assert torch.allclose(mixed.features.float(), plain.features, atol=0.2)

@@ -9,7 +9,7 @@ import torch
 
 from cross4d_train.conditioning import TargetStatistics
 from cross4d_train.data import Batch
-from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
@@ -176,4 +176,4 @@ class IntraModalContract(ObjectiveContract):
         assert not torch.equal(objective(encoder, replace(batch, key=batch.key + 1))[0], objective(encoder, batch)[0])
 
 
-ENCODER_NAMES = ("point4d",)
+ENCODER_NAMES = tuple(ENCODERS)
