@@ -6,15 +6,19 @@ At paper size 3.27 M parameters and 11.5 GFLOPs for 24 x 2,048 points (two a mul
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.encoders.grouping import ball_neighbours, farthest_points, take
 from cross4d_train.encoders.place import places
 from cross4d_train.encoders.transformer import Block
+
+MOST_MEMBERS = {"cpu": 2**15, "cuda": 2**22}
+"""Members of groups that are mapped at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +101,24 @@ class SetAbstraction(nn.Module):
         features: Float[Tensor, "cloud point channel_in"] | None,
         centroids: Float32[Tensor, "cloud centroid 3"],
     ) -> Float[Tensor, "cloud centroid channel_out"]:
-        """Features of the centroids."""
+        """Features of the centroids.
+
+        Some clouds at a time, and once more in the backward pass: groups are many times larger than what comes of them, and cheap to
+        make again from what is still in a cache.
+        """
         neighbours, offsets = ball_neighbours(points, centroids, self.level.num_neighbours, self.level.radius)
+        size = max(1, MOST_MEMBERS[points.device.type] // neighbours[0].numel())
+        parts = zip(
+            offsets.split(size), neighbours.split(size), [None] * len(points) if features is None else features.split(size), strict=False
+        )
+        return torch.cat([checkpoint(self._pool, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
+
+    def _pool(
+        self,
+        offsets: Float32[Tensor, "cloud centroid neighbour 3"],
+        neighbours: Int64[Tensor, "cloud centroid neighbour"],
+        features: Float[Tensor, "cloud point channel_in"] | None,
+    ) -> Float[Tensor, "cloud centroid channel_out"]:
         grouped = offsets if features is None else torch.cat([offsets, take(features, neighbours).to(offsets)], dim=-1)
         # ReLU and maximum commute, and after the maximum there is far less to do.
         pooled = self.out(functional.relu(self.hidden(grouped))).max(dim=2).values
