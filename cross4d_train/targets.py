@@ -28,15 +28,23 @@ def match_points(tokens: Tokens, points: Float32[Tensor, "batch frame point 3"])
 
 
 @torch.no_grad()
-def point_targets(
+def view_targets(
     batch: Batch, frame: Int64[Tensor, "batch token"], points: Int64[Tensor, "batch token"], conditioning: Conditioning
-) -> tuple[Float32[Tensor, "batch token channel"], Bool[Tensor, "batch token"]]:
-    """The mean conditioned feature over the views that see a point, and whether any does; zeros where none does."""
+) -> tuple[Float32[Tensor, "batch token view channel"], Bool[Tensor, "batch token view"]]:
+    """The conditioned feature of a point in every view, and which views see it; zeros in those that do not."""
     clips = torch.arange(len(batch), device=frame.device).unsqueeze(1)
     rows = batch.rows[clips, frame, points].long()
     seen = rows >= 0
     if len(batch.features) == 0:
-        return batch.features.new_zeros((*frame.shape, conditioning.channels), dtype=torch.float32), seen.any(dim=-1)
+        return batch.features.new_zeros((*rows.shape, conditioning.channels), dtype=torch.float32), seen
     rows = rows.clamp(min=0)
-    features = conditioning(batch.features[rows], batch.patches[rows]) * seen.unsqueeze(-1)
+    return conditioning(batch.features[rows], batch.patches[rows]) * seen.unsqueeze(-1), seen
+
+
+@torch.no_grad()
+def point_targets(
+    batch: Batch, frame: Int64[Tensor, "batch token"], points: Int64[Tensor, "batch token"], conditioning: Conditioning
+) -> tuple[Float32[Tensor, "batch token channel"], Bool[Tensor, "batch token"]]:
+    """The mean conditioned feature over the views that see a point, and whether any does; zeros where none does."""
+    features, seen = view_targets(batch, frame, points, conditioning)
     return features.sum(dim=2) / seen.sum(dim=-1, keepdim=True).clamp(min=1), seen.any(dim=-1)

@@ -3,24 +3,40 @@
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import build_seeded
+from cross4d_train.objectives.crossvideo import CrossVideo
 from cross4d_train.objectives.dense import Dense
+from cross4d_train.objectives.forecast import Forecast
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, TargetSpec
+from cross4d_train.objectives.vicreg import VICReg
 from cross4d_train.objectives.whole_clip import WholeClip
 
-OBJECTIVES: dict[str, type[Objective]] = {"dense": Dense, "global": WholeClip}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "dense": Dense,
+    "global": WholeClip,
+    "crossvideo": CrossVideo,
+    "forecast": Forecast,
+    "vicreg": VICReg,
+}
 
 
 def build_objective(settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec, seed: int = 0) -> Objective:
     """An objective with untrained heads and unfitted conditioning, for one encoder; equal arguments give equal weights.
 
     Raises:
-        SettingsError: unknown name, or a conditioning that does not suit the targets.
+        SettingsError: unknown name or switch, or a setting that does not suit the targets.
     """
-    if settings.name not in OBJECTIVES:
+    if settings.kind not in OBJECTIVES:
         raise SettingsError(
             f"unknown objective {settings.name!r}",
             expected=f"one of: {', '.join(OBJECTIVES)}",
             hint="choose one with --objective",
         )
-    make = OBJECTIVES[settings.name]
+    make = OBJECTIVES[settings.kind]
+    unknown = [switch for switch in settings.switches if switch not in make.switches]
+    if unknown:
+        raise SettingsError(
+            f"objective {settings.kind} has no switch {unknown[0]!r}",
+            expected=f"some of: {', '.join(make.switches)}" if make.switches else "none",
+            hint=f"choose --objective {settings.kind}" + (f" or {settings.kind}:SWITCH+SWITCH" if make.switches else ""),
+        )
     return build_seeded(lambda: make(settings, encoder, targets), seed)

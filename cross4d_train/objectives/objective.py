@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,13 +18,27 @@ Scalars = dict[str, Tensor]
 
 
 class ObjectiveSettings(BaseModel):
-    """Which objective and, for those that have a teacher, the weight of the variance term (lambda) and what is done to targets first."""
+    """Which objective and, for those that have a teacher, the weight of the variance term (lambda) and what is done to targets first.
+
+    The name may end in switches: `forecast:field+rollout`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "dense"
     variance_weight: float = Field(default=1.0, ge=0, le=1_000_000, allow_inf_nan=False)
     conditioning: ConditioningName = "whiten:32"
+
+    @property
+    def kind(self) -> str:
+        """The name without switches."""
+        return self.name.partition(":")[0]
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """The switches of the name."""
+        text = self.name.partition(":")[2]
+        return tuple(text.split("+")) if text else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +62,9 @@ class Objective(nn.Module, ABC):
     The loss is finite float32 whatever the batch, and a function of the batch alone: what is random comes from its generator. An
     objective does not own the encoder; it may own a frozen copy.
     """
+
+    switches: ClassVar[tuple[str, ...]] = ()
+    """What can be switched on by the name."""
 
     @abstractmethod
     def __init__(self, settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec) -> None:

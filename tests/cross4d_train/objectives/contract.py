@@ -83,7 +83,7 @@ class ObjectiveContract:
     def test_trains_every_encoder(self, encoder_name: str, make_batch: MakeBatch) -> None:
         """The loss of one batch falls; scalars keep their names."""
         encoder = build_encoder(encoder_name, "tiny", seed=1)
-        objective, batch = self.make(encoder, self.conditionings[-1]), make_batch(clips=4, frames=4)
+        objective, batch = self.make(encoder, self.conditionings[-1]), make_batch(clips=3, frames=8)
         trained = [parameter for parameter in [*encoder.parameters(), *objective.parameters()] if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=3e-3)
         losses, names = [], set()
