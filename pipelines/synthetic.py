@@ -11,6 +11,7 @@ tell without any student.
 import argparse
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cross4d_cache.errors import user_errors
@@ -65,31 +66,30 @@ SCALES = {
 }
 
 
-def budget(scale: str) -> Budget:
-    """What all rows have in common."""
+def budget(scale: Mapping[str, int], *, tuned: bool) -> Budget:
+    """What all rows have in common; `tuned` adds fine-tuning for the rows that ask for it."""
     return Budget(
         encoder=EncoderSettings(size="mini"),
         clips=ClipSettings(num_frames=8, num_points=256, stride=3),
-        num_epochs=SCALES[scale]["epochs"],
-        clips_per_sequence=SCALES[scale]["clips"],
+        num_epochs=scale["epochs"],
+        clips_per_sequence=scale["clips"],
         protocol="cross-subject",
         num_windows=2,
         parts=True,
-        finetune=FinetuneSettings() if scale == "small" else None,
+        finetune=FinetuneSettings() if tuned else None,
     )
 
 
-def build_stores(out: Path, scale: str) -> dict[str, dict[str, Path]]:
-    """The stores of every data seed; a finished one is kept."""
-    chosen = SCALES[scale]
+def build_stores(out: Path, recipes: Mapping[str, Sequence[str]], scale: Mapping[str, int]) -> dict[str, dict[str, Path]]:
+    """The stores of every data seed, by the names of their build options; a finished one is kept."""
     stores: dict[str, dict[str, Path]] = {}
-    for seed in range(chosen["data_seeds"]):
-        options = {"seed": 1000 + seed, "num_humans": chosen["humans"], "num_animals": chosen["animals"]}
+    for seed in range(scale["data_seeds"]):
+        options = {"seed": 1000 + seed, "num_humans": scale["humans"], "num_animals": scale["animals"]}
         options |= {"min_frames": 24, "max_frames": 28, "heading_range_degrees": 180}
         dataset = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
-        for name, teacher in STORES.items():
+        for name, words in recipes.items():
             path = out / f"data{seed}" / f"{name}.zarr"
-            run("cross4d-cache", "build", "--dataset", "synthetic", *dataset, *teacher, "--points", 1024, "--out", path)
+            run("cross4d-cache", "build", "--dataset", "synthetic", *dataset, *words, "--points", 1024, "--out", path)
             stores.setdefault(f"data{seed}", {})[name] = path
     return stores
 
@@ -104,8 +104,11 @@ def main() -> None:
     started = time.perf_counter()
     out: Path = arguments.out / arguments.scale
     with user_errors():
-        stores = build_stores(out, arguments.scale)
-        outcomes = run_jobs(plan_jobs(ROWS, stores, SCALES[arguments.scale]["seeds"], budget(arguments.scale)), out / "runs")
+        stores = build_stores(out, STORES, SCALES[arguments.scale])
+        outcomes = run_jobs(
+            plan_jobs(ROWS, stores, SCALES[arguments.scale]["seeds"], budget(SCALES[arguments.scale], tuned=arguments.scale == "small")),
+            out / "runs",
+        )
     found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
     found |= {"benchmark": f"synthetic {arguments.scale}, version {VERSION}"}
     if arguments.json:

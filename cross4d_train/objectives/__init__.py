@@ -6,7 +6,10 @@ from cross4d_train.initialise import build_seeded
 from cross4d_train.objectives.crossvideo import CrossVideo
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.forecast import Forecast
+from cross4d_train.objectives.ijepa import IJEPA
+from cross4d_train.objectives.mastpre import MaSTPre
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, TargetSpec
+from cross4d_train.objectives.uni4d import Uni4D
 from cross4d_train.objectives.vicreg import VICReg
 from cross4d_train.objectives.whole_clip import WholeClip
 
@@ -15,6 +18,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "global": WholeClip,
     "crossvideo": CrossVideo,
     "forecast": Forecast,
+    "ijepa": IJEPA,
+    "mastpre": MaSTPre,
+    "uni4d": Uni4D,
     "vicreg": VICReg,
 }
 

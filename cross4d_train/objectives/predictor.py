@@ -9,15 +9,15 @@ from cross4d_train.encoders.transformer import Block
 
 
 class Predictor(nn.Module):
-    """A transformer over tokens and queries; all queries are alike but for their places.
+    """A transformer over tokens and queries; all queries of a kind are alike but for their places.
 
     Places are positions about the clip and times, metres, as `places` gives them.
     """
 
-    def __init__(self, channels: int, *, width: int, depth: int, num_heads: int) -> None:
+    def __init__(self, channels: int, *, width: int, depth: int, num_heads: int, num_kinds: int = 1) -> None:
         super().__init__()
         self.context = nn.Linear(channels, width)
-        self.query = nn.Parameter(torch.zeros(width))
+        self.queries = nn.Parameter(torch.zeros(num_kinds, width))
         self.position = nn.Sequential(nn.Linear(4, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.Sequential(*(Block(width, num_heads, 4 * width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
@@ -27,10 +27,11 @@ class Predictor(nn.Module):
         context: Tokens,
         context_places: Float32[Tensor, "batch token 4"],
         query_places: Float32[Tensor, "batch query 4"],
+        kind: int = 0,
     ) -> Float[Tensor, "batch query width"]:
         """What the context says of the places of the queries."""
         known = self.context(context.features) + self.position(context_places)
-        asked = self.query + self.position(query_places)
+        asked = self.queries[kind] + self.position(query_places)
         mixed = self.blocks(torch.cat([known, asked.to(known)], dim=1))
         answers: Tensor = self.norm(mixed[:, known.shape[1] :])
         return answers

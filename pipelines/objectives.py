@@ -1,0 +1,79 @@
+"""Every objective on equal terms: one student, the same clips and steps, the same probes, on synthetic data.
+
+    python -m pipelines.objectives [--scale small|demo] [--out out/objectives] [--json FILE]
+
+The data is that of pipelines/synthetic.py with its first seed. Every trained row is run with the same two learning rates, and the better
+one is shown. The forecasting family needs several views to differ in, so it has a store of two, and `dense` on it beside.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from cross4d_cache.errors import user_errors
+from cross4d_train.objectives.objective import ObjectiveSettings
+from pipelines.comparison import Row, plan_jobs, run_jobs
+from pipelines.synthetic import VERSION, budget, build_stores
+from pipelines.tables import describe, describe_budget, report
+
+STORES = {
+    "tiny": ["--teacher", "tiny"],
+    "views": ["--teacher", "tiny", "--views", "2"],
+    "shuffled": ["--teacher", "tiny", "--correspondence", "shuffled"],
+    "random": ["--teacher", "tiny", "--correspondence", "random"],
+    "shifted": ["--teacher", "tiny", "--correspondence", "shifted:16"],
+}
+REFERENCE = "dense"
+RATES = (1e-3, 3e-3)
+GLOBAL = "center"
+"""Conditioning of global embeddings, which is best for them in the synthetic benchmark."""
+
+DISTILLED = {"global": GLOBAL, "crossvideo": GLOBAL, "dense": ObjectiveSettings().conditioning}
+INTRA_MODAL = ("ijepa", "mastpre", "uni4d", "vicreg")
+FORECASTS = ("forecast", "forecast:field", "forecast:rollout", "forecast:consistency")
+CONTROLS = ("shuffled", "random", "shifted")
+
+
+def _row(name: str, store: str, objective: str, conditioning: str | None = None) -> Row:
+    settings = ObjectiveSettings(name=objective) if conditioning is None else ObjectiveSettings(name=objective, conditioning=conditioning)
+    return Row(name=name, store=store, objective=settings, learning_rates=RATES)
+
+
+ROWS = [
+    Row(name="untrained", store="tiny", objective=None),
+    *(_row(name, "tiny", name, conditioning) for name, conditioning in DISTILLED.items()),
+    *(_row(f"dense, {store} points", store, "dense") for store in CONTROLS),
+    *(_row(name, "tiny", name) for name in INTRA_MODAL),
+    _row("dense, two views", "views", "dense"),
+    *(_row(name, "views", name) for name in FORECASTS),
+]
+
+SCALES = {
+    "small": {"data_seeds": 1, "seeds": 3, "humans": 12, "animals": 6, "epochs": 12, "clips": 2},
+    "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 2, "clips": 1},
+}
+
+
+def main() -> None:
+    """Build the stores, train and judge every row, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--out", type=Path, default=Path("out/objectives"))
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    out, scale = arguments.out / arguments.scale, SCALES[arguments.scale]
+    with user_errors():
+        stores = build_stores(out, STORES, scale)
+        outcomes = run_jobs(plan_jobs(ROWS, stores, scale["seeds"], budget(scale, tuned=False)), out / "runs")
+    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
+    found |= {"benchmark": f"objectives {arguments.scale}, data of synthetic version {VERSION}"}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{describe_budget(outcomes[0].job.budget)}\n\n{describe(found['table'], reference=REFERENCE)}")
+    print(f"\n{found['minutes']} minutes")
+
+
+if __name__ == "__main__":
+    main()
