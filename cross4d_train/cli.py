@@ -29,10 +29,16 @@ def pretrain(
     cache: CacheOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("run"),
     objective: Annotated[
-        str | None, typer.Option("--objective", help="Objective: dense, or global, the baseline. (default: dense)")
+        str | None,
+        typer.Option(
+            "--objective",
+            help="dense, global, crossvideo, forecast[:field+rollout+consistency], ijepa, mastpre, uni4d, vicreg. (default: dense)",
+        ),
     ] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder. (default: point4d)")] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Encoder size: paper, small, mini, tiny. (default: paper)")] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="point4d, p4transformer, pstnet. (default: point4d)")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Its size: paper, small, mini, tiny, and more, see `encoders`. (default: paper)")
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Pre-train on train, test or all sequences. (default: train, if there is a split)")
     ] = None,
@@ -143,6 +149,18 @@ def probe(
         num_workers=workers,
         as_json=json,
     )
+
+
+@app.command()
+def encoders(
+    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the clip that is counted.")] = 24,
+    points: Annotated[int, typer.Option("--points", min=1, help="Points a frame.")] = 2048,
+    json: JsonOption = False,
+) -> None:
+    """The encoders in all their sizes: parameters, tokens of a clip, and operations of a forward pass, counted."""
+    from cross4d_train.commands import run_encoders
+
+    run_encoders(num_frames=frames, num_points=points, as_json=json)
 
 
 def main() -> None:

@@ -1,17 +1,23 @@
 """What the commands of `cross4d-train` do: settle the settings, run with a progress bar, print the result."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from cross4d_cache.errors import CheckpointError
+from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.console import progress, say, warn_random_teacher
 from cross4d_train.data import ClipDataset
+from cross4d_train.encoders import ENCODERS, build_encoder
+from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.evaluation.linear import HeadScore
 from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettings
 from cross4d_train.evaluation.source import open_source
 from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.objectives import OBJECTIVES
+from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.run import RunFolder, RunResult
 from cross4d_train.settings import RunSettings, recipe_clips, with_options
 
@@ -33,6 +39,7 @@ def run_pretrain(
     folder = RunFolder(out, resume=resume)
     checkpoint = folder.load() if resume else None
     settings = settle(RunSettings.for_cache(manifest), options, checkpoint)
+    _check_teacher_options(settings, options)
     fabric.launch()
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint)
     quiet = not fabric.is_global_zero
@@ -67,6 +74,19 @@ def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Che
             hint="leave these options out to go on with the run, or start anew with another --out",
         )
     return begun
+
+
+def _check_teacher_options(settings: RunSettings, options: Mapping[str, object]) -> None:
+    """Refuse what only an objective with a teacher takes."""
+    kind = OBJECTIVES.get(settings.objective.kind)
+    names = {"objective.conditioning": "--conditioning", "objective.variance_weight": "--variance-weight"}
+    given = [option for name, option in names.items() if name in options]
+    if kind is not None and not issubclass(kind, Distillation) and given:
+        raise SettingsError(
+            f"{given[0]} with objective {settings.objective.name}, which has no teacher",
+            expected="an objective that learns targets: " + ", ".join(n for n, k in OBJECTIVES.items() if issubclass(k, Distillation)),
+            hint=f"leave {given[0]} out, or choose another --objective",
+        )
 
 
 def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
@@ -126,6 +146,28 @@ def run_probe(
         pass
     result = probe.result()
     print(result.model_dump_json() if as_json else describe_probe(result))
+
+
+def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
+    """`cross4d-train encoders`."""
+    kinds = [(name, size) for name, (_, sizes) in ENCODERS.items() for size in sizes]
+    rows = []
+    for (name, size), _ in progress(kinds, total=len(kinds), unit="encoder"):
+        try:
+            cost = count_cost(build_encoder(name, size), num_frames=num_frames, num_points=num_points)
+        except SettingsError as error:
+            say(f"{name} {size}: {error.found}")
+            continue
+        rows.append({"encoder": name, "size": size, **asdict(cost)})
+    if as_json:
+        print(json.dumps(rows))
+        return
+    print(f"{'encoder':14} {'size':10} {'parameters':>12} {'tokens':>7} {'channels':>9} {'GFLOPs':>8} {'with attention':>15}")
+    for row in rows:
+        linear = row["linear_flops"] / 1e9
+        every = linear + row["product_flops"] / 1e9
+        numbers = f"{row['parameters']:12,} {row['tokens']:7,} {row['channels']:9,} {linear:8.2f} {every:15.2f}"
+        print(f"{row['encoder']:14} {row['size']:10} {numbers}")
 
 
 def _announce_seen(probe: LinearProbe) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "build": "batch camera camera-model correspondence data dataset device exclude image-size json layer limit option out points project "
     "seed teacher views visibility weights window",
     "check-data": "data dataset json option read-all",
+    "encoders": "frames json points",
     "info": "STORE data fidelity json",
     "teachers": "json",
     "verify": "STORE json",

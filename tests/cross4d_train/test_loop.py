@@ -67,6 +67,26 @@ def test_a_resumed_run_repeats_the_curve_bit_for_bit(store, tmp_path, stop):
         assert torch.equal(resumed.checkpoint().tensors[name], value), name
 
 
+@pytest.mark.parametrize(("objective", "encoder"), [("uni4d", "point4d"), ("ijepa", "p4transformer"), ("vicreg", "p4transformer")])
+def test_what_an_objective_carries_along_and_draws_repeats_after_a_resume(store, objective, encoder):
+    settings = make_settings().changed({"objective.name": objective, "encoder.name": encoder})
+    whole = make_training(store, settings)
+    expected = curve(whole.steps())
+    begun = make_training(store, settings)
+    list(itertools.islice(begun.steps(), 4))
+    resumed = make_training(store, settings, checkpoint=begun.checkpoint())
+    assert curve(resumed.steps()) == expected[4:]
+    for name, value in whole.checkpoint().tensors.items():
+        assert torch.equal(resumed.checkpoint().tensors[name], value), name
+
+
+def test_frozen_copies_are_not_trained(store):
+    training = make_training(store, make_settings().changed({"objective.name": "ijepa"}))
+    trained = {id(parameter) for group in training._optimizer.param_groups for parameter in group["params"]}
+    assert not trained & {id(parameter) for parameter in training.objective.target.parameters()}
+    assert {id(parameter) for parameter in training.encoder.parameters()} <= trained
+
+
 def test_a_killed_run_resumes_from_its_folder_with_a_whole_log(store, tmp_path):
     expected = curve(RunFolder(tmp_path / "whole", resume=False).record(make_training(store)))
     folder = RunFolder(tmp_path / "run", resume=False)

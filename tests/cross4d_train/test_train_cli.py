@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from cross4d_train import commands
 from cross4d_train.cli import main
+from cross4d_train.encoders import ENCODERS
 from tests.cross4d_train.conftest import make_infos, write_store
 
 SMALL = ["--size", "tiny", "--frames", "3", "--points", "48", "--epochs", "2", "--device", "cpu"]
@@ -97,6 +99,30 @@ def test_objective_and_conditioning_go_into_the_run(store, tmp_path, options):
     assert f"objective.conditioning: whiten:5 here, {options[-1]} there" in other.stderr
 
 
+@pytest.mark.parametrize("objective", ["ijepa", "mastpre", "uni4d", "vicreg"])
+def test_objectives_without_a_teacher_need_no_targets(tmp_path, objective):
+    bare = write_store(tmp_path / "bare.zarr", make_infos(), targets=False)
+    result = run("pretrain", "--cache", bare, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--objective", objective)
+    assert result.exit_code == 0, result.output
+    refused = run("pretrain", "--cache", bare, "--out", tmp_path / "other", *SMALL)
+    assert refused.exit_code == 2
+    assert "holds no targets, which objective dense learns" in refused.stderr
+
+
+def test_encoders_are_listed_with_what_they_cost(monkeypatch):
+    monkeypatch.setattr(commands, "ENCODERS", {name: (make, {"tiny": sizes["tiny"]}) for name, (make, sizes) in ENCODERS.items()})
+    listed = run("encoders", "--frames", 4, "--points", 256, "--json")
+    assert listed.exit_code == 0, listed.output
+    rows = {(row["encoder"], row["size"]): row for row in json.loads(listed.stdout)}
+    assert set(rows) == {(name, "tiny") for name in ENCODERS}
+    assert rows["point4d", "tiny"]["parameters"] == 15_120
+    assert rows["point4d", "tiny"]["tokens"] == 16
+    assert "point4d        tiny             15,120      16        32" in run("encoders", "--frames", 4, "--points", 256).stdout
+    too_short = run("encoders", "--frames", 1, "--points", 256)
+    assert too_short.exit_code == 0
+    assert "p4transformer tiny: clips of 1 frames" in too_short.stderr
+
+
 @pytest.mark.parametrize(("split", "said"), [("all", "(all sequences)"), ("test", "(the test side of protocol cross-subject)")])
 def test_test_videos_seen_in_pretraining_are_never_silent(store, tmp_path, split, said):
     trained = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--split", split)
@@ -132,6 +158,10 @@ def test_a_random_teacher_is_named_loudly(tmp_path):
         (["--encoder", "nonsense"], "point4d"),
         (["--size", "nonsense"], "paper, small, mini, tiny"),
         (["--objective", "nonsense"], "dense"),
+        (["--objective", "dense:field"], "no switch 'field'"),
+        (["--objective", "ijepa", "--conditioning", "none"], "which has no teacher"),
+        (["--objective", "vicreg", "--variance-weight", "1"], "leave --variance-weight out"),
+        (["--encoder", "p4transformer", "--frames", "1"], "at least 2"),
         (["--device", "nonsense"], "auto, cpu, cuda"),
         (["--protocol", "nonsense"], "cross-subject"),
         (["--split", "nonsense"], "training.side = 'nonsense'"),

@@ -1,8 +1,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
@@ -28,16 +26,12 @@ def test_paper_size_has_the_parameters_of_the_paper():
     assert num_parameters(build_encoder("p4transformer", "ntu")) == pytest.approx(125.9e6, rel=1e-3)
 
 
-def test_paper_size_has_the_tokens_and_flops_of_the_paper():
-    encoder = build_encoder("p4transformer", "paper").eval()
+def test_paper_size_has_64_tokens_in_every_other_frame():
     points = torch.randn(1, 24, 2048, 3, generator=torch.Generator().manual_seed(0)) * 0.4
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        tokens = encoder(points)
+    with torch.no_grad():
+        tokens = build_encoder("p4transformer", "paper")(points)
     assert tokens.features.shape == (1, 768, 1024)
     assert tokens.frame[0].unique(return_counts=True)[1].tolist() == [64] * 12
-    # The search for neighbours is counted too: a product of coordinates for each token and point.
-    search = 2 * 36 * 64 * 2048 * 3
-    assert counter.get_total_flops() - search == pytest.approx(77.1e9, rel=0.005)
 
 
 def test_finer_tokens_are_twice_as_many():

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
@@ -12,16 +11,12 @@ class TestPoint4D(EncoderContract):
     name = "point4d"
 
 
-def test_paper_size_has_the_parameters_tokens_and_flops_of_the_paper():
-    encoder = build_encoder("point4d", "paper")
-    assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(3.28e6, rel=0.01)
+def test_paper_size_has_64_tokens_a_frame():
     points = torch.randn(1, 24, 2048, 3, generator=torch.Generator().manual_seed(0)) * 0.4
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tokens = encoder(points)
+    with torch.no_grad():
+        tokens = build_encoder("point4d", "paper")(points)
     assert tokens.features.shape == (1, 1536, 256)
     assert torch.equal(tokens.frame[0].bincount(), torch.full((24,), 64))
-    linear_layers = counter.get_flop_counts()["Global"][torch.ops.aten.addmm]
-    assert linear_layers == pytest.approx(11.5e9, rel=0.01)
 
 
 def test_small_size_is_a_tenth():
