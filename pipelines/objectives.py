@@ -2,8 +2,8 @@
 
     python -m pipelines.objectives [--scale small|demo] [--out out/objectives] [--json FILE]
 
-The data is that of pipelines/synthetic.py with its first seed. Every trained row is run with the same two learning rates, and the better
-one is shown. The forecasting family needs several views to differ in, so it has a store of two, and `dense` on it beside.
+The data is that of pipelines/synthetic.py with its first seed. Every trained row is tried with the same two learning rates on the first
+student seed, and all its seeds have the better one. The forecasting family needs several views to differ in, so it has a store of two, and `dense` on it beside.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from cross4d_cache.errors import user_errors
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.comparison import Row, plan_jobs, run_jobs
 from pipelines.synthetic import VERSION, budget, build_stores
-from pipelines.tables import describe, describe_budget, report
+from pipelines.tables import best_rates, describe, describe_budget, report
 
 STORES = {
     "tiny": ["--teacher", "tiny"],
@@ -66,7 +66,10 @@ def main() -> None:
     out, scale = arguments.out / arguments.scale, SCALES[arguments.scale]
     with user_errors():
         stores = build_stores(out, STORES, scale)
-        outcomes = run_jobs(plan_jobs(ROWS, stores, scale["seeds"], budget(scale, tuned=False)), out / "runs")
+        common = budget(scale, tuned=False)
+        rates = best_rates(run_jobs(plan_jobs(ROWS, stores, 1, common), out / "runs"))
+        rows = [row.model_copy(update={"learning_rates": (rates[row.name],)}) for row in ROWS]
+        outcomes = run_jobs(plan_jobs(rows, stores, scale["seeds"], common), out / "runs")
     found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
     found |= {"benchmark": f"objectives {arguments.scale}, data of synthetic version {VERSION}"}
     if arguments.json:
