@@ -3,7 +3,8 @@
     python -m pipelines.objectives [--scale small|demo] [--out out/objectives] [--json FILE]
 
 The data is that of pipelines/synthetic.py with its first seed. Every trained row is tried with the same two learning rates on the first
-student seed, and all its seeds have the better one. The forecasting family needs several views to differ in, so it has a store of two, and `dense` on it beside.
+student seed, and all its seeds have the better one. The forecasting family needs several views to differ in, so it has a store of two,
+and `dense` on it beside.
 """
 
 import argparse
