@@ -1,0 +1,80 @@
+"""The benchmark of the training step: what it times, what it finds, how it judges."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines import benchmark_step, machine
+from pipelines.benchmark_step import Largest, Stopwatch
+
+CPU = torch.device("cpu")
+
+
+def make_row(**changed: Any) -> dict[str, Any]:
+    row = {"encoder": "point4d", "size": "paper", "batch": 16, "waiting": 0.01, "over_arithmetic": 1.9, "clips_per_second": 310.0}
+    return {**row, "largest_tensor_megabytes": 100.0, "frame_point_channel_megabytes": 1152.0, **changed}
+
+
+def states(rows: list[dict[str, Any]], device: str) -> list[str]:
+    return [bar["state"] for bar in benchmark_step.judge(rows, device)]
+
+
+def test_bars_are_judged_on_their_own_device_and_size() -> None:
+    assert states([], "cuda") == ["open", "open"]
+    assert states([make_row()], "cpu") == ["met", "met", "met", "open", "open"]
+    assert states([make_row(waiting=0.03, over_arithmetic=2.1, largest_tensor_megabytes=1200.0)], "cpu")[:3] == ["missed"] * 3
+    assert states([make_row()], "cuda") == ["met", "met", "met", "open"]
+    assert states([make_row(clips_per_second=299.0)], "cuda")[2:] == ["missed", "open"]
+    assert states([make_row(size="small")], "cuda")[2:] == ["open", "open"]
+    assert states([make_row(encoder="p4transformer", clips_per_second=61.0)], "cuda")[2:] == ["open", "met"]
+
+
+def test_sections_add_up() -> None:
+    watch = Stopwatch(CPU)
+    slow = watch.around("slow", lambda seconds: time.sleep(seconds) or seconds)
+    assert [slow(0.02), slow(0.03)] == [0.02, 0.03]
+    with watch.section("fast"):
+        pass
+    assert 0.05 <= watch.seconds["slow"] < 0.5
+    assert watch.seconds["fast"] < 0.02
+
+
+def test_the_largest_tensor_is_found_also_in_the_backward_pass() -> None:
+    weight = torch.ones(10, requires_grad=True)
+    with Largest() as largest:
+        loss = (weight.expand(1000, 10) * torch.ones(1000, 1)).sum()
+    assert largest.num_bytes == 10_000 * 4
+    quiet = Largest()
+    with quiet:
+        torch.ones(7).expand(1000, 7)
+    assert quiet.num_bytes == 7 * 4
+    with Largest() as backward:
+        loss.backward()
+    assert backward.num_bytes >= 10_000 * 4
+
+
+def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(machine.MATMUL_SIDES, "cpu", 256)
+    monkeypatch.setattr(benchmark_step, "SEQUENCES", 4)
+    out = tmp_path / "report.json"
+    words = ["--encoders", "point4d", "p4transformer", "--size", "tiny", "--batch", "4", "--frames", "4", "--points", "64"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_step", *words, "--steps", "2", "--device", "cpu", "--json", str(out)])
+    benchmark_step.main()
+    report = json.loads(out.read_text())
+    assert [row["encoder"] for row in report["rows"]] == ["point4d", "p4transformer"]
+    for row in report["rows"]:
+        assert (row["steps"], row["batch"], row["clips"], row["workers"]) == (2, 4, "4 x 64", 0)
+        assert set(row["split_seconds"]) == {"grouping", "transformer", "embedding", "head and targets", "backward", "optimiser"}
+        assert all(seconds > 0 for seconds in row["split_seconds"].values())
+        assert row["step_seconds"] == pytest.approx(row["batch"] / row["clips_per_second"])
+        assert row["gigaflops"] > row["gigaflops_without_attention_products"] > 0
+        assert row["host_megabytes_peak"] >= row["host_megabytes_before"] > 50
+        assert row["frame_point_channel_megabytes"] == 4 * 4 * 64 * 384 * 4 / 2**20
+        assert row["largest_tensor_megabytes"] > 0
+    printed = capsys.readouterr().out
+    assert "point4d tiny, batch 4 of 4 x 64" in printed
+    assert "open    point4d on an H200" in printed
