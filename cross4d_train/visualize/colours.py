@@ -12,15 +12,19 @@ NEAREST_TOKENS = 3
 
 @torch.no_grad()
 def point_features(tokens: Tokens, points: Float32[Tensor, "batch frame point 3"]) -> Float32[Tensor, "batch frame point channel"]:
-    """Features of all points: the three nearest tokens of the point's own frame, weighted by inverse distance.
+    """Features of all points: the three nearest tokens of the point's own frame, or of the nearest frame that has tokens (of two the
+    earlier), weighted by inverse distance.
 
-    Every frame must have the same number of tokens, frame after frame, at least three.
+    All frames with tokens have equally many, frame after frame, as encoders give them.
     """
     batch, num_frames = points.shape[:2]
-    centroids = tokens.centroids.reshape(batch * num_frames, -1, 3)
-    features = tokens.features.float().reshape(batch * num_frames, centroids.shape[1], -1)
+    known = tokens.frame[0].unique()
+    frames = torch.arange(num_frames, device=known.device)
+    source = (frames.unsqueeze(1) - known).abs().argmin(dim=1)
+    centroids = tokens.centroids.unflatten(1, (len(known), -1))[:, source].flatten(0, 1)
+    features = tokens.features.float().unflatten(1, (len(known), -1))[:, source].flatten(0, 1)
     clouds = points.flatten(0, 1)
-    nearest = nearest_points(centroids, clouds, NEAREST_TOKENS)
+    nearest = nearest_points(centroids, clouds, min(NEAREST_TOKENS, centroids.shape[1]))
     distance = (take(centroids, nearest) - clouds.unsqueeze(2)).norm(dim=-1, keepdim=True)
     weight = 1 / distance.clamp_min(1e-6)
     mixed: Tensor = (take(features, nearest) * weight).sum(dim=2) / weight.sum(dim=2)

@@ -24,6 +24,17 @@ def test_point_features_equal_the_slow_reference() -> None:
         torch.testing.assert_close(found[batch, frame, point], expected)
 
 
+def test_frames_without_tokens_take_those_of_the_nearest_frame_that_has_some() -> None:
+    """Tokens of frames 0, 2 and 4 of six."""
+    tokens, _ = make_tokens(3)
+    strided = Tokens(features=tokens.features, centroids=tokens.centroids, frame=2 * tokens.frame)
+    points = torch.rand(2, 6, 7, 3, generator=torch.Generator().manual_seed(4))
+    expected = point_features(tokens, points[:, [0, 2, 4]])
+    found = point_features(strided, points)
+    torch.testing.assert_close(found[:, ::2], expected)
+    torch.testing.assert_close(found[:, 1::2], point_features(tokens, points[:, [1, 3, 5]]))  # of two as near the earlier
+
+
 def test_a_point_on_a_token_takes_its_features() -> None:
     tokens, _ = make_tokens(1)
     points = tokens.centroids.reshape(2, 3, 5, 3)
