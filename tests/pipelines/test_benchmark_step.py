@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from pipelines import benchmark_step, machine
-from pipelines.benchmark_step import Largest, Stopwatch
+from pipelines.instruments import Largest, Stopwatch
 
 CPU = torch.device("cpu")
 
 
 def make_row(**changed: Any) -> dict[str, Any]:
     row = {"encoder": "point4d", "size": "paper", "batch": 16, "waiting": 0.01, "over_arithmetic": 1.9, "clips_per_second": 310.0}
-    return {**row, "largest_tensor_megabytes": 100.0, "frame_point_channel_megabytes": 1152.0, **changed}
+    sizes = {"clips": "24 x 2048", "drift": 1.1, "largest_tensor_megabytes": 100.0, "frame_point_channel_megabytes": 1152.0}
+    return {**row, **sizes, **changed}
 
 
 def states(rows: list[dict[str, Any]], device: str) -> list[str]:
@@ -24,13 +25,17 @@ def states(rows: list[dict[str, Any]], device: str) -> list[str]:
 
 
 def test_bars_are_judged_on_their_own_device_and_size() -> None:
-    assert states([], "cuda") == ["open", "open"]
+    h200 = "NVIDIA H200"
+    assert states([], h200) == ["open", "open"]
     assert states([make_row()], "cpu") == ["met", "met", "met", "open", "open"]
-    assert states([make_row(waiting=0.03, over_arithmetic=2.1, largest_tensor_megabytes=1200.0)], "cpu")[:3] == ["missed"] * 3
-    assert states([make_row()], "cuda") == ["met", "met", "met", "open"]
-    assert states([make_row(clips_per_second=299.0)], "cuda")[2:] == ["missed", "open"]
-    assert states([make_row(size="small")], "cuda")[2:] == ["open", "open"]
-    assert states([make_row(encoder="p4transformer", clips_per_second=61.0)], "cuda")[2:] == ["open", "met"]
+    assert states([make_row(waiting=0.03, over_arithmetic=2.1, largest_tensor_megabytes=600.0)], "cpu")[:3] == ["missed"] * 3
+    assert states([make_row(drift=1.3)], "cpu") == ["met", "met", "open", "open"]
+    assert states([make_row()], h200) == ["met", "met", "met", "open"]
+    assert states([make_row(), make_row(batch=32, clips_per_second=299.0)], h200)[4:] == ["missed", "open"]
+    for other in ({"size": "small"}, {"clips": "8 x 256"}, {"drift": 1.3}):
+        assert states([make_row(**other)], h200)[2:] == ["open", "open"]
+    assert states([make_row()], "NVIDIA H100 80GB HBM3")[2:] == ["open", "open"]
+    assert states([make_row(encoder="p4transformer", clips_per_second=61.0)], h200)[2:] == ["open", "met"]
 
 
 def test_sections_add_up() -> None:
@@ -62,12 +67,13 @@ def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(benchmark_step, "SEQUENCES", 4)
     out = tmp_path / "report.json"
     words = ["--encoders", "point4d", "p4transformer", "--size", "tiny", "--batch", "4", "--frames", "4", "--points", "64"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_step", *words, "--steps", "2", "--device", "cpu", "--json", str(out)])
+    monkeypatch.setattr(sys, "argv", ["benchmark_step", *words, "--steps", "2", "--streamed", "--device", "cpu", "--json", str(out)])
     benchmark_step.main()
     report = json.loads(out.read_text())
     assert [row["encoder"] for row in report["rows"]] == ["point4d", "p4transformer"]
     for row in report["rows"]:
-        assert (row["steps"], row["batch"], row["clips"], row["workers"]) == (2, 4, "4 x 64", 0)
+        assert (row["steps"], row["batch"], row["clips"], row["workers"], row["streamed"]) == (2, 4, "4 x 64", 0, True)
+        assert row["drift"] >= 1
         assert set(row["split_seconds"]) == {"grouping", "transformer", "embedding", "head and targets", "backward", "optimiser"}
         assert all(seconds > 0 for seconds in row["split_seconds"].values())
         assert row["step_seconds"] == pytest.approx(row["batch"] / row["clips_per_second"])

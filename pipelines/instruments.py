@@ -1,0 +1,54 @@
+"""What a benchmark looks into a step with: a stopwatch for its sections, and the size of its largest tensor."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipelines.machine import synchronize
+
+
+class Stopwatch:
+    """Seconds by section; on a GPU the sections wait for each other, so together they take longer than a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Add the time of the context to a section."""
+        synchronize(self._device)
+        begin = time.perf_counter()
+        yield
+        synchronize(self._device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self.section(name):
+                return function(*arguments, **options)
+
+        return timed
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that an operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.num_bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            # A view that was expanded takes no memory of its own.
+            if isinstance(value, Tensor):
+                self.num_bytes = max(self.num_bytes, min(value.untyped_storage().nbytes(), value.numel() * value.element_size()))
+        return result
