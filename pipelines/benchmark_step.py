@@ -79,7 +79,7 @@ def measure(store: Path, name: str, request: dict[str, Any]) -> dict[str, Any]:
     before = peak_memory()
     dtype = torch.bfloat16 if fabric.device.type == "cuda" else torch.float32
     rates = [matmul_rate(fabric.device, dtype)]
-    warm_up = 1
+    warm_up = 2  # the first steps are slower: memory is touched for the first time
     if request["workers"] == 0:
         for index in training.plan.chosen:  # so that every sequence is in memory
             training.dataset[ClipRequest(sequence=index, start=0, key=(0,))]
