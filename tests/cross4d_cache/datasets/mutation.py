@@ -72,7 +72,8 @@ def _inside_zip(data: bytes, rng: np.random.Generator) -> bytes:
         chosen = rng.integers(len(source.namelist()))
         for number, name in enumerate(source.namelist()):
             content = source.read(name)
-            copy.writestr(name, damage(content, rng) if number == chosen else content)
+            # A name alone would be given the time of day.
+            copy.writestr(zipfile.ZipInfo(name), damage(content, rng) if number == chosen else content, zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
