@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from cross4d_cache.errors import user_errors
+from cross4d_train.evaluation.cli import COMMANDS
+from cross4d_train.options import (
+    CacheOption,
+    DeviceOption,
+    FramesOption,
+    JsonOption,
+    PointsOption,
+    ProtocolOption,
+    StrideOption,
+    WorkersOption,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-
-CacheOption = Annotated[Path, typer.Option("--cache", help="Store that `cross4d-cache build` wrote.")]
-FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
-PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
-StrideOption = Annotated[int | None, typer.Option("--stride", help="Every how many frames one is taken.")]
-ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="Split protocol; by default the checkpoint's, or the dataset's first.")
-]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Loader processes; 0 loads in the main one.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @app.command()
@@ -108,50 +108,6 @@ def pretrain(
 
 
 @app.command()
-def probe(
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Checkpoint file, or `random` for an untrained encoder.")],
-    cache: CacheOption,
-    encoder: Annotated[str | None, typer.Option("--encoder", help="Encoder, with `random`. (default: point4d)")] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Size of the encoder, with `random`. (default: paper)")] = None,
-    frames: FramesOption = None,
-    points: PointsOption = None,
-    stride: StrideOption = None,
-    windows: Annotated[int, typer.Option("--windows", help="Evenly spaced clips of each video.")] = 5,
-    protocol: ProtocolOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides points, head and untrained weights.")] = 0,
-    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of the linear head.")] = 300,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the linear head.")] = 1e-3,
-    workers: WorkersOption = 0,
-    device: DeviceOption = "auto",
-    json: JsonOption = False,
-) -> None:
-    """Linear action probe of a frozen encoder, with standardisation of the features off and on."""
-    from cross4d_train.commands import run_probe
-
-    options = {
-        "clips.num_frames": frames,
-        "clips.num_points": points,
-        "clips.stride": stride,
-        "num_windows": windows,
-        "protocol": protocol,
-        "seed": seed,
-        "head.seed": seed,
-        "head.num_epochs": epochs,
-        "head.learning_rate": lr,
-    }
-    run_probe(
-        checkpoint,
-        cache,
-        {name: value for name, value in options.items() if value is not None},
-        encoder=encoder,
-        size=size,
-        device=device,
-        num_workers=workers,
-        as_json=json,
-    )
-
-
-@app.command()
 def encoders(
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the clip that is counted.")] = 24,
     points: Annotated[int, typer.Option("--points", min=1, help="Points a frame.")] = 2048,
@@ -161,6 +117,10 @@ def encoders(
     from cross4d_train.commands import run_encoders
 
     run_encoders(num_frames=frames, num_points=points, as_json=json)
+
+
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def main() -> None:

@@ -9,17 +9,13 @@ from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.console import progress, say, warn_random_teacher
-from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.arithmetic import count_cost
-from cross4d_train.evaluation.linear import HeadScore
-from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettings
-from cross4d_train.evaluation.source import open_source
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.run import RunFolder, RunResult
-from cross4d_train.settings import RunSettings, recipe_clips, with_options
+from cross4d_train.settings import RunSettings
 
 
 def run_pretrain(
@@ -118,36 +114,6 @@ def describe_run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def run_probe(
-    checkpoint: str,
-    store: Path,
-    options: Mapping[str, object],
-    *,
-    encoder: str | None,
-    size: str | None,
-    device: str,
-    num_workers: int,
-    as_json: bool,
-) -> None:
-    """`cross4d-train probe`."""
-    manifest = open_cache(store).manifest
-    seed = with_options(ProbeSettings(clips=recipe_clips(manifest.dataset.name)), options).seed  # needed before the clips are known
-    source = open_source(checkpoint, name=encoder, size=size, seed=seed, dataset=manifest.dataset.name)
-    # A protocol of the cache the encoder learned from means nothing in one of another dataset.
-    known = source.protocol if source.protocol in manifest.dataset.protocols else None
-    settings = with_options(ProbeSettings(clips=source.clips, protocol=known), options)
-    probe = LinearProbe(source, ClipDataset(store, settings.clips, targets=False), settings)
-    target = make_fabric(device).device
-    say(f"device {target}; {source.settings.name} {source.settings.size} from {source.label}")
-    if source.origin and source.origin.random_teacher:
-        warn_random_teacher(source.origin.teacher)
-    _announce_seen(probe)
-    for _ in progress(probe.extract(target, num_workers=num_workers), total=len(probe.train) + len(probe.test), unit="video"):
-        pass
-    result = probe.result()
-    print(result.model_dump_json() if as_json else describe_probe(result))
-
-
 def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
     """`cross4d-train encoders`."""
     kinds = [(name, size) for name, (_, sizes) in ENCODERS.items() for size in sizes]
@@ -168,38 +134,6 @@ def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
         every = linear + row["product_flops"] / 1e9
         numbers = f"{row['parameters']:12,} {row['tokens']:7,} {row['channels']:9,} {linear:8.2f} {every:15.2f}"
         print(f"{row['encoder']:14} {row['size']:10} {numbers}")
-
-
-def _announce_seen(probe: LinearProbe) -> None:
-    """Say it if the encoder has seen test videos: allowed, for pre-training uses no labels, but never silent."""
-    seen, source = probe.num_test_seen, probe.source
-    if seen is None:
-        say("note: pre-training saw another selection of this dataset; whether test videos were among it cannot be told")
-    elif seen:
-        learned = "all sequences" if source.side == "all" else f"the {source.side} side of protocol {source.protocol}"
-        say(f"note: {seen} of the {len(probe.test)} test videos were seen in pre-training ({learned}), without their labels")
-
-
-def describe_probe(result: ProbeResult) -> str:
-    """A probe in a few lines."""
-    head = result.settings.head
-    lines = [
-        f"probe of {result.checkpoint} on {result.evaluation.dataset}, protocol {result.settings.protocol}: "
-        f"{result.num_train_videos} training and {result.num_test_videos} test videos, {result.num_classes} classes; "
-        f"{result.num_full_clip_test_videos} of the test videos have a full clip of {result.settings.clips.span} frames",
-        f"head: {head.optimizer}, rate {head.learning_rate:g}, {head.num_epochs} epochs, seed {head.seed}; "
-        f"{result.settings.num_windows} windows a video",
-        f"teacher: {_teacher(result.teacher, result.random_teacher)}",
-        "standardisation   clip accuracy   video accuracy   full clip only   training accuracy",
-        _score("off", result.raw, result.raw_full_clip),
-        _score("on", result.standardised, result.standardised_full_clip),
-    ]
-    return "\n".join(lines)
-
-
-def _score(label: str, score: HeadScore, full_clip: float | None) -> str:
-    full = "none" if full_clip is None else f"{full_clip:.3f}"
-    return f"{label:15}   {score.clip_accuracy:13.3f}   {score.video_accuracy:14.3f}   {full:>14}   {score.train_accuracy:17.3f}"
 
 
 def _teacher(label: str, random_teacher: bool) -> str:

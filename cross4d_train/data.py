@@ -12,25 +12,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int32, Int64, UInt16
+from jaxtyping import Float16, Float32, Int16, Int32, Int64, Integer, UInt16, UInt32
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cross4d_cache.errors import Cross4DError
 from cross4d_cache.store import Cache, open_cache
-from cross4d_cache.types import UNLABELLED_PART, CachedClip
+from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, CachedClip
 from cross4d_train.clips import ClipRequest, ClipSettings
 
-MEMORY = 2**29
-"""Bytes of decoded sequences that a process keeps, half a gibibyte: small stores are read once, large ones stream."""
+MEMORY = 2**30
+"""Bytes of decoded sequences that a process, or all workers of a loader together, keep: small stores are read once, large ones stream."""
+
+NO_SURFACE = -1
+"""A surface id of no surface."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point.
 
-    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point. `key` is a
-    number below 2**63 that its request decides.
+    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point, `surface_ids`
+    the piece of surface it lies on, `frame_actions` the class of every frame. `key` is a number below 2**63 that its request decides.
     """
 
     key: int
@@ -42,13 +45,16 @@ class Clip:
     patches: UInt16[np.ndarray, " row"]
     frame_features: Float16[np.ndarray, "frame channel"]
     part_labels: UInt16[np.ndarray, "frame point"] | None = None
+    surface_ids: UInt32[np.ndarray, "frame point"] | None = None
+    frame_actions: Int16[np.ndarray, " frame"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Clips of one step. `rows` index the features and patches of the whole batch, -1 where a view does not see the point.
 
-    `key` decides everything random that is done with the batch.
+    `key` decides everything random that is done with the batch. Labels that some of its clips lack are `UNLABELLED_PART` or
+    `UNLABELLED` there, surface ids `NO_SURFACE`.
     """
 
     key: int
@@ -60,6 +66,8 @@ class Batch:
     actions: Int64[Tensor, " batch"]
     sequences: Int64[Tensor, " batch"]
     part_labels: Int64[Tensor, "batch frame point"] | None = None
+    surface_ids: Int64[Tensor, "batch frame point"] | None = None
+    frame_actions: Int64[Tensor, "batch frame"] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -92,16 +100,20 @@ class ClipDataset(Dataset[Clip]):
     def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
         self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
         self._held: dict[int, CachedClip] = {}
-        self._bytes_left = MEMORY
 
     @cached_property
     def cache(self) -> Cache:
         """The open store of this process."""
         return open_cache(self.path)
 
+    @cached_property
+    def _bytes_left(self) -> int:
+        worker = get_worker_info()
+        return MEMORY if worker is None else MEMORY // worker.num_workers
+
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name != "cache"}
-        return kept | {"_held": {}, "_bytes_left": MEMORY}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("cache", "_bytes_left")}
+        return kept | {"_held": {}}
 
     def __getitem__(self, request: ClipRequest) -> Clip:
         info = self.cache.info(request.sequence)
@@ -109,8 +121,9 @@ class ClipDataset(Dataset[Clip]):
         if request.sequence not in self._held and self._bytes_left > 0:
             self._hold(request.sequence, np.arange(info.num_frames))
         held = self._held.get(request.sequence)
-        clip = self._read(request.sequence, frames) if held is None else select_frames(held, frames)
-        return resample(clip, request, self.clips.num_points)
+        if held is not None:
+            return resample(held, frames, request, self.clips.num_points)
+        return resample(self._read(request.sequence, frames), np.arange(len(frames)), request, self.clips.num_points)
 
     def _hold(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> None:
         """Keep a whole sequence; the one that no longer fits ends the keeping."""
@@ -123,27 +136,11 @@ class ClipDataset(Dataset[Clip]):
         return self.cache.read_clip(sequence, frames, targets=self.targets, labels=self.labels)
 
 
-def select_frames(clip: CachedClip, frames: Int64[np.ndarray, " frame"]) -> CachedClip:
-    """Some frames of a clip, numbered within it; its features stay as they are."""
-    counts = np.diff(clip.point_offsets)[frames]
-    picks = np.concatenate([np.arange(clip.point_offsets[frame], clip.point_offsets[frame + 1]) for frame in frames])
-    return replace(
-        clip,
-        frames=clip.frames[frames],
-        points=clip.points[picks],
-        point_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        rows=clip.rows[picks],
-        frame_features=clip.frame_features[frames],
-        part_labels=None if clip.part_labels is None else clip.part_labels[picks],
-        surface_ids=None if clip.surface_ids is None else clip.surface_ids[picks],
-    )
-
-
-def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
-    """Choose the points of every frame by the request's key alone; features that none of them refers to are left out."""
+def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: ClipRequest, num_points: int) -> Clip:
+    """Choose the points of some frames of a clip by the request's key alone; features that none of them refers to are left out."""
     rng = np.random.default_rng(request.key)
-    counts = np.diff(clip.point_offsets)
-    starts = clip.point_offsets[:-1]
+    counts = np.diff(clip.point_offsets)[frames]
+    starts = clip.point_offsets[frames]
     picks = np.stack([start + _choose(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
     rows = clip.rows[picks]
     used = np.zeros(len(clip.features) + 1, dtype=bool)
@@ -158,8 +155,10 @@ def resample(clip: CachedClip, request: ClipRequest, num_points: int) -> Clip:
         rows=places[rows],
         features=clip.features[used[:-1]],
         patches=clip.patches[used[:-1]],
-        frame_features=clip.frame_features,
+        frame_features=clip.frame_features[frames],
         part_labels=None if clip.part_labels is None else clip.part_labels[picks],
+        surface_ids=None if clip.surface_ids is None else clip.surface_ids[picks],
+        frame_actions=None if clip.frame_actions is None else clip.frame_actions[frames],
     )
 
 
@@ -175,12 +174,6 @@ def collate(clips: Sequence[Clip]) -> Batch:
     first_rows = np.cumsum([0, *counts[:-1]], dtype=np.int32)
     rows = np.stack([clip.rows for clip in clips])
     rows = np.where(rows >= 0, rows + first_rows[:, None, None, None], np.int32(-1))
-    labels: list[Int64[np.ndarray, "frame point"]] = []
-    if any(clip.part_labels is not None for clip in clips):
-        labels = [
-            np.full(clip.rows.shape[:2], UNLABELLED_PART) if clip.part_labels is None else clip.part_labels.astype(np.int64)
-            for clip in clips
-        ]
     return Batch(
         key=clips[0].key,
         points=torch.from_numpy(np.stack([clip.points for clip in clips])),
@@ -190,8 +183,19 @@ def collate(clips: Sequence[Clip]) -> Batch:
         frame_features=torch.from_numpy(np.stack([clip.frame_features for clip in clips])),
         actions=torch.tensor([clip.action for clip in clips]),
         sequences=torch.tensor([clip.sequence for clip in clips]),
-        part_labels=torch.from_numpy(np.stack(labels)) if labels else None,
+        part_labels=_stack_labels([clip.part_labels for clip in clips], UNLABELLED_PART),
+        surface_ids=_stack_labels([clip.surface_ids for clip in clips], NO_SURFACE),
+        frame_actions=_stack_labels([clip.frame_actions for clip in clips], UNLABELLED),
     )
+
+
+def _stack_labels(labels: Sequence[Integer[np.ndarray, "..."] | None], missing: int) -> Int64[Tensor, "batch ..."] | None:
+    """The labels of all clips, `missing` for those without; None if no clip has any."""
+    known = next((values for values in labels if values is not None), None)
+    if known is None:
+        return None
+    stacked = [np.full(known.shape, missing) if values is None else values.astype(np.int64) for values in labels]
+    return torch.from_numpy(np.stack(stacked))
 
 
 class _Guarded(Dataset[Clip | Cross4DError]):

@@ -4,7 +4,7 @@
     python -m pipelines.benchmark_step --device cuda --workers 8 --steps 50 --json docs/benchmarks/step_h200.json
 
 Dense distillation of encoders of paper size on clips of 24 x 2,048 points, streamed from a synthetic store by the loop that
-`cross4d-train pretrain` runs: forward, backward, AdamW step, and the wait for the loader. It keeps decoded sequences in memory up to half a
+`cross4d-train pretrain` runs: forward, backward, AdamW step, and the wait for the loader. It keeps decoded sequences in memory up to a
 gibibyte, which this store does not fill; with --streamed every clip is read from the store. Every row has a process of its own.
 
 Operations are counted in a forward pass and taken three times. The published figure of Point4D leaves out the products of attention, so

@@ -14,30 +14,20 @@ from statistics import mean, stdev
 
 import matplotlib
 import numpy as np
-import torch
-from jaxtyping import Float32, Shaped
 from scipy.stats import t, ttest_rel
-from torch import Tensor
 
-from cross4d_cache.camera import batch_cameras, place_cameras
 from cross4d_cache.errors import user_errors
-from cross4d_cache.render import render
 from cross4d_cache.store import Cache, open_cache
-from cross4d_cache.types import CachedClip
-from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import ClipSettings
-from cross4d_train.objectives import build_objective
-from cross4d_train.objectives.distillation import Distillation
-from cross4d_train.objectives.objective import ObjectiveSettings, TargetSpec
+from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
-from cross4d_train.visualize.colours import point_features, principal_colours
 from pipelines.commands import run
 from pipelines.comparison import Row, plan_jobs, run_jobs
 from pipelines.judging import Budget, Outcome
+from pipelines.pictures import colours_of_groups, image_of, scatter, student_features, teacher_features
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 
 DATASET = ["--dataset", "synthetic", "--option", "num_humans=9", "--option", "num_animals=3"]
 DATASET += ["--option", "min_frames=24", "--option", "max_frames=24", "--option", "heading_range_degrees=180"]
@@ -108,26 +98,26 @@ def draw(cache: Cache, checkpoint: Path, path: Path) -> None:
     ids = [info.id for info in cache.sequences]
     rows = [name for name in PICTURED if name in ids]
     clips = [cache.read_clip(ids.index(name), np.arange(0, cache.sequences[ids.index(name)].num_frames, 3)) for name in rows]
-    targets = [_teacher_features(clip) for clip in clips]
-    predicted, own = _student_features(cache, clips, checkpoint)
-    shared = _colours_of_groups(targets + predicted)
+    targets = [teacher_features(clip) for clip in clips]
+    predicted, own = student_features(cache, clips, checkpoint)
+    shared = colours_of_groups(targets + predicted)
     columns = {
         f"teacher ({cache.manifest.teacher.name})": shared[: len(rows)],
         "student's prediction": shared[len(rows) :],
-        "student's own features": _colours_of_groups(own),
+        "student's own features": colours_of_groups(own),
     }
     figure, axes = plt.subplots(len(rows), 5, figsize=(15, 3.1 * len(rows)), squeeze=False)
     for row, (name, clip) in enumerate(zip(rows, clips, strict=True)):
         frame = len(clip.frames) // 2
         span = slice(clip.point_offsets[frame], clip.point_offsets[frame + 1])
         points, seen = clip.points[span], (clip.rows[span] >= 0).any(axis=1)
-        _scatter(axes[row, 0], points, points[:, 2])
-        axes[row, 1].imshow(_image(cache, ids.index(name), int(clip.frames[frame])), cmap="gray", vmin=0, vmax=1)
+        scatter(axes[row, 0], points, points[:, 2])
+        axes[row, 1].imshow(image_of(cache, ids.index(name), int(clip.frames[frame])), cmap="gray", vmin=0, vmax=1)
         for axis, (title, colours) in zip(axes[row, 2:], columns.items(), strict=True):
             shown = colours[row][span].copy()
             if title.startswith("teacher"):
                 shown[~seen] = 0.85
-            _scatter(axis, points, shown)
+            scatter(axis, points, shown)
         axes[row, 0].set_ylabel(name.removesuffix("_r00"))
     for axis, title in zip(axes[0], ("input points (colour: depth)", "render", *columns), strict=True):
         axis.set_title(title)
@@ -136,62 +126,6 @@ def draw(cache: Cache, checkpoint: Path, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def _teacher_features(clip: CachedClip) -> Float32[Tensor, "point channel"]:
-    """The target of every point, zero where there is none."""
-    weight = torch.from_numpy((clip.rows >= 0).astype(np.float32))
-    features = torch.from_numpy(clip.features.astype(np.float32))[torch.from_numpy(np.maximum(clip.rows, 0)).long()]
-    return (features * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True).clamp_min(1)
-
-
-def _student_features(
-    cache: Cache, clips: list[CachedClip], checkpoint: Path
-) -> tuple[list[Float32[Tensor, "_ channel"]], list[Float32[Tensor, "_ width"]]]:
-    """For all stored points of each clip the target that the student predicts, and its own features."""
-    loaded, manifest = load_checkpoint(checkpoint), cache.manifest
-    encoder = load_encoder(loaded).eval()
-    objective = build_objective(loaded.record.settings.objective, encoder, TargetSpec.of(manifest))
-    assert isinstance(objective, Distillation)
-    load_weights(objective, loaded.part("objective"), "objective")
-    own = []
-    for clip in clips:
-        counts = np.diff(clip.point_offsets)
-        most = int(counts.max())
-        padded = [np.resize(np.arange(start, start + count), most) for start, count in zip(clip.point_offsets, counts, strict=False)]
-        points = torch.from_numpy(clip.points[np.stack(padded)])[None]
-        with torch.inference_mode():
-            spread = point_features(encoder(points), points)[0]
-        own.append(torch.cat([frame[:count] for frame, count in zip(spread, counts, strict=True)]))
-    with torch.inference_mode():
-        predictions = [objective.head(features) for features in own]
-        # The cosine leaves the length of a prediction open; whitened targets have a deviation of one.
-        length = torch.cat(predictions).square().mean().sqrt()
-        return [objective.conditioning.restore(prediction / length) for prediction in predictions], own
-
-
-def _colours_of_groups(groups: list[Float32[Tensor, "point channel"]]) -> list[Float32[np.ndarray, "point 3"]]:
-    """One colour space for all groups."""
-    colours = principal_colours(torch.cat(groups)).numpy()
-    return np.split(colours, np.cumsum([len(group) for group in groups])[:-1])
-
-
-def _image(cache: Cache, index: int, frame: int) -> Float32[np.ndarray, "height width"]:
-    """The image that the teacher saw, rendered again from the store."""
-    clip = cache.read_clip(index, np.arange(cache.sequences[index].num_frames), targets=False)
-    views = place_cameras(clip.points, clip.point_offsets, cache.manifest.render)
-    points = torch.from_numpy(clip.points[clip.point_offsets[frame] : clip.point_offsets[frame + 1]])
-    cameras = batch_cameras([views], torch.device("cpu"))
-    image: Float32[np.ndarray, "height width"] = (
-        render(points, torch.zeros(len(points), dtype=torch.int64), cameras, cache.manifest.render).image[0].numpy()
-    )
-    return image
-
-
-def _scatter(axis: Axes, points: Float32[np.ndarray, "point 3"], colours: Shaped[np.ndarray, "point ..."]) -> None:
-    order = np.argsort(-points[:, 2])
-    axis.scatter(points[order, 0], -points[order, 1], c=colours[order], s=3, linewidths=0)
-    axis.set_aspect("equal")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from cross4d_train.conditioning import Conditioning
 from cross4d_train.data import ClipDataset, load_batches
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.evaluation import Place
 from cross4d_train.evaluation.features import VideoFeatures
-from cross4d_train.evaluation.finetune import FinetuneScore, FinetuneSettings, finetune
+from cross4d_train.evaluation.finetune import TuningScore, TuningSettings, finetune, tuning_score
 from cross4d_train.evaluation.held_out import HeldOutLoss, held_out_loss
 from cross4d_train.evaluation.linear import HeadSettings, fit_head
 from cross4d_train.evaluation.parts import PartScore, PartSettings, TokenFeatures, extract_tokens, join_tokens, score_parts
@@ -56,7 +57,7 @@ class Budget(Record):
     num_windows: int
     head: HeadSettings = HeadSettings()
     parts: bool
-    finetune: FinetuneSettings | None
+    finetune: TuningSettings | None
 
 
 class Job(Record):
@@ -85,7 +86,7 @@ class Outcome(Record):
     action: float
     parts: PartScore | None
     held_out: HeldOutLoss | None
-    finetune: FinetuneScore | None
+    finetune: TuningScore | None
     training_loss: float | None
     seconds: float
 
@@ -139,7 +140,7 @@ def _judge_encoder(job: Job) -> Outcome:
     tuned = None
     if job.finetuned and budget.finetune is not None:
         chosen = budget.finetune.model_copy(update={"seed": job.seed})
-        tuned = finetune(encoder, dataset, train=train, test=test, settings=chosen)
+        tuned = tuning_score(list(finetune(encoder, dataset, train=train, test=test, settings=chosen, place=Place())), chosen)
     return Outcome(
         job=job,
         action_raw=probe.raw.video_accuracy,
@@ -167,7 +168,7 @@ def _probe(encoder: Encoder, dataset: ClipDataset, job: Job) -> ProbeResult:
     head = budget.head.model_copy(update={"seed": job.seed})
     settings = ProbeSettings(clips=budget.clips, num_windows=budget.num_windows, seed=job.seed, protocol=budget.protocol, head=head)
     probe = LinearProbe(source, dataset, settings)
-    for _ in probe.extract(CPU):
+    for _ in probe.run(Place()):
         pass
     return probe.result()
 

@@ -3,7 +3,7 @@
     python -m pipelines.msr_visibility --data DIR --weights FOLDER [--out out/msr_visibility] [--seeds 3] [--json FILE]
 
 Coverage with 1, 2 and 4 cameras at 126 px and 2,048 points, on every eighth frame of all sequences; then, as in
-`pipelines.msr_action3d`, dense distillation from a store of either rule, and the probe.
+`pipelines.conditioning`, dense distillation from a store of either rule, and the probe.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cross4d_cache.types import RenderSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.commands import run
 from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.msr_action3d import BUDGET
+from pipelines.conditioning import BUDGET
 from pipelines.tables import describe, describe_budget, report
 
 RULES = ("surface", "winner")

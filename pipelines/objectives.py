@@ -2,7 +2,7 @@
 
     python -m pipelines.objectives [--scale small|demo] [--out out/objectives] [--json FILE]
 
-The data is that of pipelines/synthetic.py with its first seed. Every trained row is tried with the same two learning rates on the first
+The data is that of pipelines/semantics.py with its first seed. Every trained row is tried with the same two learning rates on the first
 student seed, and all its seeds have the better one. The forecasting family needs several views to differ in, so it has a store of two,
 and `dense` on it beside.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from cross4d_cache.errors import user_errors
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.synthetic import VERSION, budget, build_stores
+from pipelines.semantics import VERSION, budget, build_stores
 from pipelines.tables import best_rates, describe, describe_budget, report
 
 STORES = {

@@ -1,121 +1,39 @@
-"""The synthetic benchmark: does distillation point by point pay, and how much of it is semantics?
+"""All of the paper's tables and figures on synthetic data, offline: people, and animals to transfer to and from.
 
-    python -m pipelines.synthetic [--scale small|demo] [--out out/synthetic] [--json FILE]
+    python -m pipelines.synthetic [--out out/synthetic] [--tables 1,4] [--seeds 3] [--scale small|paper]
 
-People and animals in 24 actions, seen from any heading; test subjects never seen. All rows have the same student, clips, steps and
-probes. Beside the untrained encoder and the global baseline stand the controls: targets of shuffled points, of an untrained network
-that knows positions, and a fixed random vector for each patch index (position and nothing else); and what the targets of each store
-tell without any student.
+It shows that everything runs, and what a table looks like; the numbers of the paper are of other data and stand beside none of these.
 """
 
-import argparse
-import json
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pipelines.paper.benchmark import Benchmark
+from pipelines.paper.recipe import main
+from pipelines.paper.scales import paper, small
+from pipelines.paper.tables import TABLES
 
-from cross4d_cache.errors import user_errors
-from cross4d_train.clips import ClipSettings
-from cross4d_train.evaluation.finetune import FinetuneSettings
-from cross4d_train.objectives.objective import ObjectiveSettings
-from cross4d_train.settings import EncoderSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.judging import Budget
-from pipelines.tables import describe, describe_budget, report
-
-VERSION = 1
-"""Changes whenever the data or the protocol does; results of different versions do not compare."""
-
-STORES = {
-    "tiny": ["--teacher", "tiny"],
-    "shuffled": ["--teacher", "tiny", "--correspondence", "shuffled"],
-    "untrained": ["--teacher", "tiny", "--weights", "random"],
-    "position": ["--teacher", "position"],
-}
-REFERENCE = "dense"
+COMMON = {"min_frames": "24", "max_frames": "28", "heading_range_degrees": "180"}
+SMALL = small(stride=3, num_epochs=8, clips_per_sequence=2, num_windows=2)
+SCALES = {"small": SMALL, "paper": paper("synthetic")}
 
 
-def objective(name: str, conditioning: str) -> ObjectiveSettings:
-    """An objective with its conditioning; the rest as by default."""
-    return ObjectiveSettings(name=name, conditioning=conditioning)
-
-
-DEFAULT = ObjectiveSettings().conditioning
-RATES = (2e-3,)
-GLOBAL_RATES = (1e-3, 3e-3)
-ROWS = [
-    Row(name="untrained", store="tiny", objective=None, finetuned=True),
-    Row(name="global, raw targets", store="tiny", objective=objective("global", "none"), learning_rates=GLOBAL_RATES),
-    Row(name="global, centred", store="tiny", objective=objective("global", "center"), learning_rates=GLOBAL_RATES),
-    Row(name=REFERENCE, store="tiny", objective=objective("dense", DEFAULT), learning_rates=RATES, finetuned=True),
-    Row(name="dense, shuffled points", store="shuffled", objective=objective("dense", DEFAULT), learning_rates=RATES),
-    Row(name="dense, untrained teacher", store="untrained", objective=objective("dense", DEFAULT), learning_rates=RATES),
-    Row(name="dense, patch index", store="position", objective=objective("dense", DEFAULT), learning_rates=RATES, finetuned=True),
-    *(
-        Row(name=f"dense, {conditioning}", store="tiny", objective=objective("dense", conditioning), learning_rates=RATES)
-        for conditioning in ("none", "center", "whiten-patch:32")
-    ),
-    *(Row(name=f"no student: targets, {store}", store=store, objective=None, features="targets") for store in STORES),
-]
-"""`whiten-patch:32` is the default conditioning with the mean per patch index subtracted in place of the mean."""
-
-SCALES = {
-    "small": {"data_seeds": 2, "seeds": 3, "humans": 12, "animals": 6, "epochs": 12, "clips": 2},
-    "demo": {"data_seeds": 1, "seeds": 1, "humans": 3, "animals": 2, "epochs": 8, "clips": 2},
-}
-
-
-def budget(scale: Mapping[str, int], *, tuned: bool) -> Budget:
-    """What all rows have in common; `tuned` adds fine-tuning for the rows that ask for it."""
-    return Budget(
-        encoder=EncoderSettings(size="mini"),
-        clips=ClipSettings(num_frames=8, num_points=256, stride=3),
-        num_epochs=scale["epochs"],
-        clips_per_sequence=scale["clips"],
+def _benchmark(name: str, kind: str, seed: int) -> Benchmark:
+    absent = "num_animals" if kind == "num_humans" else "num_humans"
+    sizes = {scale: {kind: count, absent: "0", "seed": str(seed), **COMMON} for scale, count in (("small", "8"), ("paper", "60"))}
+    return Benchmark(
+        name=name,
+        dataset="synthetic",
+        options=sizes,
+        stores={"small": ("--points", "1024")},
+        needs_data=False,
         protocol="cross-subject",
-        num_windows=2,
-        parts=True,
-        finetune=FinetuneSettings() if tuned else None,
+        teachers={"small": ("tiny", "position"), "paper": ("tiny", "position")},
+        tables=tuple(TABLES),
+        figures=(2, 3, 4, 5, 6, 7, 8),
+        scales=SCALES,
     )
 
 
-def build_stores(out: Path, recipes: Mapping[str, Sequence[str]], scale: Mapping[str, int]) -> dict[str, dict[str, Path]]:
-    """The stores of every data seed, by the names of their build options; a finished one is kept."""
-    stores: dict[str, dict[str, Path]] = {}
-    for seed in range(scale["data_seeds"]):
-        options = {"seed": 1000 + seed, "num_humans": scale["humans"], "num_animals": scale["animals"]}
-        options |= {"min_frames": 24, "max_frames": 28, "heading_range_degrees": 180}
-        dataset = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
-        for name, words in recipes.items():
-            path = out / f"data{seed}" / f"{name}.zarr"
-            run("cross4d-cache", "build", "--dataset", "synthetic", *dataset, *words, "--points", 1024, "--out", path)
-            stores.setdefault(f"data{seed}", {})[name] = path
-    return stores
-
-
-def main() -> None:
-    """Build the stores, train and judge every row, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=SCALES, default="small")
-    parser.add_argument("--out", type=Path, default=Path("out/synthetic"))
-    parser.add_argument("--json", type=Path, help="write everything to this file")
-    arguments = parser.parse_args()
-    started = time.perf_counter()
-    out: Path = arguments.out / arguments.scale
-    with user_errors():
-        stores = build_stores(out, STORES, SCALES[arguments.scale])
-        outcomes = run_jobs(
-            plan_jobs(ROWS, stores, SCALES[arguments.scale]["seeds"], budget(SCALES[arguments.scale], tuned=arguments.scale == "small")),
-            out / "runs",
-        )
-    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
-    found |= {"benchmark": f"synthetic {arguments.scale}, version {VERSION}"}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{describe_budget(outcomes[0].job.budget)}\n\n{describe(found['table'], reference=REFERENCE)}")
-    print(f"\n{found['minutes']} minutes")
-
+PEOPLE = _benchmark("synthetic", "num_humans", 1000)
+ANIMALS = _benchmark("synthetic_animals", "num_animals", 2000)
 
 if __name__ == "__main__":
-    main()
+    main(PEOPLE, __doc__, [ANIMALS])

@@ -46,21 +46,27 @@ class P4TransformerConfig:
     metres_per_unit: float = 0.3
 
 
+def _mini(*, final_norm: bool = False, spatial_stride: int = 16) -> P4TransformerConfig:
+    shape = {"width": 96, "depth": 2, "num_heads": 4, "head_channels": 24, "mlp_width": 192}
+    return P4TransformerConfig(num_neighbours=16, spatial_stride=spatial_stride, final_norm=final_norm, **shape)
+
+
 SIZES: dict[str, P4TransformerConfig] = {
     "paper": P4TransformerConfig(),
     "paper-norm": P4TransformerConfig(final_norm=True),
     "paper-fine": P4TransformerConfig(final_norm=True, spatial_stride=16),
     "ntu": P4TransformerConfig(radius=0.1, depth=10, head_channels=256, metres_per_unit=1.0),
     "small": P4TransformerConfig(width=192, depth=4, num_heads=4, head_channels=48, mlp_width=384),
-    "mini": P4TransformerConfig(
-        num_neighbours=16, spatial_stride=16, width=96, depth=2, num_heads=4, head_channels=24, mlp_width=192, final_norm=True
-    ),
+    "mini": _mini(final_norm=True),
+    "mini-plain": _mini(),
+    "mini-fine": _mini(final_norm=True, spatial_stride=8),
     "tiny": P4TransformerConfig(
         radius=2.0, num_neighbours=8, spatial_stride=16, width=32, depth=1, num_heads=2, head_channels=16, mlp_width=64, final_norm=True
     ),
 }
 """`paper` is published for MSR-Action3D, in units of 300 mm, `ntu` for NTU RGB+D; `paper-norm` and `paper-fine` are the variants of
-the paper's table 20 (how much finer its tokens are it does not say)."""
+the paper's table 20 (how much finer its tokens are it does not say),
+which `mini-plain`, `mini` and `mini-fine` repeat in small."""
 
 
 class TubeMaximum(Function):

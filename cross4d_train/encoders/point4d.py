@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -81,6 +83,28 @@ SIZES: dict[str, Point4DConfig] = {
 }
 
 
+class GroupMaximum(Function):
+    """The maximum over the neighbours of a group; the gradient goes to the first neighbour that has it.
+
+    Which one that is costs twice as much as the value, so it is only asked in the backward pass; the checkpoints of a set abstraction
+    would else ask twice.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, groups: Float[Tensor, "cloud centroid neighbour channel"]) -> Float[Tensor, "cloud centroid channel"]:
+        """Maxima by channel."""
+        ctx.save_for_backward(groups)
+        return groups.amax(dim=2)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Float[Tensor, "cloud centroid channel"]) -> Float[Tensor, "cloud centroid neighbour channel"]:
+        """The gradient where the maximum was, zero elsewhere."""
+        (groups,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        largest = groups.max(dim=2, keepdim=True).indices
+        spread: Tensor = torch.zeros_like(groups).scatter_(2, largest, gradient.unsqueeze(2))
+        return spread
+
+
 class SetAbstraction(nn.Module):
     """PointNet over the neighbours of each centroid: a shared MLP of offsets and features, then the maximum.
 
@@ -120,8 +144,10 @@ class SetAbstraction(nn.Module):
         features: Float[Tensor, "cloud point channel_in"] | None,
     ) -> Float[Tensor, "cloud centroid channel_out"]:
         grouped = offsets if features is None else torch.cat([offsets, take(features, neighbours).to(offsets)], dim=-1)
+        pooled: Tensor = GroupMaximum.apply(  # type: ignore[no-untyped-call]
+            self.out(functional.relu(self.hidden(grouped)))
+        )
         # ReLU and maximum commute, and after the maximum there is far less to do.
-        pooled = self.out(functional.relu(self.hidden(grouped))).max(dim=2).values
         normed: Tensor = self.norm(functional.relu(pooled))
         return normed
 

@@ -1,16 +1,25 @@
-"""Frozen features: one vector a clip, the mean of its tokens, for evenly spaced clips of every sequence."""
+"""Frozen features: one vector a clip, pooled over its tokens, for evenly spaced clips of every sequence."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import even_requests
 from cross4d_train.data import ClipDataset, load_batches
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.corruption import Corruption
+from cross4d_train.evaluation.evaluation import EvaluationSettings, Place
+
+Pooling = Literal["mean", "mean+max"]
+BATCH = 16
+"""Clips that are encoded at a time, or a few more, as videos stay whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,37 +31,53 @@ class VideoFeatures:
     ids: tuple[str, ...]
 
 
+def pool(features: Float[Tensor, "clip token channel"], pooling: Pooling) -> Float32[Tensor, "clip pooled"]:
+    """The mean of a clip's tokens or, twice as wide, their mean and their maximum."""
+    mean = features.float().mean(dim=1)
+    return mean if pooling == "mean" else torch.cat([mean, features.float().amax(dim=1)], dim=-1)
+
+
 def extract_features(
     encoder: Encoder,
     dataset: ClipDataset,
     chosen: Sequence[int],
+    settings: EvaluationSettings,
+    place: Place,
     *,
-    num_windows: int,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    num_workers: int = 0,
+    pooling: Pooling = "mean",
+    corruption: Corruption | None = None,
 ) -> Iterator[VideoFeatures]:
-    """Pooled features of the chosen sequences, batch by batch; `join_features` makes them one.
+    """Pooled features of the chosen sequences, corrupted or as they are, batch by batch; `join_features` makes them one.
 
     Raises:
         RuntimeError: the encoder changed under way, so it was not frozen.
     """
-    sequences = dataset.cache.sequences
-    requests = even_requests(dataset.clips, sequences, chosen, num_windows=num_windows, seed=seed)
-    step = max(1, batch_size // num_windows) * num_windows  # whole videos
+    sequences, num_windows = dataset.cache.sequences, settings.num_windows
+    requests = even_requests(dataset.clips, sequences, chosen, num_windows=num_windows, seed=settings.seed)
+    step = max(1, BATCH // num_windows) * num_windows
     batches = [requests[start : start + step] for start in range(0, len(requests), step)]
-    encoder = encoder.to(device).eval()
-    before = weights_digest(encoder)
-    for batch in load_batches(dataset, batches, num_workers=num_workers, pin_memory=device.type == "cuda"):
-        with torch.no_grad():
-            pooled = encoder(batch.points.to(device)).features.float().mean(dim=1).cpu()
-        videos = batch.sequences[::num_windows]
-        yield VideoFeatures(
-            features=pooled.unflatten(0, (-1, num_windows)),
-            actions=batch.actions[::num_windows],
-            ids=tuple(sequences[index].id for index in videos.tolist()),
-        )
+    with frozen(encoder.to(place.device)):
+        for batch in load_batches(dataset, batches, num_workers=place.num_workers, pin_memory=place.device.type == "cuda"):
+            points = batch.points if corruption is None else corruption.apply(batch.points, batch.generator())
+            with torch.no_grad():
+                pooled = pool(encoder(points.to(place.device)).features, pooling).cpu()
+            videos = batch.sequences[::num_windows]
+            yield VideoFeatures(
+                features=pooled.unflatten(0, (-1, num_windows)),
+                actions=batch.actions[::num_windows],
+                ids=tuple(sequences[index].id for index in videos.tolist()),
+            )
+
+
+@contextmanager
+def frozen(encoder: Encoder) -> Iterator[None]:
+    """Evaluation mode; in the end no weight may differ.
+
+    Raises:
+        RuntimeError: the encoder changed under way.
+    """
+    before = weights_digest(encoder.eval())
+    yield
     if weights_digest(encoder) != before:
         raise RuntimeError("the encoder's weights or buffers changed during the extraction of frozen features")
 
@@ -64,6 +89,13 @@ def join_features(parts: Sequence[VideoFeatures]) -> VideoFeatures:
         actions=torch.cat([part.actions for part in parts]),
         ids=tuple(id for part in parts for id in part.ids),
     )
+
+
+def labelled(videos: VideoFeatures) -> VideoFeatures:
+    """Those videos whose action is known."""
+    keep = videos.actions != UNLABELLED
+    ids = tuple(id for id, kept in zip(videos.ids, keep.tolist(), strict=True) if kept)
+    return VideoFeatures(features=videos.features[keep], actions=videos.actions[keep], ids=ids)
 
 
 def weights_digest(encoder: Encoder) -> str:

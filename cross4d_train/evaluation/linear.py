@@ -1,6 +1,7 @@
-"""A linear classifier on frozen, mean-pooled features, with standardisation off or on."""
+"""A linear classifier on frozen, pooled features, with standardisation off or on."""
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED
+from cross4d_train.evaluation.evaluation import VideoPrediction
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.initialise import Seed, build_seeded
 
@@ -27,14 +29,6 @@ class HeadSettings(BaseModel):
     seed: Seed = 0
 
 
-class VideoPrediction(BaseModel):
-    """What one head said of one test video."""
-
-    id: str
-    action: int
-    predicted: int
-
-
 class HeadScore(BaseModel):
     """Accuracy of one head. A video's class is that of the softmax summed over its windows."""
 
@@ -47,13 +41,6 @@ class HeadScore(BaseModel):
         """Video accuracy over some of the test videos only; None if it is none of them."""
         hits = [item.action == item.predicted for item in self.predictions if item.id in ids]
         return sum(hits) / len(hits) if hits else None
-
-
-def labelled(videos: VideoFeatures) -> VideoFeatures:
-    """Those videos whose action is known."""
-    keep = videos.actions != UNLABELLED
-    ids = tuple(id for id, kept in zip(videos.ids, keep.tolist(), strict=True) if kept)
-    return VideoFeatures(features=videos.features[keep], actions=videos.actions[keep], ids=ids)
 
 
 def check_labels(train: Sequence[int], test: Sequence[int]) -> None:
@@ -81,56 +68,93 @@ def check_labels(train: Sequence[int], test: Sequence[int]) -> None:
         )
 
 
-def fit_head(train: VideoFeatures, test: VideoFeatures, settings: HeadSettings, *, standardise: bool) -> HeadScore:
-    """Train a head on the windows of labelled training videos and score it on labelled test videos.
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """A trained head: what standardises features, a linear layer, and the action of each of its outputs."""
 
-    Standardisation takes mean and deviation from the training windows alone. A class is any action of the training videos.
+    mean: Float32[Tensor, "*channel"]
+    deviation: Float32[Tensor, "*channel"]
+    layer: nn.Linear
+    classes: Int64[Tensor, " class"]
+
+    @torch.no_grad()
+    def logits(self, videos: VideoFeatures) -> Float32[Tensor, "video window class"]:
+        """Of every window."""
+        logits: Tensor = self.layer((videos.features - self.mean) / self.deviation)
+        return logits
+
+    def clip_accuracy(self, videos: VideoFeatures) -> float:
+        """Share of windows that are right."""
+        return _share(self.classes[self.logits(videos).argmax(dim=-1)] == videos.actions.unsqueeze(1))
+
+    def predict(self, videos: VideoFeatures) -> tuple[VideoPrediction, ...]:
+        """The class of every video, that of the softmax summed over its windows."""
+        predicted = self.classes[self.logits(videos).softmax(dim=-1).sum(dim=1).argmax(dim=-1)]
+        return predictions(videos, predicted)
+
+
+def predictions(videos: VideoFeatures, predicted: Int64[Tensor, " video"]) -> tuple[VideoPrediction, ...]:
+    """Predicted actions beside the true ones."""
+    return tuple(
+        VideoPrediction(id=id, action=action, predicted=guess)
+        for id, action, guess in zip(videos.ids, videos.actions.tolist(), predicted.tolist(), strict=True)
+    )
+
+
+def accuracy(predicted: Sequence[VideoPrediction]) -> float:
+    """Share of videos that are right."""
+    return sum(item.action == item.predicted for item in predicted) / len(predicted)
+
+
+def train_head(train: VideoFeatures, settings: HeadSettings, *, standardise: bool) -> LinearHead:
+    """Train a head on the windows of labelled training videos.
+
+    Standardisation takes mean and deviation from these windows alone. A class is any action of theirs.
+    """
+    windows = train.features.flatten(0, 1)
+    mean, deviation = moments(windows) if standardise else (torch.zeros(()), torch.ones(()))
+    classes = torch.tensor(sorted(set(train.actions.tolist())))
+    targets = torch.searchsorted(classes, train.actions).repeat_interleave(train.features.shape[1])
+    layer = _train_layer((windows - mean) / deviation, targets, len(classes), settings)
+    return LinearHead(mean=mean, deviation=deviation, layer=layer, classes=classes)
+
+
+def moments(features: Float32[Tensor, "item channel"]) -> tuple[Float32[Tensor, " channel"], Float32[Tensor, " channel"]]:
+    """Mean and deviation of every channel, the latter never 0."""
+    return features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-6)
+
+
+def fit_head(train: VideoFeatures, test: VideoFeatures, settings: HeadSettings, *, standardise: bool) -> HeadScore:
+    """Train a head on labelled training videos and score it on labelled test videos.
 
     Raises:
         SettingsError: see `check_labels`.
     """
     check_labels(train.actions.tolist(), test.actions.tolist())
-    mean, deviation = torch.zeros(()), torch.ones(())
-    if standardise:
-        windows = train.features.flatten(0, 1)
-        mean, deviation = windows.mean(dim=0), windows.std(dim=0, correction=0).clamp(min=1e-6)
-    classes = torch.tensor(sorted(set(train.actions.tolist())))
-    targets = torch.searchsorted(classes, train.actions)
-    features = (train.features - mean) / deviation
-    head = _train_head(features, targets, len(classes), settings)
-    with torch.no_grad():
-        train_logits, test_logits = head(features), head((test.features - mean) / deviation)
-    predicted = classes[test_logits.softmax(dim=-1).sum(dim=1).argmax(dim=-1)]
+    head = train_head(train, settings, standardise=standardise)
+    predicted = head.predict(test)
     return HeadScore(
-        train_accuracy=_share(classes[train_logits.argmax(dim=-1)] == train.actions.unsqueeze(1)),
-        clip_accuracy=_share(classes[test_logits.argmax(dim=-1)] == test.actions.unsqueeze(1)),
-        video_accuracy=_share(predicted == test.actions),
-        predictions=tuple(
-            VideoPrediction(id=id, action=action, predicted=guess)
-            for id, action, guess in zip(test.ids, test.actions.tolist(), predicted.tolist(), strict=True)
-        ),
+        train_accuracy=head.clip_accuracy(train),
+        clip_accuracy=head.clip_accuracy(test),
+        video_accuracy=accuracy(predicted),
+        predictions=predicted,
     )
 
 
-def _train_head(
-    features: Float32[Tensor, "video window channel"],
-    targets: Int64[Tensor, " video"],
-    num_classes: int,
-    settings: HeadSettings,
+def _train_layer(
+    windows: Float32[Tensor, "window channel"], labels: Int64[Tensor, " window"], num_classes: int, settings: HeadSettings
 ) -> nn.Linear:
-    windows = features.flatten(0, 1)
-    labels = targets.repeat_interleave(features.shape[1])
-    head = build_seeded(lambda: nn.Linear(windows.shape[1], num_classes), settings.seed)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    layer = build_seeded(lambda: nn.Linear(windows.shape[1], num_classes), settings.seed)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     generator = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.num_epochs):
         order = torch.randperm(len(windows), generator=generator)
         for start in range(0, len(order), settings.batch_size):
             batch = order[start : start + settings.batch_size]
             optimizer.zero_grad()
-            functional.cross_entropy(head(windows[batch]), labels[batch]).backward()
+            functional.cross_entropy(layer(windows[batch]), labels[batch]).backward()
             optimizer.step()
-    return head
+    return layer
 
 
 def _share(correct: Bool[Tensor, "..."]) -> float:

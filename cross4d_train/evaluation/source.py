@@ -8,7 +8,7 @@ from cross4d_train.checkpoint import load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings, Side
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
+from cross4d_train.settings import EncoderSettings, Origin, RunSettings, recipe_clips
 
 UNTRAINED = "random"
 """In place of a checkpoint: an encoder with starting weights."""
@@ -16,7 +16,7 @@ UNTRAINED = "random"
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSource:
-    """An encoder and the clips it is used to; the protocol, the side of it and the cache it learned from, None if untrained."""
+    """An encoder and the clips it is used to; the protocol, the side of it and the cache it learned from and its run, None if untrained."""
 
     label: str
     encoder: Encoder
@@ -26,6 +26,7 @@ class EncoderSource:
     side: Side | None
     origin: Origin | None
     step: int
+    training: RunSettings | None = None
 
 
 def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: int, dataset: str) -> EncoderSource:
@@ -59,4 +60,5 @@ def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: in
         side=loaded.record.settings.training.side,
         origin=loaded.record.origin,
         step=loaded.record.step,
+        training=loaded.record.settings,
     )

@@ -13,6 +13,17 @@ from typer.testing import CliRunner
 from cross4d_cache.cli import app as cache_app
 from cross4d_train.cli import app as train_app
 
+EVALUATION = "cache checkpoint device encoder frames json out points protocol seed size stride workers"
+OWN = {
+    "probe": "epochs lr pooling windows",
+    "knn": "neighbours pooling windows",
+    "finetune": "epochs fraction lr test-every windows",
+    "segment": "end-to-end epochs ignore lr windows",
+    "segment-actions": "epochs lr",
+    "robustness": "epochs lr pooling windows",
+    "correspondence": "gap tolerance windows",
+    "transfer": "epochs lr pooling windows",
+}
 COMMANDS = {
     "build": "batch camera camera-model correspondence data dataset device exclude image-size json layer limit option out points project "
     "seed teacher views visibility weights window",
@@ -23,7 +34,7 @@ COMMANDS = {
     "verify": "STORE json",
     "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "
     "protocol resume seed size split stride variance-weight workers",
-    "probe": "cache checkpoint device encoder epochs frames json lr points protocol seed size stride windows workers",
+    **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 
 

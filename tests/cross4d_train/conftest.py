@@ -1,6 +1,7 @@
 """A small real store: bodies of random points, two motions, features that depend on where on the body a point is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from cross4d_train.objectives.objective import TargetSpec
 
 CHANNELS, PATCHES, VIEWS = 8, 8, 2
 TARGETS = TargetSpec(channels=CHANNELS, num_views=VIEWS, num_patches=PATCHES)
+PROTOCOLS = ("cross-subject", "cross-view")
 PART_NAMES = ("head", "trunk", "legs")
 """Parts of a body, from its highest point down."""
 
 
-def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheManifest:
+def make_manifest(num_sequences: int, num_frames: int, weights: str, protocols: tuple[str, ...] = PROTOCOLS) -> CacheManifest:
     teacher = TeacherSpec(
         name="fake", weights=weights, sha256=weights, num_parameters=1, image_size=28, patch_size=14, tubelet=1, window=1,
         channels=CHANNELS, layer=0, dtype="float32", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
@@ -27,7 +29,7 @@ def make_manifest(num_sequences: int, num_frames: int, weights: str) -> CacheMan
     return CacheManifest(
         complete=False,
         dataset=DatasetRecord(
-            name="fake", version="1", options={}, fingerprint="0", protocols=("cross-subject", "cross-view"),
+            name="fake", version="1", options={}, fingerprint="0", protocols=protocols,
             action_names=("sway", "bob"), part_names=PART_NAMES,
         ),
         points_per_frame=120,
@@ -49,7 +51,15 @@ def make_points(info: SequenceInfo, rng: np.random.Generator) -> list[np.ndarray
     return frames
 
 
-def write_store(path: Path, infos: list[SequenceInfo], *, weights: str = "trained", targets: bool = True) -> Path:
+def write_store(
+    path: Path,
+    infos: list[SequenceInfo],
+    *,
+    weights: str = "trained",
+    targets: bool = True,
+    labels: bool = True,
+    protocols: tuple[str, ...] = PROTOCOLS,
+) -> Path:
     rng = np.random.default_rng(0)
     frames = [make_points(info, rng) for info in infos]
     boxes = [bounding_box(np.concatenate(points)) for points in frames]
@@ -71,11 +81,15 @@ def write_store(path: Path, infos: list[SequenceInfo], *, weights: str = "traine
         features=np.tile(table, (len(flat), 1)),
         feature_patch=np.tile(np.arange(patches, dtype=np.uint16), len(flat)),
         frame_features=rng.normal(size=(len(flat), CHANNELS)).astype(np.float16),
+        surface_ids=np.concatenate([np.arange(count, dtype=np.uint32) for count in counts]),
+        frame_actions=np.concatenate([np.arange(info.num_frames, dtype=np.int16) // 3 % 2 for info in infos]),
         part_labels=(heights / 0.65).astype(np.uint16).clip(0, len(PART_NAMES) - 1),
         intrinsics=np.tile(np.eye(3), (len(infos), VIEWS, 1, 1)),
         world_to_camera=np.tile(np.eye(4), (len(infos), VIEWS, 1, 1)),
     )
-    writer = CacheWriter(path, make_manifest(len(infos), len(flat), weights), None)
+    if not labels:
+        contents = replace(contents, part_labels=None, surface_ids=None, frame_actions=None)
+    writer = CacheWriter(path, make_manifest(len(infos), len(flat), weights, protocols), None)
     writer.commit(0, contents)
     writer.finish()
     return path

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from cross4d_train.clips import ClipSettings
-from cross4d_train.evaluation.finetune import FinetuneScore, FinetuneSettings
+from cross4d_train.evaluation.finetune import TuningScore, TuningSettings
 from cross4d_train.evaluation.held_out import HeldOutLoss
 from cross4d_train.evaluation.linear import HeadSettings
 from cross4d_train.evaluation.parts import PartScore
@@ -32,7 +32,7 @@ BUDGET = Budget(
     num_windows=2,
     head=HeadSettings(num_epochs=3),
     parts=True,
-    finetune=FinetuneSettings(num_epochs=1, fraction=1),
+    finetune=TuningSettings(num_epochs=1, fraction=1),
 )
 
 
@@ -48,7 +48,9 @@ def make_outcome(job: Job, action: float, *, raw: float = 0.5, tuned: float | No
         action=action,
         parts=None if parts is None else PartScore(num_train_tokens=9, num_test_tokens=9, all=parts, budgets={200: parts / 2}),
         held_out=HeldOutLoss(student=action / 2, constant=0.25, position=0.125),
-        finetune=None if tuned is None else FinetuneScore(num_labelled=2, train_accuracy=1, video_accuracy=tuned),
+        finetune=None
+        if tuned is None
+        else TuningScore(fraction=1, num_labelled=2, train_accuracy=1, video_accuracy=tuned, best_test_epoch=tuned, predictions=()),
         training_loss=1,
         seconds=1,
     )

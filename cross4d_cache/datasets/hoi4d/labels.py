@@ -55,8 +55,6 @@ _SEMANTIC_NAMES = {
 }
 PART_NAMES = tuple(_SEMANTIC_NAMES.get(number, f"unused {number}") for number in range(49))
 """The semantic class of every id, 0 to 48; ids that the table leaves out are `unused N`."""
-IGNORED_SEMANTIC_IDS = (0, 1)
-"""`no label` and `noise`: the official evaluation neither predicts nor scores them."""
 
 OBJECT_CATEGORIES = {
     1: "toy car",

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from cross4d_cache.datasets.hoi4d import HOI4D
-from cross4d_cache.datasets.hoi4d.labels import IGNORED_SEMANTIC_IDS, PART_NAMES
+from cross4d_cache.datasets.hoi4d.labels import PART_NAMES
 from cross4d_cache.datasets.hoi4d.paper_split import paper_split_v1
 from cross4d_cache.errors import DatasetError
+from cross4d_train.recipes import RECIPES
 from tests.cross4d_cache.datasets.examples.hoi4d import write_h5
 from tests.cross4d_cache.datasets.mutation import mutate
 
@@ -159,7 +160,7 @@ def test_names_of_classes() -> None:
     assert len(set(PART_NAMES)) == len(PART_NAMES) == 49
     assert [PART_NAMES[number] for number in (0, 1, 6, 17, 47, 48)] == ["no label", "noise", "unused 6", "mug", "hand", "scissors"]
     assert sum(name.startswith("unused") for name in PART_NAMES) == 5
-    assert IGNORED_SEMANTIC_IDS == (0, 1)
+    assert RECIPES["hoi4d"].ignored_parts == (0, 1)
 
 
 def test_the_split_of_the_paper_is_the_published_rule() -> None:

@@ -10,7 +10,8 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.finetune import FinetuneSettings, choose_labelled, finetune
+from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.finetune import TuningSettings, choose_labelled, finetune, tuning_score
 from tests.cross4d_train.conftest import make_infos, write_store
 
 CLIPS = ClipSettings(num_frames=3, num_points=48, stride=2)
@@ -45,7 +46,8 @@ def easy_store(tmp_path, monkeypatch):
 def tune(store, **settings):
     encoder = build_encoder("point4d", "tiny")
     defaults = {"fraction": 0.5, "num_epochs": 12, "learning_rate": 1e-3, "num_windows": 2}
-    score = finetune(encoder, ClipDataset(store, CLIPS), train=TRAIN, test=TEST, settings=FinetuneSettings(**(defaults | settings)))
+    chosen = TuningSettings(**(defaults | settings))
+    score = tuning_score(list(finetune(encoder, ClipDataset(store, CLIPS), train=TRAIN, test=TEST, settings=chosen, place=Place())), chosen)
     return score, encoder
 
 

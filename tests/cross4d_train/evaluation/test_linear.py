@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.evaluation.features import VideoFeatures
-from cross4d_train.evaluation.linear import HeadSettings, check_labels, fit_head, labelled
+from cross4d_train.evaluation.features import VideoFeatures, labelled
+from cross4d_train.evaluation.linear import HeadSettings, check_labels, fit_head
 
 SETTINGS = HeadSettings(num_epochs=40, learning_rate=1e-2)
 

@@ -1,12 +1,11 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from cross4d_train.clips import ClipSettings
-from cross4d_train.commands import describe_probe
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
+from cross4d_train.evaluation.evaluation import Place
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
@@ -52,7 +51,7 @@ def test_both_denominators_are_told_apart(store, source):
     """The test videos have 9, 7, 8 and 9 frames: three of four have a full clip of 8."""
     clips = ClipSettings(num_frames=8, num_points=16, stride=1)
     probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=2))
-    for _ in probe.extract(torch.device("cpu")):
+    for _ in probe.run(Place()):
         pass
     result = probe.result()
     assert (result.num_test_videos, result.num_full_clip_test_videos) == (4, 3)
@@ -60,16 +59,16 @@ def test_both_denominators_are_told_apart(store, source):
         correct = {item.id: item.action == item.predicted for item in score.predictions}
         assert full == pytest.approx((correct["s8"] + correct["s10"] + correct["s11"]) / 3)
         assert score.video_accuracy == pytest.approx(sum(correct.values()) / 4)
-    text = describe_probe(result)
+    text = result.describe()
     assert "3 of the test videos have a full clip of 8 frames" in text
 
 
 def test_a_test_side_of_short_videos_only_has_no_full_clip_accuracy(store, source):
     clips = ClipSettings(num_frames=10, num_points=16, stride=1)
     probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=1))
-    for _ in probe.extract(torch.device("cpu")):
+    for _ in probe.run(Place()):
         pass
     result = probe.result()
     assert result.num_full_clip_test_videos == 0
     assert result.raw_full_clip is None
-    assert "none" in describe_probe(result)
+    assert "none" in result.describe()

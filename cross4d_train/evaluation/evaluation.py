@@ -1,0 +1,164 @@
+"""What every evaluation is: an encoder, a store, settings; work that reports its progress; a result that can be repeated from its JSON."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
+from cross4d_train.data import ClipDataset
+from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.initialise import Seed
+from cross4d_train.settings import EncoderSettings, Origin, RunSettings
+
+
+class EvaluationSettings(BaseModel):
+    """Which clips are looked at. `seed` chooses the points of every clip, and everything random that follows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: ClipSettings
+    num_windows: int = Field(default=5, ge=1, le=10_000)
+    seed: Seed = 0
+    protocol: str | None = None
+
+
+class VideoPrediction(BaseModel):
+    """What was said of one test video."""
+
+    id: str
+    action: int
+    predicted: int
+
+
+class EvaluationResult(BaseModel):
+    """A result and everything needed to repeat it.
+
+    `training` are the settings of the run that the encoder comes from, and `pretraining` the cache that it learned from, None for an
+    untrained one; `evaluation` is the cache it was judged on. `teacher` and `random_teacher` are those of pre-training.
+    `test_seen_in_pretraining` says that it used clips of test videos, never their labels; None if the checkpoint does not tell,
+    having learned from another selection of the same dataset.
+    """
+
+    checkpoint: str
+    step: int
+    encoder: EncoderSettings
+    training: RunSettings | None
+    pretraining: Origin | None
+    evaluation: Origin
+    teacher: str
+    random_teacher: bool
+    test_seen_in_pretraining: bool | None
+    num_train_videos: int
+    num_test_videos: int
+    device: str
+    software: dict[str, str]
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A table for people."""
+
+    def heading(self, what: str, protocol: str | None) -> str:
+        """The lines above the table: what was judged on what, and who the teacher was."""
+        side = "" if protocol is None else f", protocol {protocol}"
+        teacher = f"{self.teacher} WITH RANDOM WEIGHTS" if self.random_teacher else self.teacher
+        return (
+            f"{what} of {self.checkpoint} ({self.encoder.name} {self.encoder.size}) on {self.evaluation.dataset}{side}: "
+            f"{self.num_train_videos} training and {self.num_test_videos} test videos\nteacher: {teacher}"
+        )
+
+
+Settings = TypeVar("Settings", bound=EvaluationSettings)
+Result = TypeVar("Result", bound=EvaluationResult, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an evaluation computes, and how many processes load its clips."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    num_workers: int = 0
+
+
+class Evaluation(ABC, Generic[Settings, Result]):
+    """An evaluation of one encoder on the two sides of one protocol of a store.
+
+    Iterate over `run()`, which takes the time, then take `result()`.
+
+    Raises:
+        SettingsError: labels, sides or settings that it cannot work with.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = "video"
+    labels: ClassVar[bool] = False
+    """Whether it needs the labels of points and frames."""
+    learns: ClassVar[bool] = True
+    """Whether it needs a training side; without one, all videos of a dataset without splits are test videos."""
+
+    def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: Settings) -> None:
+        sequences, protocols = dataset.cache.sequences, dataset.cache.manifest.dataset.protocols
+        self.source, self.dataset = source, dataset
+        self.place = Place()
+        self.train: tuple[int, ...] = ()
+        if not self.learns and not protocols and settings.protocol is None:
+            self.settings, self.test = settings, tuple(range(len(sequences)))
+            return
+        self.settings = settings.model_copy(update={"protocol": resolve_protocol(protocols, settings.protocol)})
+        self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
+        self.test = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="test")
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many items `run` yields."""
+
+    @abstractmethod
+    def run(self, place: Place) -> Iterator[object]:
+        """Do the work; an item is yielded for each piece of it."""
+
+    @abstractmethod
+    def result(self) -> Result:
+        """What was found."""
+
+    @property
+    def num_test_seen(self) -> int | None:
+        """How many test videos the encoder was pre-trained on, judged by dataset and sequence ids; None if that cannot be told."""
+        cache, learned = self.dataset.cache, self.source.origin
+        here = Origin.of(cache.manifest)
+        if learned is None or self.source.side is None or learned.dataset != here.dataset:
+            return 0
+        protocols, side = cache.manifest.dataset.protocols, self.source.side
+        if learned.sequences != here.sequences:
+            return None
+        protocol = self.source.protocol or (protocols[0] if protocols else None)
+        if side != "all" and protocol not in protocols:
+            return None
+        return sum(side == "all" or cache.sequences[index].splits.get(str(protocol)) == side for index in self.test)
+
+    def actions(self, chosen: tuple[int, ...]) -> list[int]:
+        """The actions of some sequences."""
+        return [self.dataset.cache.sequences[index].action for index in chosen]
+
+    def provenance(self) -> dict[str, Any]:
+        """The fields that every result has."""
+        origin = self.source.origin
+        return {
+            "checkpoint": self.source.label,
+            "step": self.source.step,
+            "encoder": self.source.settings,
+            "training": self.source.training,
+            "pretraining": origin,
+            "evaluation": Origin.of(self.dataset.cache.manifest),
+            "teacher": origin.teacher if origin else "none: the encoder is untrained",
+            "random_teacher": origin.random_teacher if origin else False,
+            "test_seen_in_pretraining": None if self.num_test_seen is None else self.num_test_seen > 0,
+            "num_train_videos": len(self.train),
+            "num_test_videos": len(self.test),
+            "device": self.place.device.type,
+            "software": {name: version(name) for name in ("cross4d", "torch", "numpy", "scipy")},
+        }

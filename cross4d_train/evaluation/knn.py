@@ -1,0 +1,110 @@
+"""The nearest neighbours of frozen features: no training, so no learning rate that could decide the result."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float32, Int64
+from pydantic import BaseModel, Field
+from torch import Tensor
+from torch.nn import functional
+
+from cross4d_train.data import ClipDataset
+from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
+from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions
+from cross4d_train.evaluation.source import EncoderSource
+
+
+class NeighbourSettings(EvaluationSettings):
+    """How clips are pooled, and how many training clips vote for each test clip, each with its cosine as weight."""
+
+    pooling: Pooling = "mean"
+    num_neighbours: int = Field(default=10, ge=1, le=100_000)
+
+
+class NeighbourScore(BaseModel):
+    """Accuracy over test videos; a video's votes are those of all its windows."""
+
+    video_accuracy: float
+    predictions: tuple[VideoPrediction, ...]
+
+
+class NeighbourResult(EvaluationResult):
+    """Accuracies without and with standardisation by the training clips."""
+
+    settings: NeighbourSettings
+    raw: NeighbourScore
+    standardised: NeighbourScore
+
+    def describe(self) -> str:
+        """Accuracies without and with standardisation."""
+        return "\n".join(
+            [
+                self.heading(f"{self.settings.num_neighbours} nearest neighbours", self.settings.protocol),
+                f"{self.settings.num_windows} windows a video, tokens pooled by their {self.settings.pooling}",
+                "standardisation   video accuracy",
+                f"off               {self.raw.video_accuracy:14.3f}",
+                f"on                {self.standardised.video_accuracy:14.3f}",
+            ]
+        )
+
+
+class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
+    """Actions of test videos by the training clips whose frozen features are nearest by cosine."""
+
+    name = "knn"
+
+    def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: NeighbourSettings) -> None:
+        super().__init__(source, dataset, settings)
+        check_labels(self.actions(self.train), self.actions(self.test))
+        self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
+
+    @property
+    def total(self) -> int:
+        """Videos of both sides."""
+        return len(self.train) + len(self.test)
+
+    def run(self, place: Place) -> Iterator[str]:
+        """Compute the frozen features; yields the id of each video that is done."""
+        self.place = place
+        for side, chosen in (("train", self.train), ("test", self.test)):
+            for part in extract_features(self.source.encoder, self.dataset, chosen, self.settings, place, pooling=self.settings.pooling):
+                self._parts[side].append(part)
+                yield from part.ids
+
+    def result(self) -> NeighbourResult:
+        """Let the neighbours vote."""
+        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        return NeighbourResult(
+            **self.provenance() | {"num_train_videos": len(train.ids), "num_test_videos": len(test.ids)},
+            settings=self.settings,
+            raw=self._score(train, test, standardise=False),
+            standardised=self._score(train, test, standardise=True),
+        )
+
+    def _score(self, train: VideoFeatures, test: VideoFeatures, *, standardise: bool) -> NeighbourScore:
+        mean, deviation = moments(train.features.flatten(0, 1)) if standardise else (torch.zeros(()), torch.ones(()))
+        predicted = vote(
+            ((train.features - mean) / deviation).flatten(0, 1),
+            train.actions.repeat_interleave(self.settings.num_windows),
+            (test.features - mean) / deviation,
+            self.settings.num_neighbours,
+        )
+        found = predictions(test, predicted)
+        return NeighbourScore(video_accuracy=accuracy(found), predictions=found)
+
+
+def vote(
+    known: Float32[Tensor, "clip channel"],
+    actions: Int64[Tensor, " clip"],
+    asked: Float32[Tensor, "video window channel"],
+    num_neighbours: int,
+) -> Int64[Tensor, " video"]:
+    """The action with the largest sum of cosines among the neighbours of a video's windows; of equal ones the lowest."""
+    classes, targets = actions.unique(return_inverse=True)
+    cosines = functional.normalize(asked, dim=-1) @ functional.normalize(known, dim=-1).T
+    nearest = cosines.topk(min(num_neighbours, len(known)), dim=-1)
+    # Cosines between -1 and 1 as votes between 0 and 1: a far neighbour must not count against its own class.
+    votes = torch.zeros(*asked.shape[:2], len(classes)).scatter_add_(2, targets[nearest.indices], (1 + nearest.values) / 2)
+    winners: Tensor = classes[votes.sum(dim=1).argmax(dim=-1)]
+    return winners

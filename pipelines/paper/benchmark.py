@@ -1,0 +1,175 @@
+"""What a recipe is told of its dataset, and the students, stores and judgements that this makes, with defaults filled in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cross4d_cache.datasets import open_dataset
+from cross4d_train.clips import ClipSettings
+from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
+from pipelines.paper.work import Judgement, Record, Store, Student
+
+UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
+MAIN = "teacher"
+"""The store of the main teacher."""
+CONDITIONED = "center"
+"""What is done to the targets of every distilled row that does not say otherwise: the mean is taken off (see docs/experiments.md)."""
+
+
+class Scale(Record):
+    """How much is computed: the students, their training, and how they are judged.
+
+    `large` is the second backbone with its variants of table 20 (as it is, with a last norm, with finer tokens); `render_sizes` are the
+    other sides of images of table 10 by teacher, pixels. `segment_epochs` and `tuning_epochs` train what has labels.
+    """
+
+    encoder: EncoderSettings
+    large: tuple[EncoderSettings, EncoderSettings, EncoderSettings]
+    clips: ClipSettings
+    num_epochs: int
+    clips_per_sequence: int
+    learning_rate: float
+    num_windows: int
+    tuning_epochs: int
+    segment_epochs: int
+    render_sizes: dict[str, tuple[int, ...]]
+    gaps: tuple[int, ...]
+
+
+class Benchmark(Record):
+    """A dataset as the paper uses it, by scale: options of the dataset and of its stores, the split protocol, teachers, sizes of runs."""
+
+    name: str
+    dataset: str
+    options: dict[str, dict[str, str]] = Field(default_factory=dict)
+    stores: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    needs_data: bool = True
+    protocol: str
+    teachers: dict[str, tuple[str, ...]]
+    tables: tuple[int, ...]
+    figures: tuple[int, ...]
+    scales: dict[str, Scale]
+
+
+class Setup(Record):
+    """A benchmark at one scale, with the teachers of this run (the first is the one that all tables but 2 and 18 use)."""
+
+    benchmark: Benchmark
+    scale_name: str
+    protocol: str
+    data: Path | None
+    teachers: dict[str, str | None]
+    out: Path
+
+    @property
+    def scale(self) -> Scale:
+        """How much is computed."""
+        return self.benchmark.scales[self.scale_name]
+
+    def num_sequences(self) -> int:
+        """Sequences of the dataset.
+
+        Raises:
+            DatasetError: the folder is not what it should be.
+        """
+        options = self.benchmark.options.get(self.scale_name, {})
+        return sum(1 for _ in open_dataset(self.benchmark.dataset, self.data, options).sequences())
+
+    @property
+    def teacher(self) -> str:
+        """The name of the main teacher."""
+        return next(iter(self.teachers))
+
+    def teacher_words(self, teacher: str) -> tuple[str, ...]:
+        """Options of `cross4d-cache build` for one of the teachers."""
+        weights = self.teachers[teacher]
+        return ("--teacher", teacher, *(() if weights is None else ("--weights", weights)))
+
+    def store(self, name: str = MAIN, *words: str, teacher: str | None = None) -> Store:
+        """A store of the dataset by the main teacher, or another, with further options."""
+        return self._store(name, *self.teacher_words(teacher or self.teacher), *words)
+
+    def store_of(self, teacher: str) -> Store:
+        """The store of one of the teachers."""
+        return self.store() if teacher == self.teacher else self.store(f"teacher-{teacher}", teacher=teacher)
+
+    def controls(self) -> dict[str, Store]:
+        """The stores of the controls: shuffled points, and a random vector for each patch index."""
+        return {
+            "shuffled": self.store("shuffled", "--correspondence", "shuffled"),
+            "position": self._store("position", "--teacher", "position"),
+        }
+
+    def _store(self, name: str, *words: str) -> Store:
+        folder = () if self.data is None else ("--data", str(self.data))
+        options = [
+            word for key, value in self.benchmark.options.get(self.scale_name, {}).items() for word in ("--option", f"{key}={value}")
+        ]
+        source = ("--dataset", self.benchmark.dataset, *folder, *options)
+        return Store(path=self.out / "stores" / f"{name}.zarr", words=(*source, *self.benchmark.stores.get(self.scale_name, ()), *words))
+
+    def student(
+        self,
+        name: str,
+        store: Store,
+        objective: ObjectiveSettings,
+        *,
+        encoder: EncoderSettings | None = None,
+        **training: Any,
+    ) -> Student:
+        """A student with the scale's settings, some of its training replaced."""
+        scale = self.scale
+        chosen = {
+            "num_epochs": scale.num_epochs,
+            "clips_per_sequence": scale.clips_per_sequence,
+            "learning_rate": scale.learning_rate,
+            "side": "train",
+            "protocol": self.protocol,
+        }
+        settings = RunSettings(
+            encoder=encoder or scale.encoder,
+            objective=objective,
+            clips=scale.clips,
+            training=TrainingSettings.model_validate(chosen | training),
+        )
+        return Student(name=name, root=self.out, store=store, settings=settings)
+
+    def untrained(self) -> Student:
+        """An encoder with starting weights."""
+        return Student(name=UNTRAINED)
+
+    def dense(self, store: Store | None = None, conditioning: str = CONDITIONED) -> Student:
+        """A student of dense distillation from the main store, or another."""
+        store = store or self.store()
+        label = DENSE if store.name == MAIN else store.name
+        return self.student(f"{label}-{_slug(conditioning)}", store, ObjectiveSettings(conditioning=conditioning))
+
+    def distilled_globally(self, conditioning: str = CONDITIONED) -> Student:
+        """A student of the teacher's embedding of whole clips."""
+        objective = ObjectiveSettings(name="global", conditioning=conditioning)
+        return self.student(f"{GLOBAL}-{_slug(conditioning)}", self.store(), objective)
+
+    def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> Judgement:
+        """An evaluation of a student on the main store, with the scale's clips and windows."""
+        clips = {f"clips.{name}": value for name, value in self.scale.clips.model_dump().items()}
+        windows = {} if kind in ("segment", "segment-actions", "correspondence") else {"num_windows": self.scale.num_windows}
+        return Judgement(
+            kind=kind,
+            root=self.out,
+            student=student,
+            encoder=student.settings.encoder if student.settings else self.scale.encoder,
+            store=self.store(),
+            options={**clips, "protocol": self.protocol, **windows, **(options or {})},
+        )
+
+
+def _slug(conditioning: str) -> str:
+    return conditioning.replace(":", "-")
+
+
+def family(teacher: str) -> str:
+    """The family of a teacher, as the published tables name it: `dinov2-l` is `dinov2`."""
+    return teacher.partition("-")[0]

@@ -1,0 +1,219 @@
+"""From raw files to the paper's tables and figures: Markdown, JSON and PNG, ours beside the paper's.
+
+Stores are shared between tables, and so are students and results. A recipe that is stopped goes on where it was when it is run again.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cross4d_cache.errors import SettingsError, user_errors
+from cross4d_cache.store import open_cache
+from cross4d_train.loop import make_fabric
+from pipelines.machine import describe_machine
+from pipelines.paper.benchmark import Benchmark, Setup
+from pipelines.paper.estimate import estimate
+from pipelines.paper.figures import FIGURES, draw_figure
+from pipelines.paper.report import Finished, draw, markdown, record, unknown_tables
+from pipelines.paper.table import Table, compare, find
+from pipelines.paper.tables import TABLES, stores_of
+from pipelines.paper.work import Judgement, Store, Student, build, do_all
+
+SETUP = "setup.json"
+
+
+def main(benchmark: Benchmark, description: str | None, companions_of: Sequence[Benchmark] = ()) -> None:
+    """The command of a recipe; companions are datasets that it makes itself to transfer to and from."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=benchmark.needs_data, help="folder of the raw files")
+    parser.add_argument("--out", type=Path, default=Path("out") / benchmark.name, help="folder of everything that is made")
+    parser.add_argument("--tables", help=f"comma-separated, of {', '.join(map(str, benchmark.tables))}; all by default")
+    parser.add_argument(
+        "--figures", help=f"comma-separated, of {', '.join(map(str, benchmark.figures))}; all by default, none with --tables"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scale", choices=benchmark.scales, default="small", help="small: a laptop's CPU; paper: one GPU")
+    parser.add_argument("--protocol", help="split protocol, if not the paper's")
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        metavar="NAME[=WEIGHTS]",
+        help="repeatable; the first is the main one. Default: tiny, or the paper's four",
+    )
+    parser.add_argument(
+        "--other", action="append", type=Path, default=[], metavar="OUT", help="folder of another recipe, for transfer; repeatable"
+    )
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    with user_errors():
+        tables = choose(arguments.tables, benchmark.tables, "table")
+        figures = choose(arguments.figures, benchmark.figures, "figure") if arguments.figures or not arguments.tables else ()
+        if arguments.seeds < 1:
+            raise SettingsError(f"--seeds {arguments.seeds}", expected="1 or more")
+        setup = make_setup(
+            benchmark, arguments.scale, data=arguments.data, out=arguments.out, teachers=arguments.teacher, protocol=arguments.protocol
+        )
+        companions = tuple(
+            make_setup(other, arguments.scale, data=arguments.data, out=arguments.out / other.name, teachers=arguments.teacher)
+            for other in companions_of
+        )
+        others = companions + tuple(load_setup(folder) for folder in arguments.other)
+        print(Recipe(setup, others, tables, figures, arguments.seeds, make_fabric(arguments.device).device.type).run())
+
+
+def make_setup(
+    benchmark: Benchmark, scale: str, *, data: Path | None, out: Path, teachers: Sequence[str] | None, protocol: str | None = None
+) -> Setup:
+    """A benchmark with what a user chose."""
+    return Setup(
+        benchmark=benchmark,
+        scale_name=scale,
+        protocol=protocol or benchmark.protocol,
+        data=data,
+        teachers=parse_teachers(teachers or benchmark.teachers[scale]),
+        out=out,
+    )
+
+
+def choose(wanted: str | None, known: Sequence[int], what: str) -> tuple[int, ...]:
+    """The numbers a user names, or all.
+
+    Raises:
+        SettingsError: one that this recipe does not have.
+    """
+    if wanted is None:
+        return tuple(known)
+    numbers = [word.strip() for word in wanted.split(",")]
+    strange = [word for word in numbers if not word.isdecimal() or int(word) not in known]
+    if strange:
+        raise SettingsError(f"no {what} {', '.join(strange)} in this recipe", expected=f"of {', '.join(map(str, known))}")
+    return tuple(sorted({int(word) for word in numbers}))
+
+
+def parse_teachers(words: Iterable[str]) -> dict[str, str | None]:
+    """Teachers and their weights, None for those published."""
+    pairs = [word.partition("=") for word in words]
+    return {name: weights or None for name, _, weights in pairs}
+
+
+def load_setup(folder: Path) -> Setup:
+    """The setup of a recipe that was run.
+
+    Raises:
+        SettingsError: no recipe was run there.
+    """
+    path = folder / SETUP
+    if not path.exists():
+        raise SettingsError(f"{folder} is no folder of a recipe", expected=f"a file {SETUP} in it", hint="run that recipe first")
+    return Setup.model_validate_json(path.read_bytes())
+
+
+class Recipe:
+    """Tables and figures of one benchmark."""
+
+    def __init__(
+        self, setup: Setup, others: tuple[Setup, ...], tables: Sequence[int], figures: Sequence[int], seeds: int, device: str
+    ) -> None:
+        self.setup, self.others, self.seeds, self.device = setup, others, seeds, device
+        self.tables = [TABLES[number](setup, others) for number in tables]
+        self.figures = tuple(figures)
+
+    def stores(self) -> list[Store]:
+        """Every store that is needed, the main one first."""
+        needed = [self.setup.store(), *(store for table in self.tables for store in stores_of(table))]
+        return list({store.path: store for store in needed}.values())
+
+    def judgements(self) -> list[Judgement]:
+        """Every evaluation, with every seed, each once."""
+        cells = [cell for table in self.tables for cell in table.cells()]
+        every = [cell.judgement.with_seed(seed) for seed in range(self.seeds) for cell in cells]
+        return list({item.model_dump_json(): item for item in every}.values())
+
+    def students(self) -> list[Student]:
+        """Every pre-training run, with every seed, each once; figures need those of table 1."""
+        every = [item.student for item in self.judgements()]
+        if self.figures:
+            every += [self.setup.dense(), self.setup.distilled_globally(), *(other.dense() for other in self.others)]
+        return list({item.folder: item for item in every if item.settings is not None}.values())
+
+    def run(self) -> str:
+        """Do all that is missing; the report."""
+        out, started = self.setup.out, time.perf_counter()
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
+        first, *rest = self.stores()
+        self._announce()
+        builds = {first.name: build(first)}
+        builds |= {store.name: build(store) for store in rest}
+        do_all(self.students(), self.device, "student")
+        do_all(self.judgements(), self.device, "result")
+        finished = [self._finish(table) for table in self.tables]
+        seconds = time.perf_counter() - started
+        self._draw(finished)
+        return self._write(finished, builds, seconds)
+
+    def _announce(self) -> None:
+        students = [item for item in self.students() if not item.is_done()]
+        known = all((store.path / "zarr.json").exists() for store in self.stores())
+        judgements = [item for item in self.judgements() if not (known and item.is_done())]
+        seconds = estimate(
+            self.stores(),
+            students,
+            judgements,
+            num_sequences=self.setup.num_sequences(),
+            folder=self.setup.out / "pilot",
+            device=self.device,
+        )
+        work = f"{len(self.stores())} stores, {len(students)} students and {len(judgements)} evaluations to do"
+        print(f"{work}: some {seconds / 60:.0f} minutes here", file=sys.stderr, flush=True)
+
+    def _finish(self, table: Table) -> Finished:
+        found = {(row, column): find(cell, self.seeds) for row, cells in table.rows.items() for column, cell in cells.items()}
+        return Finished(table=table, found=found, differences=compare(table, found))
+
+    def _draw(self, finished: Sequence[Finished]) -> None:
+        for item in finished:
+            draw(item, self.setup.out / f"table_{item.table.number:02}.png")
+        for number in self.figures:
+            draw_figure(number, self.setup, self.others, finished, self.setup.out / f"figure_{number}.png")
+
+    def _write(self, finished: Sequence[Finished], builds: Mapping[str, object], seconds: float) -> str:
+        setup, machine = self.setup, describe_machine(make_fabric(self.device).device)
+        manifest = open_cache(setup.store().path).manifest
+        scale = setup.scale
+        lines = [
+            f"# {setup.benchmark.name}, scale {setup.scale_name}, protocol {setup.protocol}",
+            "",
+            f"{self.seeds} seeds; teachers {', '.join(setup.teachers)}; {scale.encoder.name} {scale.encoder.size}; clips of "
+            f"{scale.clips.num_frames} frames (every {scale.clips.stride}.) x {scale.clips.num_points} points; "
+            f"{scale.num_epochs} epochs of {scale.clips_per_sequence} clips a sequence, "
+            f"rate {scale.learning_rate:g}; {scale.num_windows} windows a video.",
+            f"{machine['processor']}, {machine['cores']} cores, {machine['device']}, torch {machine['torch']}, {machine['date']}; "
+            f"{seconds / 60:.1f} minutes for what was not done before. Store {manifest.fingerprint[:12]}.",
+            "",
+            "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Unless a row says otherwise, targets are centred.",
+            "",
+            *(markdown(item) for item in finished),
+            unknown_tables(),
+            *(f"![figure {number}: {FIGURES[number]}](figure_{number}.png)\n" for number in self.figures),
+        ]
+        text = "\n".join(lines)
+        found = {
+            "benchmark": setup.benchmark.name,
+            "setup": setup.model_dump(mode="json", exclude={"out"}),
+            "seeds": self.seeds,
+            "machine": machine,
+            "date": datetime.now(UTC).date().isoformat(),
+            "minutes": round(seconds / 60, 1),
+            "fingerprint": manifest.fingerprint,
+            "stores": builds,
+            "tables": [record(item) for item in finished],
+        }
+        (setup.out / "report.md").write_text(text)
+        (setup.out / "report.json").write_text(json.dumps(found, indent=1, default=os.fspath) + "\n")
+        return text

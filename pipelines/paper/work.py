@@ -1,0 +1,192 @@
+"""The pieces of work of a recipe: stores, students, judgements. Each leaves a file; what is finished is never done again."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from cross4d_cache.errors import user_errors
+from cross4d_cache.store import open_cache
+from cross4d_train.checkpoint import load_checkpoint
+from cross4d_train.evaluation.commands import Request, prepare, write_json
+from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.run import RunFolder
+from cross4d_train.settings import EncoderSettings, RunSettings
+from pipelines.commands import run
+
+
+class Record(BaseModel):
+    """A frozen record that knows all its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Store(Record):
+    """A store at a place; `words` are the options of `cross4d-cache build` that make it."""
+
+    path: Path
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.path.stem
+
+
+class Student(Record):
+    """A pre-training run on a store, kept below `root`, or with `settings=None` an encoder with starting weights."""
+
+    name: str
+    root: Path = Path()
+    store: Store | None = None
+    settings: RunSettings | None = None
+    seed: int = 0
+
+    def with_seed(self, seed: int) -> "Student":
+        """The same with another seed."""
+        if self.settings is None:
+            return self.model_copy(update={"seed": seed})
+        training = self.settings.training.model_copy(update={"seed": seed})
+        return self.model_copy(update={"seed": seed, "settings": self.settings.model_copy(update={"training": training})})
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its run."""
+        return self.root / "students" / self.name / f"seed{self.seed}"
+
+    @property
+    def checkpoint(self) -> str:
+        """What `--checkpoint` is given."""
+        return "random" if self.settings is None else str(self.folder / "checkpoint.safetensors")
+
+    def is_done(self) -> bool:
+        """Whether it has been trained to the end, with these settings."""
+        path = self.folder / "checkpoint.safetensors"
+        if self.settings is None:
+            return True
+        if not path.exists():
+            return False
+        record = load_checkpoint(path).record
+        return record.settings == self.settings and record.step == record.num_steps
+
+    def run(self, device: str) -> None:
+        """Train, or go on with a run that was stopped.
+
+        Raises:
+            CheckpointError: the folder holds a run with other settings, or on another store.
+        """
+        assert self.settings is not None
+        assert self.store is not None
+        folder = RunFolder(self.folder, resume=True)
+        checkpoint = folder.load()
+        training = Pretraining(self.store.path, self.settings, make_fabric(device), checkpoint=checkpoint)
+        for _ in folder.record(training):
+            pass
+
+
+class Judgement(Record):
+    """An evaluation of a student on a store; `options` are those of the command, by their dotted names. Its result is kept below `root`."""
+
+    kind: str
+    root: Path
+    student: Student
+    encoder: EncoderSettings
+    store: Store
+    options: dict[str, Any]
+
+    def with_seed(self, seed: int) -> "Judgement":
+        """The same of the student with that seed, with clips and heads of that seed."""
+        seeds = {"seed": seed} | ({"head.seed": seed} if self.kind in ("probe", "robustness") else {})
+        return self.model_copy(update={"student": self.student.with_seed(seed), "options": self.options | seeds})
+
+    @property
+    def path(self) -> Path:
+        """Where the result is; the name changes with anything that decides it."""
+        stores = [self.store, *([self.student.store] if self.student.store else [])]
+        prints = [open_cache(store.path).manifest.fingerprint for store in stores]
+        decided = [self.kind, self.student.settings, self.encoder, self.options, prints]
+        digest = hashlib.sha256(json.dumps(decided, default=lambda item: item.model_dump(mode="json")).encode()).hexdigest()[:12]
+        name = re.sub(r"[^\w.-]+", "-", f"{self.kind}_{self.student.name}_{self.store.name}")
+        return self.root / "results" / f"{name}_{self.student.seed}_{digest}.json"
+
+    def is_done(self) -> bool:
+        """Whether the result is there."""
+        return self.path.exists()
+
+    def run(self, device: str) -> None:
+        """Judge and write the result."""
+        untrained = self.student.settings is None
+        request = Request(
+            encoder=self.encoder.name if untrained else None,
+            size=self.encoder.size if untrained else None,
+            device=device,
+            num_workers=0,
+            as_json=True,
+            out=None,
+        )
+        evaluation, place = prepare(self.kind, self.student.checkpoint, self.store.path, self.options, request)
+        for _ in evaluation.run(place):
+            pass
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(evaluation.result(), self.path)
+
+    def result(self) -> dict[str, Any]:
+        """The result that was written."""
+        found: dict[str, Any] = json.loads(self.path.read_bytes())
+        return found
+
+
+class Work(Protocol):
+    """A student or a judgement."""
+
+    def is_done(self) -> bool:
+        """Whether it need not be done again."""
+
+    def run(self, device: str) -> None:
+        """Do it."""
+
+
+def build(store: Store) -> Mapping[str, Any]:
+    """A store, with what `cross4d-cache build` says of it; one that is finished is kept, one that was begun is gone on with."""
+    return run("cross4d-cache", "build", *store.words, "--out", store.path)
+
+
+def do_all(work: Sequence[Work], device: str, unit: str) -> None:
+    """Whatever is not done yet, on a CPU as many at a time as there are cores, each with one thread: faster than the reverse."""
+    waiting = [item for item in work if not item.is_done()]
+    with tqdm(total=len(work), initial=len(work) - len(waiting), unit=unit) as bar:
+        for _ in _in_processes(waiting) if device == "cpu" else _one_by_one(waiting, device):
+            bar.update()
+
+
+def _one_by_one(waiting: Sequence[Work], device: str) -> Iterator[None]:
+    for item in waiting:
+        item.run(device)
+        yield
+
+
+def _in_processes(waiting: Sequence[Work]) -> Iterator[None]:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        running = [pool.submit(_do, item) for item in waiting]
+        try:
+            for done in as_completed(running):
+                done.result()
+                yield
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # not after all the others
+            raise
+
+
+def _do(item: Work) -> None:
+    with user_errors():
+        item.run("cpu")

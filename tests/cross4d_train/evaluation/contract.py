@@ -1,0 +1,95 @@
+"""What every evaluation of one encoder on one store has to do."""
+
+import json
+from typing import ClassVar
+
+import pytest
+import torch
+
+from cross4d_cache.errors import SettingsError
+from cross4d_train.clips import ClipSettings
+from cross4d_train.data import ClipDataset
+from cross4d_train.encoders import build_encoder
+from cross4d_train.evaluation.commands import EVALUATIONS
+from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.features import weights_digest
+from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.settings import EncoderSettings, Origin
+from tests.cross4d_train.conftest import make_infos, write_store
+
+CLIPS = ClipSettings(num_frames=4, num_points=64, stride=1)
+
+
+class EvaluationContract:
+    """Subclasses say which evaluation, and with which settings it is quick."""
+
+    name: ClassVar[str]
+    options: ClassVar[dict] = {}
+
+    def make(self, path, *, encoder=None, origin=None, **options):
+        kind, settings = EVALUATIONS[self.name]
+        chosen = settings(clips=CLIPS, num_windows=2, **(self.options | options))
+        dataset = ClipDataset(path, CLIPS, targets=False, labels=kind.labels)
+        source = EncoderSource(
+            label="run",
+            encoder=encoder or build_encoder("point4d", "tiny", 3),
+            settings=EncoderSettings(size="tiny"),
+            clips=CLIPS,
+            protocol="cross-subject",
+            side="train" if origin else None,
+            origin=origin,
+            step=1,
+        )
+        return kind(source, dataset, chosen)
+
+    def run(self, path, place=None, **options):
+        evaluation = self.make(path, **options)
+        return list(evaluation.run(place or Place())), evaluation
+
+    def test_progress_counts_to_the_total_and_gradients_stay_on(self, store):
+        evaluation = self.make(store)
+        count = 0
+        for _ in evaluation.run(Place()):
+            assert torch.is_grad_enabled()
+            count += 1
+        assert count == evaluation.total
+
+    def test_the_encoder_it_was_given_is_as_before(self, store):
+        encoder = build_encoder("point4d", "tiny", 3)
+        before = weights_digest(encoder)
+        self.run(store, encoder=encoder)
+        assert weights_digest(encoder) == before
+
+    def test_same_seed_same_result(self, store):
+        first, second = (self.run(store)[1].result() for _ in range(2))
+        assert first == second
+
+    def test_workers_change_nothing(self, store):
+        assert self.run(store)[1].result() == self.run(store, Place(num_workers=1))[1].result()
+
+    def test_a_result_says_how_it_came_about_and_survives_json(self, store):
+        _, evaluation = self.run(store)
+        result = evaluation.result()
+        record = json.loads(result.model_dump_json())
+        assert type(result).model_validate(record) == result
+        here = Origin.of(evaluation.dataset.cache.manifest)
+        assert record["evaluation"]["fingerprint"] == here.fingerprint
+        assert record["settings"]["seed"] == 0
+        assert record["settings"]["protocol"] == "cross-subject"
+        assert record["software"]["torch"] == torch.__version__.partition("+")[0] or record["software"]["torch"] == torch.__version__
+        text = result.describe()
+        assert "run" in text
+        assert "fake" in text
+
+    def test_test_videos_seen_in_pretraining_are_told(self, store):
+        seen = self.make(store, origin=Origin.of(self.make(store).dataset.cache.manifest))
+        assert seen.num_test_seen == 0
+
+    def test_a_protocol_the_store_does_not_have(self, store):
+        with pytest.raises(SettingsError, match="no protocol 'cross-setup'"):
+            self.make(store, protocol="cross-setup")
+
+    def test_a_store_without_what_it_needs_is_refused(self, tmp_path):
+        path = write_store(tmp_path / "bare.zarr", make_infos(labelled=False), labels=False)
+        with pytest.raises(SettingsError):
+            self.run(path)[1].result()

@@ -1,0 +1,161 @@
+"""A whole recipe, every table and figure, on a handful of tiny sequences."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+from typer.testing import CliRunner
+
+from cross4d_cache.cli import app as cache_app
+from cross4d_cache.errors import SettingsError
+from cross4d_train.clips import ClipSettings
+from cross4d_train.settings import EncoderSettings
+from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
+from pipelines.paper import estimate, work
+from pipelines.paper.benchmark import Benchmark, Setup
+from pipelines.paper.published import TITLES
+from pipelines.paper.recipe import Recipe, choose, load_setup, make_setup, parse_teachers
+from pipelines.paper.scales import small
+from pipelines.paper.tables import TABLES
+
+OPTIONS = {"min_frames": "24", "max_frames": "24", "seed": "3", "resolution": "0.4"}
+TINY = small(stride=3, num_epochs=1, clips_per_sequence=1, num_windows=1).model_copy(
+    update={
+        "encoder": EncoderSettings(size="tiny"),
+        "large": tuple(EncoderSettings(name="p4transformer", size="tiny") for _ in range(3)),
+        "clips": ClipSettings(num_frames=4, num_points=64, stride=3),
+        "tuning_epochs": 1,
+        "segment_epochs": 1,
+        "gaps": (1, 3),
+    }
+)
+
+
+def make_benchmark(name: str, humans: int, animals: int) -> Benchmark:
+    fields: dict[str, object] = {
+        "name": name,
+        "dataset": "synthetic",
+        "options": {"small": {"num_humans": str(humans), "num_animals": str(animals), **OPTIONS}},
+        "stores": {"small": ("--points", "256")},
+        "needs_data": False,
+        "protocol": "cross-subject",
+        "teachers": {"small": ("tiny", "position")},
+        "tables": tuple(TABLES),
+        "figures": (2, 3, 4, 5, 6, 7, 8),
+        "scales": {"small": TINY},
+    }
+    return Benchmark.model_validate(fields)
+
+
+def make_setup_at(out: Path, name: str, humans: int, animals: int) -> Setup:
+    return make_setup(make_benchmark(name, humans, animals), "small", data=None, out=out, teachers=None)
+
+
+def run_here(command: str, *arguments: object) -> dict[str, object]:
+    """As `pipelines.commands.run`, without a process for every store."""
+    assert command == "cross4d-cache"
+    done = CliRunner().invoke(cache_app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Recipe]]:
+    out = tmp_path_factory.mktemp("recipe")
+    setup, animals = make_setup_at(out, "people", 3, 0), make_setup_at(out / "animals", "animals", 0, 3)
+    recipe = Recipe(setup, (animals,), tuple(TABLES), (2, 3, 4, 5, 6, 7, 8), 2, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (work, estimate):
+            patch.setattr(module, "run", run_here)
+        recipe.run()
+        yield out, recipe
+
+
+def test_every_table_and_figure_is_written(finished: tuple[Path, Recipe]) -> None:
+    out, _ = finished
+    report = json.loads((out / "report.json").read_text())
+    assert [table["number"] for table in report["tables"]] == sorted(TITLES)
+    for table in report["tables"]:
+        for row in table["cells"].values():
+            for cell in row.values():
+                assert len(cell["values"]) == 2
+                assert all(0 <= value <= 1 for value in cell["values"])
+    text = (out / "report.md").read_text()
+    for number, title in TITLES.items():
+        assert f"## Table {number}: {title}" in text
+        assert matplotlib.image.imread(out / f"table_{number:02}.png")[..., :3].std() > 0.02
+    for number in (2, 3, 4, 5, 6, 7, 8):
+        assert matplotlib.image.imread(out / f"figure_{number}.png")[..., :3].std() > 0.02
+
+
+def test_what_is_done_is_not_done_again(finished: tuple[Path, Recipe]) -> None:
+    out, recipe = finished
+    files = {path: path.stat().st_mtime_ns for folder in ("students", "results", "stores") for path in (out / folder).rglob("*")}
+    before = json.loads((out / "report.json").read_text())["tables"]
+    recipe.run()
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert json.loads((out / "report.json").read_text())["tables"] == before
+
+
+def test_tables_share_stores_students_and_results(finished: tuple[Path, Recipe]) -> None:
+    _, recipe = finished
+    cells = sum(len(table.cells()) for table in recipe.tables) * recipe.seeds
+    assert len(recipe.judgements()) < cells / 2
+    assert len({item.folder for item in recipe.students()}) == len(recipe.students())
+
+
+def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe]) -> None:
+    out, recipe = finished
+    assert load_setup(out) == recipe.setup
+    with pytest.raises(SettingsError, match="no folder of a recipe"):
+        load_setup(out / "stores")
+
+
+@pytest.mark.parametrize("wanted", ["99", "one", "1,,2"])
+def test_numbers_that_are_no_table(wanted: str) -> None:
+    with pytest.raises(SettingsError, match="no table"):
+        choose(wanted, (1, 2), "table")
+
+
+def test_choices() -> None:
+    assert choose(None, (1, 4), "table") == (1, 4)
+    assert choose("4, 1,4", (1, 4), "table") == (1, 4)
+    assert parse_teachers(["hf=a/b=c", "tiny"]) == {"hf": "a/b=c", "tiny": None}
+
+
+@pytest.mark.parametrize("module", [msr_action3d, deforming_things4d, ntu_rgbd, hoi4d])
+def test_every_table_of_every_benchmark_can_be_laid_out_at_both_scales(module: object, tmp_path: Path) -> None:
+    benchmark: Benchmark = module.BENCHMARK  # type: ignore[attr-defined]
+    for scale in ("small", "paper"):
+        setup = make_setup(benchmark, scale, data=tmp_path, out=tmp_path, teachers=None)
+        for number in benchmark.tables:
+            table = TABLES[number](setup, ())
+            assert table.cells()
+            assert table.reference is None or table.reference in table.rows
+
+
+def test_the_paper_scale_prints_the_paper_s_numbers(tmp_path: Path) -> None:
+    setup = make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=None)
+    published = {
+        (number, row, column): cell.published
+        for number in msr_action3d.BENCHMARK.tables
+        for row, cells in TABLES[number](setup, ()).rows.items()
+        for column, cell in cells.items()
+    }
+    assert published[1, "dense, raw targets", "raw"] == 0.81
+    assert published[2, "vjepa2", "dense"] == 0.88
+    assert published[4, "dense", "10%"] == 0.46
+    assert published[10, "168 px", "raw"] == 0.847
+    assert published[13, "dense, raw", "points: 25% of points"] == 0.16
+    assert published[18, "p4transformer", "vjepa2"] == 0.8
+    assert published[20, "finer tokens", "raw"] == 0.607
+
+
+def test_help_names_the_tables() -> None:
+    shown = subprocess.run([sys.executable, "-m", "pipelines.synthetic", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--tables" in shown
+    assert synthetic.PEOPLE.name == "synthetic"
