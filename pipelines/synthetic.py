@@ -11,7 +11,7 @@ from pipelines.paper.scales import paper, small
 from pipelines.paper.tables import TABLES
 
 COMMON = {"min_frames": "24", "max_frames": "28", "heading_range_degrees": "180"}
-SMALL = small(stride=3, num_epochs=8, clips_per_sequence=2, num_windows=2)
+SMALL = small(stride=3, num_epochs=6, clips_per_sequence=2, num_windows=2)
 SCALES = {"small": SMALL, "paper": paper("synthetic")}
 
 

@@ -21,14 +21,20 @@ from pipelines.paper.estimate import estimate
 from pipelines.paper.figures import FIGURES, draw_figure
 from pipelines.paper.report import Finished, draw, markdown, record, unknown_tables
 from pipelines.paper.table import Table, compare, find
-from pipelines.paper.tables import TABLES, stores_of
+from pipelines.paper.tables import TABLES, Builder, stores_of
 from pipelines.paper.work import Judgement, Store, Student, build, do_all
 
 SETUP = "setup.json"
 
 
-def main(benchmark: Benchmark, description: str | None, companions_of: Sequence[Benchmark] = ()) -> None:
-    """The command of a recipe; companions are datasets that it makes itself to transfer to and from."""
+def main(
+    benchmark: Benchmark,
+    description: str | None,
+    companions: Sequence[Benchmark] = (),
+    builders: Mapping[int, Builder] = TABLES,
+    name: str = "report",
+) -> None:
+    """The command of a recipe; companions are datasets it makes itself to transfer to and from, `name` that of the report's files."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=benchmark.needs_data, help="folder of the raw files")
     parser.add_argument("--out", type=Path, default=Path("out") / benchmark.name, help="folder of everything that is made")
@@ -58,12 +64,14 @@ def main(benchmark: Benchmark, description: str | None, companions_of: Sequence[
         setup = make_setup(
             benchmark, arguments.scale, data=arguments.data, out=arguments.out, teachers=arguments.teacher, protocol=arguments.protocol
         )
-        companions = tuple(
+        made = tuple(
             make_setup(other, arguments.scale, data=arguments.data, out=arguments.out / other.name, teachers=arguments.teacher)
-            for other in companions_of
+            for other in companions
         )
-        others = companions + tuple(load_setup(folder) for folder in arguments.other)
-        print(Recipe(setup, others, tables, figures, arguments.seeds, make_fabric(arguments.device).device.type).run())
+        others = made + tuple(load_setup(folder) for folder in arguments.other)
+        built = [builders[number](setup, others) for number in tables]
+        device = make_fabric(arguments.device).device.type
+        print(Recipe(setup, others, built, figures, seeds=arguments.seeds, device=device, name=name).run())
 
 
 def make_setup(
@@ -117,11 +125,18 @@ class Recipe:
     """Tables and figures of one benchmark."""
 
     def __init__(
-        self, setup: Setup, others: tuple[Setup, ...], tables: Sequence[int], figures: Sequence[int], seeds: int, device: str
+        self,
+        setup: Setup,
+        others: tuple[Setup, ...],
+        tables: Sequence[Table],
+        figures: Sequence[int],
+        *,
+        seeds: int,
+        device: str,
+        name: str = "report",
     ) -> None:
-        self.setup, self.others, self.seeds, self.device = setup, others, seeds, device
-        self.tables = [TABLES[number](setup, others) for number in tables]
-        self.figures = tuple(figures)
+        self.setup, self.others, self.seeds, self.device, self.name = setup, others, seeds, device, name
+        self.tables, self.figures = list(tables), tuple(figures)
 
     def stores(self) -> list[Store]:
         """Every store that is needed, the main one first."""
@@ -178,7 +193,7 @@ class Recipe:
 
     def _draw(self, finished: Sequence[Finished]) -> None:
         for item in finished:
-            draw(item, self.setup.out / f"table_{item.table.number:02}.png")
+            draw(item, self.setup.out / f"{self.name}_table_{item.table.number:02}.png")
         for number in self.figures:
             draw_figure(number, self.setup, self.others, finished, self.setup.out / f"figure_{number}.png")
 
@@ -199,7 +214,7 @@ class Recipe:
             "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Unless a row says otherwise, targets are centred.",
             "",
             *(markdown(item) for item in finished),
-            unknown_tables(),
+            *([unknown_tables()] if any(not item.table.title for item in finished) else []),
             *(f"![figure {number}: {FIGURES[number]}](figure_{number}.png)\n" for number in self.figures),
         ]
         text = "\n".join(lines)
@@ -214,6 +229,6 @@ class Recipe:
             "stores": builds,
             "tables": [record(item) for item in finished],
         }
-        (setup.out / "report.md").write_text(text)
-        (setup.out / "report.json").write_text(json.dumps(found, indent=1, default=os.fspath) + "\n")
+        (setup.out / f"{self.name}.md").write_text(text)
+        (setup.out / f"{self.name}.json").write_text(json.dumps(found, indent=1, default=os.fspath) + "\n")
         return text

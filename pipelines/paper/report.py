@@ -26,7 +26,7 @@ class Finished:
 def markdown(finished: Finished) -> str:
     """The table, ours beside the paper's, then the tests."""
     table = finished.table
-    lines = [f"## Table {table.number}: {table.title}", ""]
+    lines = [f"## {table.heading}", ""]
     lines += [f"| | {' | '.join(table.columns)} |", f"|---|{'---|' * len(table.columns)}"]
     for row in table.rows:
         cells = [_cell(finished.found.get((row, column))) for column in table.columns]
@@ -83,7 +83,7 @@ def record(finished: Finished) -> dict[str, Any]:
     tests = [{**vars(item), "verdict": item.verdict} for item in finished.differences]
     return {
         "number": finished.table.number,
-        "title": finished.table.title,
+        "heading": finished.table.heading,
         "cells": cells,
         "reference": finished.table.reference,
         "tests": tests,
@@ -107,7 +107,7 @@ def draw(finished: Finished, path: Path) -> None:
     axis.set_yticks(range(len(rows)), rows)
     axis.invert_yaxis()
     axis.set_xlim(left=0)
-    axis.set_title(f"Table {table.number}: {table.title}", fontsize=10)
+    axis.set_title(table.heading, fontsize=10)
     if len(table.columns) > 1:
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.set_xlabel("mean over seeds; whiskers: standard deviation; black marks: the paper", fontsize=8)

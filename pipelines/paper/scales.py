@@ -19,7 +19,7 @@ def small(*, stride: int, num_epochs: int = 16, clips_per_sequence: int = 4, num
         clips_per_sequence=clips_per_sequence,
         learning_rate=1e-3,
         num_windows=num_windows,
-        tuning_epochs=30,
+        tuning_epochs=16,
         segment_epochs=10,
         render_sizes={"hf": (144,), "dinov2": (98, 168)},
         gaps=(3, 7),

@@ -1,7 +1,7 @@
 """A table: cells that know their judgements and what the paper prints there; and what may be said of their differences."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cross4d_train.evaluation.statistics import SIGNIFICANCE, Spread, bootstrap_interval, holm, mcnemar, paired_t, spread
@@ -22,18 +22,22 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells by column. `reference` is the row that all others are tested against; `note` says what differs from the paper."""
+    """Rows of cells by column. `reference` is the row that all others are tested against; `note` says what differs from the paper.
+
+    `title` is for tables that are not the paper's.
+    """
 
     number: int
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Cell]]
     reference: str | None = None
     note: str = ""
+    title: str = ""
 
     @property
-    def title(self) -> str:
-        """What it is about."""
-        return TITLES[self.number]
+    def heading(self) -> str:
+        """Its number and what it is about."""
+        return f"{self.number}. {self.title}" if self.title else f"Table {self.number}: {TITLES[self.number]}"
 
     def cells(self) -> list[Cell]:
         """All of them."""
@@ -116,22 +120,28 @@ def compare(table: Table, found: Mapping[tuple[str, str], Found]) -> list[Differ
             ours, theirs = found.get((table.reference, column)), found.get((row, column))
             if row == table.reference or ours is None or theirs is None:
                 continue
-            paired = bool(ours.correct) and bool(theirs.correct)
-            shares = [
-                (sum(mine) - sum(other)) / len(mine)
-                for mine, other in zip(zip(*ours.correct, strict=True), zip(*theirs.correct, strict=True), strict=True)
-            ]
-            flat = [[right for seed in side.correct for right in seed] for side in (ours, theirs)]
-            differences.append(
-                Difference(
-                    row=row,
-                    column=column,
-                    gain=ours.spread.mean - theirs.spread.mean,
-                    interval=bootstrap_interval(shares) if paired else None,
-                    p=paired_t(ours.spread.values, theirs.spread.values),
-                    holm=None,
-                    mcnemar=mcnemar(*flat) if paired else None,
-                )
-            )
+            differences.append(_difference(row, column, ours, theirs))
     corrected = holm({(item.row, item.column): item.p for item in differences if item.p is not None})
-    return [Difference(**{**vars(item), "holm": corrected.get((item.row, item.column))}) for item in differences]
+    return [replace(item, holm=corrected.get((item.row, item.column))) for item in differences]
+
+
+def _difference(row: str, column: str, ours: Found, theirs: Found) -> Difference:
+    """What the reference gains over a row in a column, before any correction."""
+    interval, by_video = None, None
+    if ours.correct and theirs.correct:
+        gains = [(sum(mine) - sum(other)) / len(mine) for mine, other in zip(_by_video(ours), _by_video(theirs), strict=True)]
+        interval = bootstrap_interval(gains)
+        by_video = mcnemar(*([right for seed in side.correct for right in seed] for side in (ours, theirs)))
+    return Difference(
+        row=row,
+        column=column,
+        gain=ours.spread.mean - theirs.spread.mean,
+        interval=interval,
+        p=paired_t(ours.spread.values, theirs.spread.values),
+        holm=None,
+        mcnemar=by_video,
+    )
+
+
+def _by_video(found: Found) -> list[tuple[bool, ...]]:
+    return list(zip(*found.correct, strict=True))

@@ -1,0 +1,82 @@
+"""Does it matter which patch a point is given? Dense distillation against its two controls, in ways that could tell them apart.
+
+    python -m pipelines.assignment --data DIR [--out out/msr_action3d] [--tables 1,2] [--seeds 5] [--teacher hf=FOLDER]
+
+MSR-Action3D. In every table the same students learn the targets of their own points, of shuffled points of the frame, and random vectors
+of patch indices. Stores, students and results are shared with `pipelines.msr_action3d` where the folder is the same.
+"""
+
+from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.settings import EncoderSettings
+from pipelines.msr_action3d import BENCHMARK
+from pipelines.paper.benchmark import CONDITIONED, Setup
+from pipelines.paper.recipe import main
+from pipelines.paper.table import Table
+from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_row
+from pipelines.paper.work import Store, Student
+
+REFERENCE = "its own point's"
+
+
+def compare(setup: Setup, number: int, title: str, students: dict[str, Student]) -> Table:
+    """A table of probes."""
+    rows = {name: probe_row(setup, student) for name, student in students.items()}
+    return Table(number=number, title=title, columns=(RAW, STANDARDISED), rows=rows, reference=REFERENCE)
+
+
+def as_in_table_1(setup: Setup, _: Others) -> Table:
+    """The rows of table 1 once more."""
+    controls = setup.controls()
+    students = {
+        REFERENCE: setup.dense(),
+        "a shuffled point's": setup.dense(controls["shuffled"]),
+        "a patch index": setup.dense(controls["position"]),
+    }
+    return compare(setup, 1, "Targets centred, as in table 1", students)
+
+
+def minus_position_mean(setup: Setup, _: Others) -> Table:
+    """Without the mean of each patch index, position alone predicts nothing of a target; of the patch index nothing would be left."""
+    students = {
+        REFERENCE: setup.dense(conditioning="center-patch"),
+        "a shuffled point's": setup.dense(setup.controls()["shuffled"], conditioning="center-patch"),
+    }
+    return compare(setup, 2, "Minus the mean of each patch index", students)
+
+
+def coarser_patches(setup: Setup, _: Others) -> Table:
+    """Images of 9 x 9 patches in place of 14 x 14 (of a teacher with patches of 16 px)."""
+    size = ("--image-size", "144")
+    position = setup.controls()["position"]
+    stores = {
+        REFERENCE: setup.store("render-144", *size),
+        "a shuffled point's": setup.store("shuffled-144", "--correspondence", "shuffled", *size),
+        "a patch index": Store(path=position.path.with_name("position-144.zarr"), words=(*position.words, *size)),
+    }
+    return compare(setup, 3, "9 x 9 patches", {name: setup.dense(store) for name, store in stores.items()})
+
+
+def longer(setup: Setup, _: Others) -> Table:
+    """Twice as many epochs."""
+    return compare(setup, 4, "Twice the epochs", _changed(setup, "twice", num_epochs=2 * setup.scale.num_epochs))
+
+
+def finer_tokens(setup: Setup, _: Others) -> Table:
+    """The next larger encoder, with more tokens a frame."""
+    return compare(setup, 5, "More tokens a frame", _changed(setup, "small", encoder=EncoderSettings(size="small")))
+
+
+def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None, **training: object) -> dict[str, Student]:
+    controls = setup.controls()
+    stores = {REFERENCE: setup.store(), "a shuffled point's": controls["shuffled"], "a patch index": controls["position"]}
+    objective = ObjectiveSettings(conditioning=CONDITIONED)
+    return {
+        name: setup.student(f"{store.name}-{CONDITIONED}-{label}", store, objective, encoder=encoder, **training)
+        for name, store in stores.items()
+    }
+
+
+VARIANTS: dict[int, Builder] = {1: as_in_table_1, 2: minus_position_mean, 3: coarser_patches, 4: longer, 5: finer_tokens}
+
+if __name__ == "__main__":
+    main(BENCHMARK.model_copy(update={"tables": tuple(VARIANTS), "figures": ()}), __doc__, builders=VARIANTS, name="assignment")
