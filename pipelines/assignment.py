@@ -9,7 +9,7 @@ of patch indices. Stores, students and results are shared with `pipelines.msr_ac
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.msr_action3d import BENCHMARK
-from pipelines.paper.benchmark import CONDITIONED, Setup
+from pipelines.paper.benchmark import Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.table import Table
 from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_row
@@ -45,13 +45,13 @@ def minus_position_mean(setup: Setup, _: Others) -> Table:
 
 
 def coarser_patches(setup: Setup, _: Others) -> Table:
-    """Images of 9 x 9 patches in place of 14 x 14 (of a teacher with patches of 16 px)."""
+    """Images of 9 x 9 patches in place of 14 x 14, of a teacher with patches of 16 px; those of `position` have 8."""
     size = ("--image-size", "144")
     position = setup.controls()["position"]
     stores = {
         REFERENCE: setup.store("render-144", *size),
         "a shuffled point's": setup.store("shuffled-144", "--correspondence", "shuffled", *size),
-        "a patch index": Store(path=position.path.with_name("position-144.zarr"), words=(*position.words, *size)),
+        "a patch index": Store(path=position.path.with_name("position-72.zarr"), words=(*position.words, "--image-size", "72")),
     }
     return compare(setup, 3, "9 x 9 patches", {name: setup.dense(store) for name, store in stores.items()})
 
@@ -69,9 +69,9 @@ def finer_tokens(setup: Setup, _: Others) -> Table:
 def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None, **training: object) -> dict[str, Student]:
     controls = setup.controls()
     stores = {REFERENCE: setup.store(), "a shuffled point's": controls["shuffled"], "a patch index": controls["position"]}
-    objective = ObjectiveSettings(conditioning=CONDITIONED)
+    objective = ObjectiveSettings(conditioning=setup.scale.conditioning)
     return {
-        name: setup.student(f"{store.name}-{CONDITIONED}-{label}", store, objective, encoder=encoder, **training)
+        name: setup.student(f"{store.name}-{setup.scale.conditioning}-{label}", store, objective, encoder=encoder, **training)
         for name, store in stores.items()
     }
 

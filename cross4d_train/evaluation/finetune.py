@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,21 +26,26 @@ from cross4d_train.initialise import Seed, build_seeded
 AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
 
 
-class TuningSettings(BaseModel):
-    """`fraction` of the training videos are labelled, the same number of every action and at least one.
-
-    The learning rate falls along half a cosine. Test videos are looked at every `test_every` epochs, and after the last.
-    """
+class Schedule(BaseModel):
+    """How encoder and head are trained: the rate falls along half a cosine. Test videos are looked at every `test_every` epochs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fraction: float = Field(default=0.1, gt=0, le=1)
     num_epochs: int = Field(default=60, ge=1, le=100_000)
     batch_size: int = Field(default=12, ge=3, le=10_000)
     learning_rate: float = Field(default=1e-3, gt=0, le=100, allow_inf_nan=False)
     weight_decay: float = Field(default=0.05, ge=0, le=100, allow_inf_nan=False)
     num_windows: int = Field(default=3, ge=1, le=10_000)
     test_every: int = Field(default=10, ge=1, le=100_000)
+
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class TuningSettings(Schedule):
+    """One training. `fraction` of the training videos are labelled, the same number of every action and at least one."""
+
+    fraction: Fraction = 0.1
     seed: Seed = 0
 
 
@@ -175,16 +181,10 @@ def _even_batches(items: Sequence[ClipRequest], size: int) -> list[Sequence[Clip
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-class FinetuneSettings(EvaluationSettings):
-    """One training for each fraction of the labels; `seed` also draws the labelled videos. The other fields are those of every training."""
+class FinetuneSettings(Schedule, EvaluationSettings):
+    """One training for each fraction of the labels; `seed` also draws the labelled videos."""
 
-    num_windows: int = Field(default=3, ge=1, le=10_000)
-    fractions: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
-    num_epochs: int = TuningSettings().num_epochs
-    batch_size: int = TuningSettings().batch_size
-    learning_rate: float = TuningSettings().learning_rate
-    weight_decay: float = TuningSettings().weight_decay
-    test_every: int = TuningSettings().test_every
+    fractions: tuple[Fraction, ...] = (0.1, 0.25, 0.5, 1.0)
 
     def tuning(self, fraction: float) -> TuningSettings:
         """The settings of one training."""

@@ -15,15 +15,14 @@ from pipelines.paper.work import Judgement, Record, Store, Student
 UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
 MAIN = "teacher"
 """The store of the main teacher."""
-CONDITIONED = "center"
-"""What is done to the targets of every distilled row that does not say otherwise: the mean is taken off (see docs/experiments.md)."""
 
 
 class Scale(Record):
     """How much is computed: the students, their training, and how they are judged.
 
-    `large` is the second backbone with its variants of table 20 (as it is, with a last norm, with finer tokens); `render_sizes` are the
-    other sides of images of table 10 by teacher, pixels. `segment_epochs` and `tuning_epochs` train what has labels.
+    `large` is the second backbone with its variants of table 20 (as it is, with a last norm, with finer tokens). `conditioning` is done to
+    the targets of every distilled row that does not say otherwise. `image_sizes`, pixels, are those of teachers that do not get their own,
+    `render_sizes` the others of table 10. `segment_epochs` and `tuning_epochs` train what has labels.
     """
 
     encoder: EncoderSettings
@@ -35,6 +34,8 @@ class Scale(Record):
     num_windows: int
     tuning_epochs: int
     segment_epochs: int
+    conditioning: str
+    image_sizes: dict[str, int]
     render_sizes: dict[str, tuple[int, ...]]
     gaps: tuple[int, ...]
 
@@ -83,14 +84,13 @@ class Setup(Record):
         """The name of the main teacher."""
         return next(iter(self.teachers))
 
-    def teacher_words(self, teacher: str) -> tuple[str, ...]:
-        """Options of `cross4d-cache build` for one of the teachers."""
-        weights = self.teachers[teacher]
-        return ("--teacher", teacher, *(() if weights is None else ("--weights", weights)))
-
     def store(self, name: str = MAIN, *words: str, teacher: str | None = None) -> Store:
         """A store of the dataset by the main teacher, or another, with further options."""
-        return self._store(name, *self.teacher_words(teacher or self.teacher), *words)
+        teacher = teacher or self.teacher
+        weights, size = self.teachers[teacher], self.scale.image_sizes.get(family(teacher))
+        chosen = ("--teacher", teacher, *(() if weights is None else ("--weights", weights)))
+        sized = () if size is None or "--image-size" in words else ("--image-size", str(size))
+        return self._store(name, *chosen, *sized, *words)
 
     def store_of(self, teacher: str) -> Store:
         """The store of one of the teachers."""
@@ -141,14 +141,15 @@ class Setup(Record):
         """An encoder with starting weights."""
         return Student(name=UNTRAINED)
 
-    def dense(self, store: Store | None = None, conditioning: str = CONDITIONED) -> Student:
+    def dense(self, store: Store | None = None, conditioning: str | None = None) -> Student:
         """A student of dense distillation from the main store, or another."""
-        store = store or self.store()
+        store, conditioning = store or self.store(), conditioning or self.scale.conditioning
         label = DENSE if store.name == MAIN else store.name
         return self.student(f"{label}-{_slug(conditioning)}", store, ObjectiveSettings(conditioning=conditioning))
 
-    def distilled_globally(self, conditioning: str = CONDITIONED) -> Student:
+    def distilled_globally(self, conditioning: str | None = None) -> Student:
         """A student of the teacher's embedding of whole clips."""
+        conditioning = conditioning or self.scale.conditioning
         objective = ObjectiveSettings(name="global", conditioning=conditioning)
         return self.student(f"{GLOBAL}-{_slug(conditioning)}", self.store(), objective)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from cross4d_cache.store import open_cache
 from cross4d_train.loop import Pretraining, make_fabric
 from pipelines.commands import run
 from pipelines.paper.work import Judgement, Store, Student
@@ -45,21 +44,23 @@ def step_seconds(student: Student, store: Path, device: str) -> float:
 
 
 def estimate(
-    stores: Sequence[Store], students: Sequence[Student], judgements: Sequence[Judgement], *, num_sequences: int, folder: Path, device: str
+    main: Store,
+    stores: Sequence[Store],
+    students: Sequence[Student],
+    judgements: Sequence[Judgement],
+    *,
+    num_sequences: int,
+    folder: Path,
+    device: str,
 ) -> float:
-    """Seconds for the work that is not done: a rough figure, half as long or twice as long is possible.
+    """Seconds for the work that is not done, by a pilot of the main store: a rough figure, half as long or twice as long is possible.
 
     A forward pass is taken as a third of a training step; two judgements of one kind cost the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lanes = (os.cpu_count() or 1) if device == "cpu" else 1
-    missing = [
-        store
-        for store in stores
-        if not (store.path / "zarr.json").exists() or not open_cache(store.path, allow_partial=True).manifest.complete
-    ]
-    pilot, per_sequence = pilot_store(stores[0], folder)
-    seconds = per_sequence * num_sequences * len(missing)
+    pilot, per_sequence = pilot_store(main, folder)
+    seconds = per_sequence * num_sequences * len(stores)
     clip_seconds: dict[str, float] = {}
     for student in students:
         assert student.settings is not None

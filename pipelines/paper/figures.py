@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
@@ -36,11 +35,7 @@ FIGURES = {
 
 
 def draw_figure(number: int, setup: Setup, others: Sequence[Setup], finished: Sequence[Finished], path: Path) -> None:
-    """One figure as PNG.
-
-    Raises:
-        SettingsError: a figure that needs what this run does not have.
-    """
+    """One figure as PNG; figure 6 shows table 4, which has to be among the finished ones."""
     drawings: dict[int, Callable[[], Figure]] = {
         2: lambda: _features(setup, 3),
         3: lambda: _domains((setup, *others)),
@@ -185,10 +180,7 @@ def _predict_parts(evaluation: Segmentation, clip: CachedClip) -> Int64[np.ndarr
 
 def _labels(finished: Sequence[Finished]) -> Figure:
     """Accuracy by share of labels with the deviation over seeds: last epoch, and dashed what the paper prints."""
-    tables = [item for item in finished if item.table.number == 4]
-    if not tables:
-        raise SettingsError("figure 6 without table 4, which it shows", hint="add 4 to --tables")
-    item = tables[0]
+    item = next(item for item in finished if item.table.number == 4)
     shares = [float(column.removesuffix("%")) for column in item.table.columns]
     figure, axis = plt.subplots(figsize=(5.5, 4))
     for name in (DENSE, GLOBAL, UNTRAINED):

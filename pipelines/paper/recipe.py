@@ -122,7 +122,11 @@ def load_setup(folder: Path) -> Setup:
 
 
 class Recipe:
-    """Tables and figures of one benchmark."""
+    """Tables and figures of one benchmark.
+
+    Raises:
+        SettingsError: figure 6 without table 4.
+    """
 
     def __init__(
         self,
@@ -137,6 +141,8 @@ class Recipe:
     ) -> None:
         self.setup, self.others, self.seeds, self.device, self.name = setup, others, seeds, device, name
         self.tables, self.figures = list(tables), tuple(figures)
+        if 6 in figures and all(table.number != 4 for table in tables):
+            raise SettingsError("figure 6 without table 4, which it shows", expected="both", hint="add 4 to --tables")
 
     def stores(self) -> list[Store]:
         """Every store that is needed, the main one first."""
@@ -173,18 +179,21 @@ class Recipe:
         return self._write(finished, builds, seconds)
 
     def _announce(self) -> None:
+        stores = [store for store in self.stores() if store.fingerprint is None]
         students = [item for item in self.students() if not item.is_done()]
-        known = all((store.path / "zarr.json").exists() for store in self.stores())
-        judgements = [item for item in self.judgements() if not (known and item.is_done())]
+        judgements = [item for item in self.judgements() if not item.is_done()]
+        if not (stores or students or judgements):
+            return
         seconds = estimate(
-            self.stores(),
+            self.setup.store(),
+            stores,
             students,
             judgements,
             num_sequences=self.setup.num_sequences(),
             folder=self.setup.out / "pilot",
             device=self.device,
         )
-        work = f"{len(self.stores())} stores, {len(students)} students and {len(judgements)} evaluations to do"
+        work = f"{len(stores)} stores, {len(students)} students and {len(judgements)} evaluations to do"
         print(f"{work}: some {seconds / 60:.0f} minutes here", file=sys.stderr, flush=True)
 
     def _finish(self, table: Table) -> Finished:
@@ -211,7 +220,8 @@ class Recipe:
             f"{machine['processor']}, {machine['cores']} cores, {machine['device']}, torch {machine['torch']}, {machine['date']}; "
             f"{seconds / 60:.1f} minutes for what was not done before. Store {manifest.fingerprint[:12]}.",
             "",
-            "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Unless a row says otherwise, targets are centred.",
+            "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Conditioning of targets where a row does "
+            f"not say: `{scale.conditioning}`.",
             "",
             *(markdown(item) for item in finished),
             *([unknown_tables()] if any(not item.table.title for item in finished) else []),

@@ -21,7 +21,9 @@ def small(*, stride: int, num_epochs: int = 16, clips_per_sequence: int = 4, num
         num_windows=num_windows,
         tuning_epochs=16,
         segment_epochs=10,
-        render_sizes={"hf": (144,), "dinov2": (98, 168)},
+        conditioning="center",
+        image_sizes={},
+        render_sizes={"hf": (144,)},
         gaps=(3, 7),
     )
 
@@ -39,6 +41,8 @@ def paper(dataset: str) -> Scale:
         num_windows=5,
         tuning_epochs=TuningSettings().num_epochs,
         segment_epochs=20,
+        conditioning="none",
+        image_sizes={"dinov2": 126},
         render_sizes={"dinov2": (98, 168)},
         gaps=(8, 15),
     )

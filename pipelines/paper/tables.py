@@ -7,7 +7,7 @@ from cross4d_train.evaluation.finetune import FinetuneSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.paper import published
-from pipelines.paper.benchmark import CONDITIONED, DENSE, GLOBAL, MAIN, UNTRAINED, Setup, family
+from pipelines.paper.benchmark import DENSE, GLOBAL, MAIN, UNTRAINED, Setup, family
 from pipelines.paper.table import Cell, Table
 from pipelines.paper.work import Judgement, Store, Student
 
@@ -42,10 +42,11 @@ def table_1(setup: Setup, _: Others) -> Table:
         "dense, shuffled points": probe_row(setup, setup.dense(controls["shuffled"])),
         "dense, patch index": probe_row(setup, setup.dense(controls["position"])),
         "dense, raw targets": probe_row(setup, setup.dense(conditioning="none"), paper.get(DENSE)),
-        "dense, centred": probe_row(setup, setup.dense()),
+        "dense, centred": probe_row(setup, setup.dense(conditioning="center")),
         "dense, minus position mean": probe_row(setup, setup.dense(conditioning="center-patch")),
     }
-    return Table(number=1, columns=(RAW, STANDARDISED), rows=rows, reference="dense, centred")
+    reference = "dense, raw targets" if setup.scale.conditioning == "none" else "dense, centred"
+    return Table(number=1, columns=(RAW, STANDARDISED), rows=rows, reference=reference)
 
 
 def table_2(setup: Setup, _: Others) -> Table:
@@ -55,8 +56,8 @@ def table_2(setup: Setup, _: Others) -> Table:
         store = setup.store_of(teacher)
         paper = published.TEACHERS.get(family(teacher), {}) if setup.benchmark.name == published.MSR else {}
         students = {
-            GLOBAL: setup.student(f"{GLOBAL}-{store.name}", store, ObjectiveSettings(name="global", conditioning=CONDITIONED)),
-            DENSE: setup.student(f"{DENSE}-{store.name}", store, ObjectiveSettings(conditioning=CONDITIONED)),
+            GLOBAL: setup.student(f"{GLOBAL}-{store.name}", store, ObjectiveSettings(name="global", conditioning=setup.scale.conditioning)),
+            DENSE: setup.student(f"{DENSE}-{store.name}", store, ObjectiveSettings(conditioning=setup.scale.conditioning)),
         }
         if store.name == MAIN:
             students = {GLOBAL: setup.distilled_globally(), DENSE: setup.dense()}
@@ -204,7 +205,9 @@ def table_14(setup: Setup, _: Others) -> Table:
         student = (
             setup.dense()
             if weight
-            else setup.student("dense-no-variance", setup.store(), ObjectiveSettings(conditioning=CONDITIONED, variance_weight=0.0))
+            else setup.student(
+                "dense-no-variance", setup.store(), ObjectiveSettings(conditioning=setup.scale.conditioning, variance_weight=0.0)
+            )
         )
         rows[f"lambda {weight:g}"] = probe_row(setup, student, published.VARIANCE[weight] if _is_msr(setup) else None)
     return Table(number=14, columns=(RAW, STANDARDISED), rows=rows, reference="lambda 1")
@@ -256,7 +259,9 @@ def table_18(setup: Setup, _: Others) -> Table:
             store = setup.store_of(teacher)
             student = setup.distilled_globally()
             if store.name != MAIN:
-                student = setup.student(f"{GLOBAL}-{store.name}", store, ObjectiveSettings(name="global", conditioning=CONDITIONED))
+                student = setup.student(
+                    f"{GLOBAL}-{store.name}", store, ObjectiveSettings(name="global", conditioning=setup.scale.conditioning)
+                )
             paper = published.GLOBAL.get(encoder.name, {}).get(family(teacher)) if _is_msr(setup) else None
             rows.setdefault(encoder.name, {})[teacher] = probe_row(setup, _with_encoder(student, encoder, setup), paper)[RAW]
     return Table(number=18, columns=tuple(setup.teachers), rows=rows, reference=setup.scale.encoder.name)

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from cross4d_cache.errors import user_errors
+from cross4d_cache.errors import CacheError, user_errors
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.evaluation.commands import Request, prepare, write_json
@@ -22,6 +22,9 @@ from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, RunSettings
 from pipelines.commands import run
+
+LOADERS = {"cpu": 0, "cuda": 8}
+"""Loader processes of a training or an evaluation."""
 
 
 class Record(BaseModel):
@@ -40,6 +43,14 @@ class Store(Record):
     def name(self) -> str:
         """The name of its folder."""
         return self.path.stem
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the finished store, None while there is none."""
+        try:
+            return open_cache(self.path).manifest.fingerprint
+        except CacheError:
+            return None
 
 
 class Student(Record):
@@ -69,14 +80,15 @@ class Student(Record):
         return "random" if self.settings is None else str(self.folder / "checkpoint.safetensors")
 
     def is_done(self) -> bool:
-        """Whether it has been trained to the end, with these settings."""
+        """Whether it has been trained to the end, with these settings on this store."""
         path = self.folder / "checkpoint.safetensors"
-        if self.settings is None:
+        if self.settings is None or self.store is None:
             return True
         if not path.exists():
             return False
         record = load_checkpoint(path).record
-        return record.settings == self.settings and record.step == record.num_steps
+        on_it = record.origin.fingerprint == self.store.fingerprint
+        return on_it and record.settings == self.settings and record.step == record.num_steps
 
     def run(self, device: str) -> None:
         """Train, or go on with a run that was stopped.
@@ -88,7 +100,7 @@ class Student(Record):
         assert self.store is not None
         folder = RunFolder(self.folder, resume=True)
         checkpoint = folder.load()
-        training = Pretraining(self.store.path, self.settings, make_fabric(device), checkpoint=checkpoint)
+        training = Pretraining(self.store.path, self.settings, make_fabric(device), num_workers=LOADERS[device], checkpoint=checkpoint)
         for _ in folder.record(training):
             pass
 
@@ -112,7 +124,7 @@ class Judgement(Record):
     def path(self) -> Path:
         """Where the result is; the name changes with anything that decides it."""
         stores = [self.store, *([self.student.store] if self.student.store else [])]
-        prints = [open_cache(store.path).manifest.fingerprint for store in stores]
+        prints = [store.fingerprint for store in stores]
         decided = [self.kind, self.student.settings, self.encoder, self.options, prints]
         digest = hashlib.sha256(json.dumps(decided, default=lambda item: item.model_dump(mode="json")).encode()).hexdigest()[:12]
         name = re.sub(r"[^\w.-]+", "-", f"{self.kind}_{self.student.name}_{self.store.name}")
@@ -120,7 +132,7 @@ class Judgement(Record):
 
     def is_done(self) -> bool:
         """Whether the result is there."""
-        return self.path.exists()
+        return self.store.fingerprint is not None and self.path.exists()
 
     def run(self, device: str) -> None:
         """Judge and write the result."""
@@ -129,7 +141,7 @@ class Judgement(Record):
             encoder=self.encoder.name if untrained else None,
             size=self.encoder.size if untrained else None,
             device=device,
-            num_workers=0,
+            num_workers=LOADERS[device],
             as_json=True,
             out=None,
         )

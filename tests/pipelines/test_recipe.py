@@ -109,6 +109,24 @@ def test_tables_share_stores_students_and_results(finished: tuple[Path, Recipe])
     assert len({item.folder for item in recipe.students()}) == len(recipe.students())
 
 
+def test_a_student_of_another_store_or_of_other_settings_is_not_taken_for_this_one(finished: tuple[Path, Recipe]) -> None:
+    _, recipe = finished
+    student = recipe.students()[0]
+    assert student.is_done()
+    assert student.store is not None
+    other = next(store for store in recipe.stores() if store.fingerprint != student.store.fingerprint)
+    assert not student.model_copy(update={"store": other}).is_done()
+    assert not student.model_copy(update={"store": student.store.model_copy(update={"path": Path("nowhere")})}).is_done()
+    longer = student.settings.changed({"training.num_epochs": 2}) if student.settings else None
+    assert not student.model_copy(update={"settings": longer}).is_done()
+
+
+def test_figure_6_needs_table_4(finished: tuple[Path, Recipe]) -> None:
+    _, recipe = finished
+    with pytest.raises(SettingsError, match="figure 6 without table 4"):
+        Recipe(recipe.setup, (), recipe.tables[:2], (6,), seeds=1, device="cpu")
+
+
 def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe]) -> None:
     out, recipe = finished
     assert load_setup(out) == recipe.setup
