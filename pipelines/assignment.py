@@ -6,6 +6,7 @@ MSR-Action3D. In every table the same students learn the targets of their own po
 of patch indices. Stores, students and results are shared with `pipelines.msr_action3d` where the folder is the same.
 """
 
+from cross4d_cache.errors import SettingsError
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.msr_action3d import BENCHMARK
@@ -46,6 +47,8 @@ def minus_position_mean(setup: Setup, _: Others) -> Table:
 
 def coarser_patches(setup: Setup, _: Others) -> Table:
     """Images of 9 x 9 patches in place of 14 x 14, of a teacher with patches of 16 px; those of `position` have 8."""
+    if setup.teacher != "hf":
+        raise SettingsError(f"9 x 9 patches of teacher {setup.teacher}", expected="hf, with patches of 16 px", hint="leave out table 3")
     size = ("--image-size", "144")
     position = setup.controls()["position"]
     stores = {
@@ -79,4 +82,9 @@ def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None
 VARIANTS: dict[int, Builder] = {1: as_in_table_1, 2: minus_position_mean, 3: coarser_patches, 4: longer, 5: finer_tokens}
 
 if __name__ == "__main__":
-    main(BENCHMARK.model_copy(update={"tables": tuple(VARIANTS), "figures": ()}), __doc__, builders=VARIANTS, name="assignment")
+    main(
+        BENCHMARK.model_copy(update={"tables": tuple(VARIANTS), "figures": (), "scales": {"small": BENCHMARK.scales["small"]}}),
+        __doc__,
+        builders=VARIANTS,
+        name="assignment",
+    )

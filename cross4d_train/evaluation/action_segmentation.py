@@ -82,6 +82,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
                 expected="a store with labels of frames, as of HOI4D",
                 hint="build one from a dataset that has them",
             )
+        self.check_labels("frame_actions", "labels of frames")
         self._recordings: list[RecordingActions] = []
 
     @property
@@ -141,9 +142,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
             return frame_features(self.source.encoder(batch.points.to(place.device)), batch.points.shape[1])
 
     def _targets(self, batch: Batch) -> Int64[Tensor, "batch frame"]:
-        if batch.frame_actions is None:
-            raise SettingsError("the store has no labels of frames", hint="build one from a dataset that has them, as HOI4D")
-        return batch.frame_actions
+        return torch.full(batch.points.shape[:2], UNLABELLED) if batch.frame_actions is None else batch.frame_actions
 
     def _load(self, requests: Sequence[ClipRequest], place: Place) -> Iterator[Batch]:
         size = self.settings.batch_size

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cross4d_train.evaluation.knn import NearestNeighbours, NeighbourSettings
 from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettings
 from cross4d_train.evaluation.robustness import Robustness
 from cross4d_train.evaluation.segment import Segmentation, SegmentSettings
-from cross4d_train.evaluation.source import open_source
+from cross4d_train.evaluation.source import UNTRAINED, open_source
 from cross4d_train.evaluation.transfer import transfer_result
 from cross4d_train.loop import make_fabric
 from cross4d_train.recipes import recipe_for
@@ -68,7 +68,8 @@ def run_transfer(checkpoints: Sequence[str], stores: Sequence[Path], options: Ma
     for checkpoint in checkpoints:
         row = []
         for store in stores:
-            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, options, request))
+            own = request if checkpoint == UNTRAINED else replace(request, encoder=None, size=None)
+            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, options, own))
             assert isinstance(result, ProbeResult)
             row.append(result)
         probes.append(row)
@@ -126,7 +127,9 @@ def write_json(result: BaseModel, path: Path) -> None:
             file.write(result.model_dump_json(indent=1) + "\n")
         os.replace(file.name, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", expected="a file in a folder that can be written to") from None
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", expected="a file in a folder that can be written to", hint="choose another --out"
+        ) from None
 
 
 def check_output(path: Path | None) -> None:

@@ -73,12 +73,13 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: CorrespondenceSettings) -> None:
         super().__init__(source, dataset, settings)
         longest = settings.clips.num_frames - 1
-        if not settings.gaps or max(settings.gaps) > longest:
+        if not settings.gaps or max(settings.gaps) > longest or min(settings.gaps) < 1:
             raise SettingsError(
                 f"gaps {', '.join(map(str, settings.gaps)) or 'none'} in clips of {longest + 1} frames",
                 expected=f"gaps of 1 to {longest} frames of the clip",
                 hint="name others with --gap, or raise --frames",
             )
+        self.check_labels("surface_ids", "surface ids (tracks)")
         self._found: dict[int, dict[str, Int64[Tensor, " count"]]] = {gap: {} for gap in settings.gaps}
 
     @property
@@ -91,23 +92,23 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
         self.place = place
         settings, sequences = self.settings, self.dataset.cache.sequences
         requests = even_requests(self.dataset.clips, sequences, self.test, num_windows=settings.num_windows, seed=settings.seed)
+        starts: dict[int, list[int]] = {}
+        for request in requests:
+            starts.setdefault(request.sequence, []).append(request.start)
         encoder = self.source.encoder.to(place.device)
         with frozen(encoder):
             for batch in load_batches(self.dataset, [[request] for request in requests], num_workers=place.num_workers):
-                if batch.surface_ids is None:
-                    raise SettingsError(
-                        "the store does not say which points are the same piece of surface",
-                        expected="surface ids, as stores of synthetic or DeformingThings4D meshes have them",
-                        hint="build a store from data with tracks (--dataset folder --option tracks=true for your own)",
-                    )
                 points = batch.points.to(place.device)
                 with torch.no_grad():
                     tokens = encoder(points)
                     features = functional.normalize(spread(tokens.features, tokens, points)[0], dim=-1)
-                name, generator = sequences[int(batch.sequences)].id, batch.generator()
+                info, generator = sequences[int(batch.sequences)], batch.generator()
+                frames = self.dataset.clips.frames(info, starts[int(batch.sequences)].pop(0))
                 for gap in settings.gaps:
-                    counts = self._found[gap].setdefault(name, torch.zeros(1 + len(MATCHERS), dtype=torch.int64))
-                    for first in sorted({0, (points.shape[1] - gap) // 2, points.shape[1] - gap - 1}):
+                    counts = self._found[gap].setdefault(info.id, torch.zeros(1 + len(MATCHERS), dtype=torch.int64))
+                    for first in sorted({0, (len(frames) - gap) // 2, len(frames) - gap - 1}):
+                        if batch.surface_ids is None or frames[first + gap] - frames[first] != gap * settings.clips.stride:
+                            continue  # the last frame of a sequence that is too short repeats
                         counts += match_frames(
                             points[0, [first, first + gap]].cpu(),
                             features[[first, first + gap]].cpu(),
@@ -116,7 +117,7 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
                             num_queries=settings.num_queries,
                             generator=generator,
                         )
-                yield name
+                yield info.id
 
     def result(self) -> CorrespondenceResult:
         """Scores over all videos."""
@@ -158,11 +159,16 @@ def match_frames(
     radius = tolerance * (points[0].amax(dim=0) - points[0].amin(dim=0)).norm()
     # Distance from every point of the second frame to the nearest point of the true piece of surface.
     same = before[asked].unsqueeze(1) == after
-    between = torch.cdist(points[1], points[1])
+    between = _distances(points[1], points[1])
     guesses = (
         (features[0][asked] @ features[1].T).argmax(dim=1),
-        torch.cdist(points[0][asked], points[1]).argmin(dim=1),
+        _distances(points[0][asked], points[1]).argmin(dim=1),
         torch.randint(len(after), (len(asked),), generator=generator),
     )
     right: list[Bool[Tensor, " query"]] = [(between[guess].masked_fill(~same, torch.inf).amin(dim=1) <= radius) for guess in guesses]
     return torch.tensor([len(asked), *(int(hits.sum()) for hits in right)])
+
+
+def _distances(ours: Float32[Tensor, "one 3"], theirs: Float32[Tensor, "other 3"]) -> Float32[Tensor, "one other"]:
+    # Through a matrix product, as is the default, they would be off by centimetres far from the origin.
+    return torch.cdist(ours, theirs, compute_mode="donot_use_mm_for_euclid_dist")

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.source import EncoderSource
@@ -109,7 +112,8 @@ class Evaluation(ABC, Generic[Settings, Result]):
             self.settings, self.test = settings, tuple(range(len(sequences)))
             return
         self.settings = settings.model_copy(update={"protocol": resolve_protocol(protocols, settings.protocol)})
-        self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
+        if self.learns:
+            self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
         self.test = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="test")
 
     @property
@@ -140,9 +144,30 @@ class Evaluation(ABC, Generic[Settings, Result]):
             return None
         return sum(side == "all" or cache.sequences[index].splits.get(str(protocol)) == side for index in self.test)
 
+    def check_labels(self, name: str, what: str) -> None:
+        """Refuse a side none of whose sequences has labels of points or frames.
+
+        Raises:
+            SettingsError: there is such a side.
+        """
+        cache, first = self.dataset.cache, np.zeros(1, np.int64)
+        for side, chosen in (("training", self.train), ("test", self.test)):
+            clips = (cache.read_clip(index, first, targets=False, labels=True) for index in chosen)
+            if chosen and all(getattr(clip, name) is None for clip in clips):
+                raise SettingsError(
+                    f"no sequence on the {side} side has {what}",
+                    expected=f"a store with {what}",
+                    hint="build one from a dataset that has them",
+                )
+
     def actions(self, chosen: tuple[int, ...]) -> list[int]:
         """The actions of some sequences."""
         return [self.dataset.cache.sequences[index].action for index in chosen]
+
+    def count_labelled(self) -> dict[str, int]:
+        """How many videos there are with an action."""
+        known = [sum(action != UNLABELLED for action in self.actions(side)) for side in (self.train, self.test)]
+        return dict(zip(("num_train_videos", "num_test_videos"), known, strict=True))
 
     def provenance(self) -> dict[str, Any]:
         """The fields that every result has."""

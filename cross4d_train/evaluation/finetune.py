@@ -99,10 +99,8 @@ def finetune(
     classes = torch.tensor(sorted({sequences[index].action for index in labelled}))
     encoder = encoder.to(place.device)
     # Without statistics of their own, features of a new and of a trained encoder would meet the head at different scales.
-    head = nn.Sequential(
-        nn.BatchNorm1d(encoder.channels, affine=False),
-        build_seeded(lambda: nn.Linear(encoder.channels, len(classes)), settings.seed),
-    ).to(place.device)
+    norm = nn.BatchNorm1d(encoder.channels, affine=False)
+    head = nn.Sequential(norm, build_seeded(lambda: nn.Linear(encoder.channels, len(classes)), settings.seed)).to(place.device)
     optimizer = torch.optim.AdamW(
         [*encoder.parameters(), *head.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -123,14 +121,30 @@ def finetune(
             correct, seen = correct + int((logits.argmax(dim=-1) == target).sum()), seen + len(batch)
         encoder.eval()
         head.eval()
-        last = epoch == settings.num_epochs - 1
-        tested = _predict(encoder, head, classes, dataset, test, settings, place) if last or (epoch + 1) % settings.test_every == 0 else ()
+        tested: tuple[VideoPrediction, ...] = ()
+        if epoch == settings.num_epochs - 1 or (epoch + 1) % settings.test_every == 0:
+            _settle(norm, encoder, dataset, requests, place)
+            tested = _predict(encoder, head, classes, dataset, test, settings, place)
         yield EpochScore(
             num_labelled=len(labelled),
             train_accuracy=correct / seen,
             video_accuracy=accuracy(tested) if tested else None,
             predictions=tested,
         )
+
+
+@torch.no_grad()
+def _settle(norm: nn.BatchNorm1d, encoder: Encoder, dataset: ClipDataset, requests: Sequence[ClipRequest], place: Place) -> None:
+    """Give the norm mean and variance of the labelled clips as the encoder sees them now; running ones lag, and after the few steps that a
+    few labels make they still are what they began with.
+    """
+    batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
+    loaded = load_batches(dataset, batches, num_workers=place.num_workers)
+    features = torch.cat([encoder(batch.points.to(place.device)).features.float().mean(dim=1) for batch in loaded])
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(features.mean(dim=0))
+    norm.running_var.copy_(features.var(dim=0, correction=0))
 
 
 @torch.no_grad()
@@ -243,4 +257,4 @@ class Finetuning(Evaluation[FinetuneSettings, FinetuneResult]):
 
     def result(self) -> FinetuneResult:
         """All scores."""
-        return FinetuneResult(**self.provenance(), settings=self.settings, scores=tuple(self._scores))
+        return FinetuneResult(**self.provenance() | self.count_labelled(), settings=self.settings, scores=tuple(self._scores))

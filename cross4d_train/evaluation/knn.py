@@ -14,6 +14,9 @@ from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_fe
 from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions
 from cross4d_train.evaluation.source import EncoderSource
 
+MOST_COSINES = 2**26
+"""How many exist at a time."""
+
 
 class NeighbourSettings(EvaluationSettings):
     """How clips are pooled, and how many training clips vote for each test clip, each with its cosine as weight."""
@@ -102,9 +105,10 @@ def vote(
 ) -> Int64[Tensor, " video"]:
     """The action with the largest sum of cosines among the neighbours of a video's windows; of equal ones the lowest."""
     classes, targets = actions.unique(return_inverse=True)
-    cosines = functional.normalize(asked, dim=-1) @ functional.normalize(known, dim=-1).T
-    nearest = cosines.topk(min(num_neighbours, len(known)), dim=-1)
-    # Cosines between -1 and 1 as votes between 0 and 1: a far neighbour must not count against its own class.
-    votes = torch.zeros(*asked.shape[:2], len(classes)).scatter_add_(2, targets[nearest.indices], (1 + nearest.values) / 2)
-    winners: Tensor = classes[votes.sum(dim=1).argmax(dim=-1)]
-    return winners
+    known, winners = functional.normalize(known, dim=-1), []
+    for videos in functional.normalize(asked, dim=-1).split(max(1, MOST_COSINES // (len(known) * asked.shape[1]))):
+        nearest = (videos @ known.T).topk(min(num_neighbours, len(known)), dim=-1)
+        # Cosines between -1 and 1 as votes between 0 and 1: a far neighbour must not count against its own class.
+        votes = torch.zeros(*videos.shape[:2], len(classes)).scatter_add_(2, targets[nearest.indices], (1 + nearest.values) / 2)
+        winners.append(classes[votes.sum(dim=1).argmax(dim=-1)])
+    return torch.cat(winners)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from pydantic import BaseModel
 
 from cross4d_train.data import ClipDataset
@@ -50,6 +51,10 @@ class Robustness(Evaluation[ProbeSettings, RobustnessResult]):
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: ProbeSettings) -> None:
         super().__init__(source, dataset, settings)
         check_labels(self.actions(self.train), self.actions(self.test))
+        least = min(CORRUPTIONS, key=lambda corruption: (corruption.kind != "points", corruption.level))
+        clips = torch.zeros(1, settings.clips.num_frames, settings.clips.num_points, 3)
+        with torch.no_grad():
+            source.encoder(least.apply(clips, torch.Generator()).to(next(source.encoder.parameters()).device))  # or it would fail late
         self._train: list[VideoFeatures] = []
         self._test: dict[str, list[VideoFeatures]] = {}
 
@@ -90,4 +95,4 @@ class Robustness(Evaluation[ProbeSettings, RobustnessResult]):
                     standardised_predictions=standardised,
                 )
             )
-        return RobustnessResult(**self.provenance(), settings=self.settings, scores=tuple(scores))
+        return RobustnessResult(**self.provenance() | self.count_labelled(), settings=self.settings, scores=tuple(scores))

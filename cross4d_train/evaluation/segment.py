@@ -93,13 +93,14 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
                 expected="labels of points, of at least two classes",
                 hint="build a store from a dataset that has them, or ignore fewer",
             )
+        self.check_labels("part_labels", "part labels")
         self.encoder = copy.deepcopy(source.encoder) if settings.end_to_end else source.encoder
         self._videos: list[VideoParts] = []
 
     @property
     def total(self) -> int:
         """Steps of training and of testing."""
-        return self.settings.num_epochs * self._steps(len(self.train)) + self._steps(len(self.test) * self.settings.num_windows)
+        return (self.settings.num_epochs + 1) * self._steps(len(self.train)) + self._steps(len(self.test) * self.settings.num_windows)
 
     def _steps(self, clips: int) -> int:
         return math.ceil(clips / self.settings.batch_size)
@@ -112,6 +113,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         with nullcontext() if self.settings.end_to_end else frozen(encoder):
             yield from self._train(encoder, head, place)
         with frozen(encoder):
+            yield from self._settle(encoder, head, place)
             yield from self._test(encoder, head.eval(), place)
 
     def _train(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
@@ -136,6 +138,15 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
                     functional.cross_entropy(logits[known], target[known]).backward()
                     optimizer.step()
                 yield len(batch)
+
+    def _settle(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
+        """Statistics of the training tokens as the encoder gives them now; those gathered on the way lag behind."""
+        head.forget()
+        requests = even_requests(self.dataset.clips, self.dataset.cache.sequences, self.train, num_windows=1, seed=self.settings.seed)
+        for batch in self._load(requests, place):
+            with torch.no_grad():
+                head(encoder(batch.points.to(place.device)).features)
+            yield len(batch)
 
     def _test(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
         sequences, settings = self.dataset.cache.sequences, self.settings
@@ -179,13 +190,9 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         return load_batches(self.dataset, batches, num_workers=place.num_workers, pin_memory=place.device.type == "cuda")
 
     def _targets(self, batch: Batch) -> Int64[Tensor, "batch frame point"]:
-        """Positions in `classes`, -1 for points that do not count.
-
-        Raises:
-            SettingsError: the clips have no labels.
-        """
+        """Positions in `classes`, -1 for points that do not count."""
         if batch.part_labels is None:
-            raise SettingsError("the store has no part labels", hint="build one from a dataset that has them")
+            return torch.full(batch.points.shape[:3], -1)
         table = torch.full((UNLABELLED_PART + 1,), -1)
         table[self.classes] = torch.arange(len(self.classes))
         return table[batch.part_labels]
@@ -213,12 +220,20 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
 
 
 class SegmentHead(nn.Module):
-    """A linear layer on tokens, standardised by running statistics, as features of different encoders have different scales."""
+    """A linear layer on standardised features, as those of different encoders have different scales.
+
+    In training mode a batch is standardised by itself; later by the mean over all batches since `forget`.
+    """
 
     def __init__(self, channels: int, num_classes: int, seed: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels, affine=False)
+        self.norm = nn.BatchNorm1d(channels, affine=False, momentum=None)
         self.layer = build_seeded(lambda: nn.Linear(channels, num_classes), seed)
+
+    def forget(self) -> None:
+        """Begin to gather statistics anew."""
+        self.norm.reset_running_stats()
+        self.train()
 
     def forward(self, features: Float32[Tensor, "batch token channel"]) -> Float32[Tensor, "batch token class"]:
         """Logits of every token."""

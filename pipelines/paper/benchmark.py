@@ -87,9 +87,9 @@ class Setup(Record):
     def store(self, name: str = MAIN, *words: str, teacher: str | None = None) -> Store:
         """A store of the dataset by the main teacher, or another, with further options."""
         teacher = teacher or self.teacher
-        weights, size = self.teachers[teacher], self.scale.image_sizes.get(family(teacher))
+        weights = self.teachers[teacher]
         chosen = ("--teacher", teacher, *(() if weights is None else ("--weights", weights)))
-        sized = () if size is None or "--image-size" in words else ("--image-size", str(size))
+        sized = () if "--image-size" in words else self._sized(teacher)
         return self._store(name, *chosen, *sized, *words)
 
     def store_of(self, teacher: str) -> Store:
@@ -100,8 +100,12 @@ class Setup(Record):
         """The stores of the controls: shuffled points, and a random vector for each patch index."""
         return {
             "shuffled": self.store("shuffled", "--correspondence", "shuffled"),
-            "position": self._store("position", "--teacher", "position"),
+            "position": self._store("position", "--teacher", "position", *self._sized("position")),
         }
+
+    def _sized(self, teacher: str) -> tuple[str, ...]:
+        size = self.scale.image_sizes.get(family(teacher))
+        return () if size is None else ("--image-size", str(size))
 
     def _store(self, name: str, *words: str) -> Store:
         folder = () if self.data is None else ("--data", str(self.data))

@@ -91,6 +91,7 @@ def _grid(rows: Sequence[str], columns: Sequence[str]) -> tuple[Figure, list[lis
         row[0].set_ylabel(name, fontsize=7)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
+        axis.set_adjustable("datalim")  # equal boxes for tall and for wide bodies
     return figure, [list(row) for row in axes]
 
 
@@ -209,6 +210,8 @@ def _teacher(setup: Setup) -> Figure:
     for row, (name, clip, (places, _)) in enumerate(zip(names, clips, maps, strict=True)):
         span, frame = middle(clip), len(clip.frames) // 2
         scatter(axes[row][0], clip.points[span], clip.points[span][:, 2])
+        for axis in axes[row][1:3]:
+            axis.set_adjustable("box")
         axes[row][1].imshow(image_of(cache, ids.index(name), int(clip.frames[frame])), cmap="gray", vmin=0, vmax=1)
         side = cache.manifest.teacher.patches_per_side
         shown = np.full((side * side, 3), 1.0)

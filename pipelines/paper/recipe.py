@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cross4d_cache.errors import SettingsError, user_errors
 from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
@@ -68,7 +70,7 @@ def main(
             make_setup(other, arguments.scale, data=arguments.data, out=arguments.out / other.name, teachers=arguments.teacher)
             for other in companions
         )
-        others = made + tuple(load_setup(folder) for folder in arguments.other)
+        others = made + tuple(load_setup(folder, arguments.scale) for folder in arguments.other)
         built = [builders[number](setup, others) for number in tables]
         device = make_fabric(arguments.device).device.type
         print(Recipe(setup, others, built, figures, seeds=arguments.seeds, device=device, name=name).run())
@@ -82,7 +84,7 @@ def make_setup(
         benchmark=benchmark,
         scale_name=scale,
         protocol=protocol or benchmark.protocol,
-        data=data,
+        data=None if data is None else data.absolute(),
         teachers=parse_teachers(teachers or benchmark.teachers[scale]),
         out=out,
     )
@@ -109,16 +111,24 @@ def parse_teachers(words: Iterable[str]) -> dict[str, str | None]:
     return {name: weights or None for name, _, weights in pairs}
 
 
-def load_setup(folder: Path) -> Setup:
+def load_setup(folder: Path, scale: str) -> Setup:
     """The setup of a recipe that was run.
 
     Raises:
-        SettingsError: no recipe was run there.
+        SettingsError: no recipe was run there, or one of another scale or version.
     """
     path = folder / SETUP
     if not path.exists():
         raise SettingsError(f"{folder} is no folder of a recipe", expected=f"a file {SETUP} in it", hint="run that recipe first")
-    return Setup.model_validate_json(path.read_bytes())
+    try:
+        setup = Setup.model_validate_json(path.read_bytes()).model_copy(update={"out": folder})
+    except ValidationError:
+        raise SettingsError(
+            f"{path} is damaged, or of another version", expected="a setup of this one", hint="run that recipe again"
+        ) from None
+    if setup.scale_name != scale:
+        raise SettingsError(f"{folder} is of scale {setup.scale_name}", expected=scale, hint="run that recipe with the same --scale")
+    return setup
 
 
 class Recipe:
@@ -147,6 +157,7 @@ class Recipe:
     def stores(self) -> list[Store]:
         """Every store that is needed, the main one first."""
         needed = [self.setup.store(), *(store for table in self.tables for store in stores_of(table))]
+        needed += [item.store for item in self.students() if item.store is not None]
         return list({store.path: store for store in needed}.values())
 
     def judgements(self) -> list[Judgement]:
@@ -159,7 +170,9 @@ class Recipe:
         """Every pre-training run, with every seed, each once; figures need those of table 1."""
         every = [item.student for item in self.judgements()]
         if self.figures:
-            every += [self.setup.dense(), self.setup.distilled_globally(), *(other.dense() for other in self.others)]
+            every += [self.setup.dense(), self.setup.distilled_globally()]
+        if 3 in self.figures:
+            every += [other.dense() for other in self.others]
         return list({item.folder: item for item in every if item.settings is not None}.values())
 
     def run(self) -> str:
@@ -169,8 +182,8 @@ class Recipe:
         (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
         first, *rest = self.stores()
         self._announce()
-        builds = {first.name: build(first)}
-        builds |= {store.name: build(store) for store in rest}
+        builds = {str(first.path): build(first)}
+        builds |= {str(store.path): build(store) for store in rest}
         do_all(self.students(), self.device, "student")
         do_all(self.judgements(), self.device, "result")
         finished = [self._finish(table) for table in self.tables]
@@ -179,7 +192,7 @@ class Recipe:
         return self._write(finished, builds, seconds)
 
     def _announce(self) -> None:
-        stores = [store for store in self.stores() if store.fingerprint is None]
+        stores = [store for store in self.stores() if store.origin is None]
         students = [item for item in self.students() if not item.is_done()]
         judgements = [item for item in self.judgements() if not item.is_done()]
         if not (stores or students or judgements):
@@ -222,6 +235,8 @@ class Recipe:
             "",
             "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Conditioning of targets where a row does "
             f"not say: `{scale.conditioning}`.",
+            *([f"The paper's numbers are of protocol {setup.benchmark.protocol}."] if setup.protocol != setup.benchmark.protocol else []),
+            *(["THE TEACHER HAS RANDOM WEIGHTS: its targets mean nothing."] if manifest.teacher.is_random else []),
             "",
             *(markdown(item) for item in finished),
             *([unknown_tables()] if any(not item.table.title for item in finished) else []),

@@ -42,7 +42,7 @@ def paper(dataset: str) -> Scale:
         tuning_epochs=TuningSettings().num_epochs,
         segment_epochs=20,
         conditioning="none",
-        image_sizes={"dinov2": 126},
+        image_sizes={"dinov2": 126, "position": 72},  # 9 x 9 patches of 14 and of 8 px
         render_sizes={"dinov2": (98, 168)},
         gaps=(8, 15),
     )

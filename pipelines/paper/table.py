@@ -24,7 +24,7 @@ class Cell:
 class Table:
     """Rows of cells by column. `reference` is the row that all others are tested against; `note` says what differs from the paper.
 
-    `title` is for tables that are not the paper's.
+    `title` is for tables that are not the paper's; rows that are `untested` take no part in comparisons.
     """
 
     number: int
@@ -33,6 +33,7 @@ class Table:
     reference: str | None = None
     note: str = ""
     title: str = ""
+    untested: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -61,7 +62,7 @@ class Found:
     @property
     def reproduced(self) -> bool | None:
         """Whether it lies within what counts as reproduced."""
-        return None if self.difference is None else abs(self.difference) <= REPRODUCED
+        return None if self.difference is None else round(abs(self.difference), 6) <= REPRODUCED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def compare(table: Table, found: Mapping[tuple[str, str], Found]) -> list[Differ
     for row in table.rows:
         for column in table.columns:
             ours, theirs = found.get((table.reference, column)), found.get((row, column))
-            if row == table.reference or ours is None or theirs is None:
+            if row in (table.reference, *table.untested) or ours is None or theirs is None:
                 continue
             differences.append(_difference(row, column, ours, theirs))
     corrected = holm({(item.row, item.column): item.p for item in differences if item.p is not None})

@@ -20,7 +20,7 @@ from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.evaluation.commands import Request, prepare, write_json
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder
-from cross4d_train.settings import EncoderSettings, RunSettings
+from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 from pipelines.commands import run
 
 LOADERS = {"cpu": 0, "cuda": 8}
@@ -45,10 +45,10 @@ class Store(Record):
         return self.path.stem
 
     @property
-    def fingerprint(self) -> str | None:
-        """That of the finished store, None while there is none."""
+    def origin(self) -> Origin | None:
+        """What the finished store is: its settings and its sequences. None while there is none."""
         try:
-            return open_cache(self.path).manifest.fingerprint
+            return Origin.of(open_cache(self.path).manifest)
         except CacheError:
             return None
 
@@ -87,8 +87,8 @@ class Student(Record):
         if not path.exists():
             return False
         record = load_checkpoint(path).record
-        on_it = record.origin.fingerprint == self.store.fingerprint
-        return on_it and record.settings == self.settings and record.step == record.num_steps
+        origin = self.store.origin
+        return origin is not None and record.origin == origin and record.settings == self.settings and record.step == record.num_steps
 
     def run(self, device: str) -> None:
         """Train, or go on with a run that was stopped.
@@ -124,15 +124,14 @@ class Judgement(Record):
     def path(self) -> Path:
         """Where the result is; the name changes with anything that decides it."""
         stores = [self.store, *([self.student.store] if self.student.store else [])]
-        prints = [store.fingerprint for store in stores]
-        decided = [self.kind, self.student.settings, self.encoder, self.options, prints]
+        decided = [self.kind, self.student.settings, self.encoder, self.options, [store.origin for store in stores]]
         digest = hashlib.sha256(json.dumps(decided, default=lambda item: item.model_dump(mode="json")).encode()).hexdigest()[:12]
         name = re.sub(r"[^\w.-]+", "-", f"{self.kind}_{self.student.name}_{self.store.name}")
         return self.root / "results" / f"{name}_{self.student.seed}_{digest}.json"
 
     def is_done(self) -> bool:
         """Whether the result is there."""
-        return self.store.fingerprint is not None and self.path.exists()
+        return self.store.origin is not None and self.path.exists()
 
     def run(self, device: str) -> None:
         """Judge and write the result."""

@@ -114,7 +114,7 @@ def test_a_student_of_another_store_or_of_other_settings_is_not_taken_for_this_o
     student = recipe.students()[0]
     assert student.is_done()
     assert student.store is not None
-    other = next(store for store in recipe.stores() if store.fingerprint != student.store.fingerprint)
+    other = next(store for store in recipe.stores() if store.origin != student.store.origin)
     assert not student.model_copy(update={"store": other}).is_done()
     assert not student.model_copy(update={"store": student.store.model_copy(update={"path": Path("nowhere")})}).is_done()
     longer = student.settings.changed({"training.num_epochs": 2}) if student.settings else None
@@ -127,11 +127,16 @@ def test_figure_6_needs_table_4(finished: tuple[Path, Recipe]) -> None:
         Recipe(recipe.setup, (), recipe.tables[:2], (6,), seeds=1, device="cpu")
 
 
-def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe]) -> None:
+def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe], tmp_path: Path) -> None:
     out, recipe = finished
-    assert load_setup(out) == recipe.setup
+    (tmp_path / "setup.json").write_text("{}")
+    with pytest.raises(SettingsError, match="another version"):
+        load_setup(tmp_path, "small")
+    assert load_setup(out, "small") == recipe.setup
+    with pytest.raises(SettingsError, match="of scale small"):
+        load_setup(out, "paper")
     with pytest.raises(SettingsError, match="no folder of a recipe"):
-        load_setup(out / "stores")
+        load_setup(out / "stores", "small")
 
 
 @pytest.mark.parametrize("wanted", ["99", "one", "1,,2"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -87,6 +89,20 @@ def test_the_counts_of_videos_add_up(store):
     assert set(score.videos) == {"s8", "s9", "s10", "s11"}
     assert score.num_queries == sum(counts[0] for counts in score.videos.values()) == 4 * 2 * 10
     assert score.features == pytest.approx(sum(counts[1] for counts in score.videos.values()) / score.num_queries)
+
+
+def test_the_repeated_last_frame_of_a_short_sequence_is_no_gap(tmp_path):
+    infos = [replace(info, num_frames=3) for info in make_infos()]
+    evaluation = make(write_store(tmp_path / "short.zarr", infos), gaps=(1, 3))
+    list(evaluation.run(Place()))
+    assert [int(counts[0]) for counts in evaluation._found[3].values()] == [0] * 4
+    assert all(0 < int(counts[0]) <= 2 * 64 for counts in evaluation._found[1].values()), "frames 0 and 1, 1 and 2, not 2 and 2"
+
+
+def test_distances_do_not_depend_on_the_origin():
+    points, features, ids = make_frames(3)
+    near, far = match(points, features, ids), match(points + 50, features, ids)
+    assert near == far
 
 
 def test_a_dataset_without_splits_is_asked_whole(tmp_path, monkeypatch):
