@@ -216,25 +216,46 @@ def _collate_guarded(items: Sequence[Clip | Cross4DError]) -> Batch | Cross4DErr
     return errors[0] if errors else collate([item for item in items if isinstance(item, Clip)])
 
 
-def load_batches(
-    dataset: ClipDataset, batches: Iterable[Sequence[ClipRequest]], *, num_workers: int = 0, pin_memory: bool = False
-) -> Iterator[Batch]:
-    """Exactly these batches, in their order, whatever the number of workers.
+class BatchLoader:
+    """Loads batches of a dataset, in processes that live as long as it does: starting them takes seconds."""
 
-    Raises:
-        CacheError: the store cannot be read.
-    """
-    # A forked worker hangs for good once its parent has read through zarrs, hence forkserver.
-    loader: DataLoader[Clip | Cross4DError] = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch's stub wants integers; the dataset is keyed by requests
-        collate_fn=_collate_guarded,
-        num_workers=num_workers,
-        multiprocessing_context="forkserver" if num_workers else None,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, or starting the loader would move the global random state
-    )
-    for batch in loader:
-        if isinstance(batch, Cross4DError):
-            raise batch
-        yield batch
+    def __init__(self, dataset: ClipDataset, *, num_workers: int = 0, pin_memory: bool = False) -> None:
+        self.dataset = dataset
+        self._batches = _Batches()
+        # A forked worker hangs for good once its parent has read through zarrs, hence forkserver.
+        self._loader: DataLoader[Clip | Cross4DError] = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=self._batches,  # type: ignore[arg-type]  # torch's stub wants integers; the dataset is keyed by requests
+            collate_fn=_collate_guarded,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context="forkserver" if num_workers else None,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own, or starting the loader would move the global random state
+        )
+
+    def load(self, batches: Iterable[Sequence[ClipRequest]]) -> Iterator[Batch]:
+        """Exactly these batches, in their order, whatever the number of workers. One call at a time.
+
+        Raises:
+            CacheError: the store cannot be read.
+        """
+        self._batches.chosen = batches
+        for batch in self._loader:
+            if isinstance(batch, Cross4DError):
+                raise batch
+            yield batch
+
+
+class _Batches:
+    """The sampler of a loader whose batches are chosen anew each time."""
+
+    chosen: Iterable[Sequence[ClipRequest]] = ()
+
+    def __iter__(self) -> Iterator[Sequence[ClipRequest]]:
+        return iter(self.chosen)
+
+
+def in_batches(requests: Sequence[ClipRequest], size: int) -> list[Sequence[ClipRequest]]:
+    """Requests in their order, `size` at a time."""
+    return [requests[start : start + size] for start in range(0, len(requests), size)]

@@ -21,7 +21,7 @@ from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, encoder_config, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
-from cross4d_train.data import Batch, ClipDataset, load_batches
+from cross4d_train.data import Batch, BatchLoader, ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
@@ -169,7 +169,7 @@ class Pretraining:
             SettingsError: the loss is no longer finite; the weights are still those of the step before.
         """
         on_cuda = self.fabric.device.type == "cuda"
-        batches = load_batches(self.dataset, self.plan, num_workers=self.num_workers, pin_memory=on_cuda)
+        batches = BatchLoader(self.dataset, num_workers=self.num_workers, pin_memory=on_cuda).load(self.plan)
         started = time.perf_counter()
         for batch in batches:
             loaded = time.perf_counter()

@@ -3,7 +3,8 @@
     python -m pipelines.assignment --data DIR [--out out/msr_action3d] [--tables 1,2] [--seeds 5] [--teacher hf=FOLDER]
 
 MSR-Action3D. In every table the same students learn the targets of their own points, of shuffled points of the frame, and random vectors
-of patch indices. Stores, students and results are shared with `pipelines.msr_action3d` where the folder is the same.
+of patch indices. Stores, students and results are shared with `pipelines.msr_action3d` where the folder is the same. What the same students
+know of single points is asked by `pipelines.bodies` and `pipelines.scans`.
 """
 
 from cross4d_cache.errors import SettingsError
@@ -16,7 +17,7 @@ from pipelines.paper.table import Table
 from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_row
 from pipelines.paper.work import Store, Student
 
-REFERENCE = "its own point's"
+REFERENCE, SHUFFLED, POSITION = "its own point's", "a shuffled point's", "a patch index"
 
 
 def compare(setup: Setup, number: int, title: str, students: dict[str, Student]) -> Table:
@@ -25,38 +26,59 @@ def compare(setup: Setup, number: int, title: str, students: dict[str, Student])
     return Table(number=number, title=title, columns=(RAW, STANDARDISED), rows=rows, reference=REFERENCE)
 
 
+def assigned(setup: Setup, conditioning: str | None = None) -> dict[str, Student]:
+    """The students that differ in what a point is given, and in nothing else."""
+    controls = setup.controls()
+    return {
+        REFERENCE: setup.dense(conditioning=conditioning),
+        SHUFFLED: setup.dense(controls["shuffled"], conditioning),
+        POSITION: setup.dense(controls["position"], conditioning),
+    }
+
+
 def as_in_table_1(setup: Setup, _: Others) -> Table:
     """The rows of table 1 once more."""
-    controls = setup.controls()
-    students = {
-        REFERENCE: setup.dense(),
-        "a shuffled point's": setup.dense(controls["shuffled"]),
-        "a patch index": setup.dense(controls["position"]),
-    }
-    return compare(setup, 1, "Targets centred, as in table 1", students)
+    return compare(setup, 1, "Targets centred, as in table 1", assigned(setup))
 
 
 def minus_position_mean(setup: Setup, _: Others) -> Table:
     """Without the mean of each patch index, position alone predicts nothing of a target; of the patch index nothing would be left."""
     students = {
         REFERENCE: setup.dense(conditioning="center-patch"),
-        "a shuffled point's": setup.dense(setup.controls()["shuffled"], conditioning="center-patch"),
+        SHUFFLED: setup.dense(setup.controls()["shuffled"], conditioning="center-patch"),
     }
     return compare(setup, 2, "Minus the mean of each patch index", students)
 
 
 def coarser_patches(setup: Setup, _: Others) -> Table:
-    """Images of 9 x 9 patches in place of 14 x 14, of a teacher with patches of 16 px; those of `position` have 8."""
+    """Images of 9 x 9 patches in place of 14 x 14."""
+    return compare(setup, 3, "9 x 9 patches", _with_patches(setup, 9))
+
+
+def finer_patches(setup: Setup, _: Others) -> Table:
+    """A larger teacher input: 21 x 21 patches in place of 14 x 14."""
+    return compare(setup, 6, "21 x 21 patches", _with_patches(setup, 21))
+
+
+def whitened(setup: Setup, _: Others) -> Table:
+    """The default conditioning: 32 principal components of equal variance."""
+    return compare(setup, 7, "Targets whitened to 32 components", assigned(setup, "whiten:32"))
+
+
+def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
+    """Students of teachers with patches of 16 px; those of `position` have 8."""
     if setup.teacher != "hf":
-        raise SettingsError(f"9 x 9 patches of teacher {setup.teacher}", expected="hf, with patches of 16 px", hint="leave out table 3")
-    size = ("--image-size", "144")
+        raise SettingsError(
+            f"{side} x {side} patches of teacher {setup.teacher}", expected="hf, with patches of 16 px", hint="leave it out"
+        )
+    size = ("--image-size", str(16 * side))
     position = setup.controls()["position"]
     stores = {
-        REFERENCE: setup.store("render-144", *size),
-        "a shuffled point's": setup.store("shuffled-144", "--correspondence", "shuffled", *size),
-        "a patch index": Store(path=position.path.with_name("position-72.zarr"), words=(*position.words, "--image-size", "72")),
+        REFERENCE: setup.store(f"render-{16 * side}", *size),
+        SHUFFLED: setup.store(f"shuffled-{16 * side}", "--correspondence", "shuffled", *size),
+        POSITION: Store(path=position.path.with_name(f"position-{8 * side}.zarr"), words=(*position.words, "--image-size", str(8 * side))),
     }
-    return compare(setup, 3, "9 x 9 patches", {name: setup.dense(store) for name, store in stores.items()})
+    return {name: setup.dense(store) for name, store in stores.items()}
 
 
 def longer(setup: Setup, _: Others) -> Table:
@@ -71,7 +93,7 @@ def finer_tokens(setup: Setup, _: Others) -> Table:
 
 def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None, **training: object) -> dict[str, Student]:
     controls = setup.controls()
-    stores = {REFERENCE: setup.store(), "a shuffled point's": controls["shuffled"], "a patch index": controls["position"]}
+    stores = {REFERENCE: setup.store(), SHUFFLED: controls["shuffled"], POSITION: controls["position"]}
     objective = ObjectiveSettings(conditioning=setup.scale.conditioning)
     return {
         name: setup.student(f"{store.name}-{setup.scale.conditioning}-{label}", store, objective, encoder=encoder, **training)
@@ -79,7 +101,15 @@ def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None
     }
 
 
-VARIANTS: dict[int, Builder] = {1: as_in_table_1, 2: minus_position_mean, 3: coarser_patches, 4: longer, 5: finer_tokens}
+VARIANTS: dict[int, Builder] = {
+    1: as_in_table_1,
+    2: minus_position_mean,
+    3: coarser_patches,
+    4: longer,
+    5: finer_tokens,
+    6: finer_patches,
+    7: whitened,
+}
 
 if __name__ == "__main__":
     main(

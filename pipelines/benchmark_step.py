@@ -32,7 +32,7 @@ import torch
 from cross4d_cache.errors import user_errors
 from cross4d_train import data
 from cross4d_train.clips import ClipRequest, ClipSettings
-from cross4d_train.data import load_batches
+from cross4d_train.data import BatchLoader
 from cross4d_train.encoders import p4transformer, point4d, pstnet
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
@@ -125,7 +125,7 @@ def measure(store: Path, name: str, request: dict[str, Any]) -> dict[str, Any]:
 def take_apart(training: Pretraining) -> tuple[dict[str, float], int]:
     """Seconds of the sections of one more step, and the bytes of the largest tensor of another."""
     encoder, objective, device = training.encoder, training.objective, training.fabric.device
-    batch = next(load_batches(training.dataset, islice(training.plan, 1))).to(device)
+    batch = next(BatchLoader(training.dataset).load(islice(training.plan, 1))).to(device)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=1e-4)
     watch = Stopwatch(device)
     with ExitStack() as stack:

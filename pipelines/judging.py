@@ -14,7 +14,7 @@ from torch import Tensor
 from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning
-from cross4d_train.data import ClipDataset, load_batches
+from cross4d_train.data import BatchLoader, ClipDataset, in_batches
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluation import Place
@@ -140,7 +140,7 @@ def _judge_encoder(job: Job) -> Outcome:
     tuned = None
     if job.finetuned and budget.finetune is not None:
         chosen = budget.finetune.model_copy(update={"seed": job.seed})
-        tuned = tuning_score(list(finetune(encoder, dataset, train=train, test=test, settings=chosen, place=Place())), chosen)
+        tuned = tuning_score(list(finetune(encoder, BatchLoader(dataset), train=train, test=test, settings=chosen)), chosen)
     return Outcome(
         job=job,
         action_raw=probe.raw.video_accuracy,
@@ -223,7 +223,7 @@ def _token_targets(
     conditioning = Conditioning("none", target_channels=dataset.cache.manifest.projection.channels, num_patches=None)
     requests = even_requests(dataset.clips, dataset.cache.sequences, chosen, num_windows=num_windows, seed=job.seed)
     step = max(1, BATCH // num_windows) * num_windows
-    for batch in load_batches(dataset, [requests[start : start + step] for start in range(0, len(requests), step)]):
+    for batch in BatchLoader(dataset).load(in_batches(requests, step)):
         with torch.no_grad():
             tokens = encoder(batch.points)
         points = match_points(tokens, batch.points)

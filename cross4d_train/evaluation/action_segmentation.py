@@ -12,7 +12,7 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
-from cross4d_train.data import Batch, ClipDataset, load_batches
+from cross4d_train.data import Batch, ClipDataset, in_batches
 from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import frozen
@@ -92,7 +92,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
 
     def run(self, place: Place) -> Iterator[object]:
         """Train the head, then cover every test recording; yields after every step and recording."""
-        self.place = place
+        self.place, self.loader = place, place.loader(self.dataset)
         encoder = self.source.encoder.to(place.device)
         head = SegmentHead(encoder.channels, self.num_classes, self.settings.seed).to(place.device)
         with frozen(encoder):
@@ -111,7 +111,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
             requests = epoch_requests(
                 self.dataset.clips, self.dataset.cache.sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch
             )
-            for batch in self._load(requests, place):
+            for batch in self._load(requests):
                 target = self._targets(batch).to(place.device)
                 known = target != UNLABELLED
                 if known.any():
@@ -128,7 +128,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
         shares = torch.zeros(info.num_frames, self.num_classes)
         true = torch.full((info.num_frames,), UNLABELLED)
         clips = iter(requests)
-        for batch in self._load(requests, place):
+        for batch in self._load(requests):
             found = head(self._frames(batch, place)).softmax(dim=-1).cpu()
             for share, labels, request in zip(found, self._targets(batch), clips, strict=False):
                 frames = torch.from_numpy(self.dataset.clips.frames(info, request.start))
@@ -144,10 +144,8 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
     def _targets(self, batch: Batch) -> Int64[Tensor, "batch frame"]:
         return torch.full(batch.points.shape[:2], UNLABELLED) if batch.frame_actions is None else batch.frame_actions
 
-    def _load(self, requests: Sequence[ClipRequest], place: Place) -> Iterator[Batch]:
-        size = self.settings.batch_size
-        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
-        return load_batches(self.dataset, batches, num_workers=place.num_workers, pin_memory=place.device.type == "cuda")
+    def _load(self, requests: Sequence[ClipRequest]) -> Iterator[Batch]:
+        return self.loader.load(in_batches(requests, self.settings.batch_size))
 
     def result(self) -> ActionSegmentResult:
         """Scores over all test recordings."""

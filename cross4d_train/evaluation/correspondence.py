@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import even_requests
-from cross4d_train.data import NO_SURFACE, ClipDataset, load_batches
+from cross4d_train.data import NO_SURFACE, ClipDataset, in_batches
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.source import EncoderSource
@@ -97,7 +97,7 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
             starts.setdefault(request.sequence, []).append(request.start)
         encoder = self.source.encoder.to(place.device)
         with frozen(encoder):
-            for batch in load_batches(self.dataset, [[request] for request in requests], num_workers=place.num_workers):
+            for batch in place.loader(self.dataset).load(in_batches(requests, 1)):
                 points = batch.points.to(place.device)
                 with torch.no_grad():
                     tokens = encoder(points)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
-from cross4d_train.data import ClipDataset
+from cross4d_train.data import BatchLoader, ClipDataset
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.initialise import Seed
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
@@ -85,6 +85,10 @@ class Place:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     num_workers: int = 0
+
+    def loader(self, dataset: ClipDataset) -> BatchLoader:
+        """What loads the clips of a dataset here."""
+        return BatchLoader(dataset, num_workers=self.num_workers, pin_memory=self.device.type == "cuda")
 
 
 class Evaluation(ABC, Generic[Settings, Result]):

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import even_requests
-from cross4d_train.data import ClipDataset, load_batches
+from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.corruption import Corruption
-from cross4d_train.evaluation.evaluation import EvaluationSettings, Place
+from cross4d_train.evaluation.evaluation import EvaluationSettings
 
 Pooling = Literal["mean", "mean+max"]
 BATCH = 16
@@ -39,10 +39,10 @@ def pool(features: Float[Tensor, "clip token channel"], pooling: Pooling) -> Flo
 
 def extract_features(
     encoder: Encoder,
-    dataset: ClipDataset,
+    loader: BatchLoader,
     chosen: Sequence[int],
     settings: EvaluationSettings,
-    place: Place,
+    device: torch.device,
     *,
     pooling: Pooling = "mean",
     corruption: Corruption | None = None,
@@ -52,15 +52,14 @@ def extract_features(
     Raises:
         RuntimeError: the encoder changed under way, so it was not frozen.
     """
-    sequences, num_windows = dataset.cache.sequences, settings.num_windows
-    requests = even_requests(dataset.clips, sequences, chosen, num_windows=num_windows, seed=settings.seed)
+    sequences, num_windows = loader.dataset.cache.sequences, settings.num_windows
+    requests = even_requests(loader.dataset.clips, sequences, chosen, num_windows=num_windows, seed=settings.seed)
     step = max(1, BATCH // num_windows) * num_windows
-    batches = [requests[start : start + step] for start in range(0, len(requests), step)]
-    with frozen(encoder.to(place.device)):
-        for batch in load_batches(dataset, batches, num_workers=place.num_workers, pin_memory=place.device.type == "cuda"):
+    with frozen(encoder.to(device)):
+        for batch in loader.load(in_batches(requests, step)):
             points = batch.points if corruption is None else corruption.apply(batch.points, batch.generator())
             with torch.no_grad():
-                pooled = pool(encoder(points.to(place.device)).features, pooling).cpu()
+                pooled = pool(encoder(points.to(device)).features, pooling).cpu()
             videos = batch.sequences[::num_windows]
             yield VideoFeatures(
                 features=pooled.unflatten(0, (-1, num_windows)),

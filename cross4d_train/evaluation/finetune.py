@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
-from cross4d_train.data import ClipDataset, load_batches
+from cross4d_train.data import Batch, BatchLoader, ClipDataset, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
 from cross4d_train.evaluation.features import BATCH
@@ -23,6 +23,7 @@ from cross4d_train.evaluation.linear import accuracy, check_labels
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.initialise import Seed, build_seeded
 
+CPU = torch.device("cpu")
 AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
 
 
@@ -85,22 +86,28 @@ def choose_labelled(sequences: Sequence[SequenceInfo], chosen: Sequence[int], *,
 
 
 def finetune(
-    encoder: Encoder, dataset: ClipDataset, *, train: Sequence[int], test: Sequence[int], settings: TuningSettings, place: Place
+    encoder: Encoder,
+    loader: BatchLoader,
+    *,
+    train: Sequence[int],
+    test: Sequence[int],
+    settings: TuningSettings,
+    device: torch.device = CPU,
 ) -> Iterator[EpochScore]:
     """Train `encoder` in place on a labelled subset of `train`, and score it on `test`. Yields after every epoch.
 
     Raises:
         SettingsError: labels that no classifier can work with.
     """
-    sequences = dataset.cache.sequences
+    dataset, sequences = loader.dataset, loader.dataset.cache.sequences
     check_labels([sequences[index].action for index in train], [sequences[index].action for index in test])
     train, test = ([index for index in side if sequences[index].action != UNLABELLED] for side in (train, test))
     labelled = choose_labelled(sequences, train, fraction=settings.fraction, seed=settings.seed)
     classes = torch.tensor(sorted({sequences[index].action for index in labelled}))
-    encoder = encoder.to(place.device)
+    encoder = encoder.to(device)
     # Without statistics of their own, features of a new and of a trained encoder would meet the head at different scales.
     norm = nn.BatchNorm1d(encoder.channels, affine=False)
-    head = nn.Sequential(norm, build_seeded(lambda: nn.Linear(encoder.channels, len(classes)), settings.seed)).to(place.device)
+    head = nn.Sequential(norm, build_seeded(lambda: nn.Linear(encoder.channels, len(classes)), settings.seed)).to(device)
     optimizer = torch.optim.AdamW(
         [*encoder.parameters(), *head.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -112,9 +119,9 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
         requests = epoch_requests(dataset.clips, sequences, labelled, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
-        for batch in load_batches(dataset, _even_batches(requests, settings.batch_size), num_workers=place.num_workers):
-            logits = head(encoder(augment(batch.points, AUGMENTATION, generator).to(place.device)).features.float().mean(dim=1))
-            target = torch.searchsorted(classes, batch.actions).to(place.device)
+        for batch in loader.load(_even_batches(requests, settings.batch_size)):
+            logits = head(encoder(augment(batch.points, AUGMENTATION, generator).to(device)).features.float().mean(dim=1))
+            target = torch.searchsorted(classes, batch.actions).to(device)
             optimizer.zero_grad()
             functional.cross_entropy(logits, target).backward()
             optimizer.step()
@@ -123,8 +130,8 @@ def finetune(
         head.eval()
         tested: tuple[VideoPrediction, ...] = ()
         if epoch == settings.num_epochs - 1 or (epoch + 1) % settings.test_every == 0:
-            _settle(norm, encoder, dataset, requests, place)
-            tested = _predict(encoder, head, classes, dataset, test, settings, place)
+            _settle(norm, encoder, loader.load(in_batches(requests, BATCH)), device)
+            tested = _predict(encoder, head, classes, loader, test, settings, device)
         yield EpochScore(
             num_labelled=len(labelled),
             train_accuracy=correct / seen,
@@ -134,13 +141,11 @@ def finetune(
 
 
 @torch.no_grad()
-def _settle(norm: nn.BatchNorm1d, encoder: Encoder, dataset: ClipDataset, requests: Sequence[ClipRequest], place: Place) -> None:
+def _settle(norm: nn.BatchNorm1d, encoder: Encoder, batches: Iterable[Batch], device: torch.device) -> None:
     """Give the norm mean and variance of the labelled clips as the encoder sees them now; running ones lag, and after the few steps that a
     few labels make they still are what they began with.
     """
-    batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
-    loaded = load_batches(dataset, batches, num_workers=place.num_workers)
-    features = torch.cat([encoder(batch.points.to(place.device)).features.float().mean(dim=1) for batch in loaded])
+    features = torch.cat([encoder(batch.points.to(device)).features.float().mean(dim=1) for batch in batches])
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.copy_(features.mean(dim=0))
@@ -152,18 +157,17 @@ def _predict(
     encoder: Encoder,
     head: nn.Module,
     classes: torch.Tensor,
-    dataset: ClipDataset,
+    loader: BatchLoader,
     test: Sequence[int],
     settings: TuningSettings,
-    place: Place,
+    device: torch.device,
 ) -> tuple[VideoPrediction, ...]:
-    sequences = dataset.cache.sequences
-    videos = even_requests(dataset.clips, sequences, test, num_windows=settings.num_windows, seed=settings.seed)
+    sequences = loader.dataset.cache.sequences
+    videos = even_requests(loader.dataset.clips, sequences, test, num_windows=settings.num_windows, seed=settings.seed)
     step = max(1, BATCH // settings.num_windows) * settings.num_windows
     found: list[VideoPrediction] = []
-    batches = [videos[start : start + step] for start in range(0, len(videos), step)]
-    for batch in load_batches(dataset, batches, num_workers=place.num_workers):
-        shares = head(encoder(batch.points.to(place.device)).features.float().mean(dim=1)).softmax(dim=-1).cpu()
+    for batch in loader.load(in_batches(videos, step)):
+        shares = head(encoder(batch.points.to(device)).features.float().mean(dim=1)).softmax(dim=-1).cpu()
         guesses = classes[shares.unflatten(0, (-1, settings.num_windows)).sum(dim=1).argmax(dim=-1)]
         for index, action, guess in zip(
             batch.sequences[:: settings.num_windows].tolist(),
@@ -248,9 +252,10 @@ class Finetuning(Evaluation[FinetuneSettings, FinetuneResult]):
     def run(self, place: Place) -> Iterator[EpochScore]:
         """Train anew for every fraction; yields after each epoch."""
         self.place = place
+        loader = place.loader(self.dataset)
         for tuning in self.tunings:
             encoder, epochs = copy.deepcopy(self.source.encoder), []
-            for epoch in finetune(encoder, self.dataset, train=self.train, test=self.test, settings=tuning, place=place):
+            for epoch in finetune(encoder, loader, train=self.train, test=self.test, settings=tuning, device=place.device):
                 epochs.append(epoch)
                 yield epoch
             self._scores.append(tuning_score(epochs, tuning))

@@ -16,7 +16,7 @@ from torch.nn import functional
 from cross4d_cache.store import Cache
 from cross4d_train.clips import even_requests
 from cross4d_train.conditioning import Conditioning, sample_sequences
-from cross4d_train.data import ClipDataset, load_batches
+from cross4d_train.data import BatchLoader, ClipDataset, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.targets import match_points, point_targets
@@ -43,7 +43,7 @@ def held_out_loss(
     constant = functional.normalize(table.sum(dim=0), dim=0)
     requests = even_requests(dataset.clips, dataset.cache.sequences, test, num_windows=1, seed=seed)
     totals, count = torch.zeros(3, dtype=torch.float64), 0.0
-    for batch in load_batches(dataset, [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]):
+    for batch in BatchLoader(dataset).load(in_batches(requests, batch_size)):
         with torch.no_grad():
             tokens = encoder(batch.points)
             points = match_points(tokens, batch.points)

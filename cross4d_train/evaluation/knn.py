@@ -70,8 +70,9 @@ class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
     def run(self, place: Place) -> Iterator[str]:
         """Compute the frozen features; yields the id of each video that is done."""
         self.place = place
+        encoder, loader = self.source.encoder, place.loader(self.dataset)
         for side, chosen in (("train", self.train), ("test", self.test)):
-            for part in extract_features(self.source.encoder, self.dataset, chosen, self.settings, place, pooling=self.settings.pooling):
+            for part in extract_features(encoder, loader, chosen, self.settings, place.device, pooling=self.settings.pooling):
                 self._parts[side].append(part)
                 yield from part.ids
 

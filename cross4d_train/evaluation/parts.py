@@ -12,7 +12,7 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
-from cross4d_train.data import ClipDataset, load_batches
+from cross4d_train.data import BatchLoader, ClipDataset, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import Seed
 from cross4d_train.targets import match_points
@@ -65,7 +65,7 @@ def extract_tokens(
     """
     requests = even_requests(settings.clips, dataset.cache.sequences, chosen, num_windows=settings.num_windows, seed=settings.seed)
     encoder = encoder.to(device).eval()
-    for batch in load_batches(dataset, [requests[start : start + batch_size] for start in range(0, len(requests), batch_size)]):
+    for batch in BatchLoader(dataset).load(in_batches(requests, batch_size)):
         if batch.part_labels is None:
             raise SettingsError("the store has no part labels", hint="build one from a dataset that has them")
         points = batch.points.to(device)

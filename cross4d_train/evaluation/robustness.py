@@ -66,15 +66,15 @@ class Robustness(Evaluation[ProbeSettings, RobustnessResult]):
     def run(self, place: Place) -> Iterator[str]:
         """Compute the frozen features; yields the id of each video that is done."""
         self.place = place
-        encoder, pooling = self.source.encoder, self.settings.pooling
-        for part in extract_features(encoder, self.dataset, self.train, self.settings, place, pooling=pooling):
+        encoder, loader, pooling = self.source.encoder, place.loader(self.dataset), self.settings.pooling
+        for part in extract_features(encoder, loader, self.train, self.settings, place.device, pooling=pooling):
             self._train.append(part)
             yield from part.ids
         for corruption in CORRUPTIONS:
             if str(corruption) in self._test:
                 continue  # the clean clips of the three kinds are the same
             kept = self._test.setdefault(str(corruption), [])
-            for part in extract_features(encoder, self.dataset, self.test, self.settings, place, pooling=pooling, corruption=corruption):
+            for part in extract_features(encoder, loader, self.test, self.settings, place.device, pooling=pooling, corruption=corruption):
                 kept.append(part)
                 yield from part.ids
 

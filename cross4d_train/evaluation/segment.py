@@ -14,8 +14,8 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.augment import augment
-from cross4d_train.clips import epoch_requests, even_requests
-from cross4d_train.data import Batch, ClipDataset, load_batches
+from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
+from cross4d_train.data import Batch, ClipDataset, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import frozen
@@ -107,7 +107,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
 
     def run(self, place: Place) -> Iterator[int]:
         """Train, then test; yields after every step."""
-        self.place = place
+        self.place, self.loader = place, place.loader(self.dataset)
         encoder = self.encoder.to(place.device)
         self.head = head = SegmentHead(encoder.channels, len(self.classes), self.settings.seed).to(place.device)
         with nullcontext() if self.settings.end_to_end else frozen(encoder):
@@ -126,7 +126,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
             requests = epoch_requests(self.dataset.clips, sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
-            for batch in self._load(requests, place):
+            for batch in self._load(requests):
                 points = augment(batch.points, AUGMENTATION, batch.generator()) if settings.end_to_end else batch.points
                 points, target = points.to(place.device), self._targets(batch).to(place.device)
                 with torch.set_grad_enabled(settings.end_to_end):
@@ -143,7 +143,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         """Statistics of the training tokens as the encoder gives them now; those gathered on the way lag behind."""
         head.forget()
         requests = even_requests(self.dataset.clips, self.dataset.cache.sequences, self.train, num_windows=1, seed=self.settings.seed)
-        for batch in self._load(requests, place):
+        for batch in self._load(requests):
             with torch.no_grad():
                 head(encoder(batch.points.to(place.device)).features)
             yield len(batch)
@@ -153,7 +153,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         requests = even_requests(self.dataset.clips, sequences, self.test, num_windows=settings.num_windows, seed=settings.seed)
         counts = torch.zeros(len(self.test), 3, len(self.classes), dtype=torch.int64)  # labelled, predicted, both
         place_of = {index: place for place, index in enumerate(self.test)}
-        for batch in self._load(requests, place):
+        for batch in self._load(requests):
             guess = torch.searchsorted(self.classes, self.predict(batch.points))
             target = self._targets(batch)
             for clip, index in enumerate(batch.sequences.tolist()):
@@ -184,10 +184,8 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
     def _by_label(self, counts: Int64[Tensor, " class"]) -> dict[int, int]:
         return {label: count for label, count in zip(self.classes.tolist(), counts.tolist(), strict=True) if count}
 
-    def _load(self, requests: Sequence, place: Place) -> Iterator[Batch]:  # type: ignore[type-arg]
-        size = self.settings.batch_size
-        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
-        return load_batches(self.dataset, batches, num_workers=place.num_workers, pin_memory=place.device.type == "cuda")
+    def _load(self, requests: Sequence[ClipRequest]) -> Iterator[Batch]:
+        return self.loader.load(in_batches(requests, self.settings.batch_size))
 
     def _targets(self, batch: Batch) -> Int64[Tensor, "batch frame point"]:
         """Positions in `classes`, -1 for points that do not count."""

@@ -1,12 +1,13 @@
 """What a recipe is told of its dataset, and the students, stores and judgements that this makes, with defaults filled in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from cross4d_cache.datasets import open_dataset
+from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
@@ -48,7 +49,7 @@ class Benchmark(Record):
     options: dict[str, dict[str, str]] = Field(default_factory=dict)
     stores: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     needs_data: bool = True
-    protocol: str
+    protocol: str | None
     teachers: dict[str, tuple[str, ...]]
     tables: tuple[int, ...]
     figures: tuple[int, ...]
@@ -60,7 +61,7 @@ class Setup(Record):
 
     benchmark: Benchmark
     scale_name: str
-    protocol: str
+    protocol: str | None
     data: Path | None
     teachers: dict[str, str | None]
     out: Path
@@ -70,14 +71,14 @@ class Setup(Record):
         """How much is computed."""
         return self.benchmark.scales[self.scale_name]
 
-    def num_sequences(self) -> int:
+    def sequences(self) -> Sequence[SequenceInfo]:
         """Sequences of the dataset.
 
         Raises:
             DatasetError: the folder is not what it should be.
         """
         options = self.benchmark.options.get(self.scale_name, {})
-        return sum(1 for _ in open_dataset(self.benchmark.dataset, self.data, options).sequences())
+        return open_dataset(self.benchmark.dataset, self.data, options).sequences()
 
     @property
     def teacher(self) -> str:

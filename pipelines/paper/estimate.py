@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cross4d_cache.types import SequenceInfo
 from cross4d_train.loop import Pretraining, make_fabric
 from pipelines.commands import run
 from pipelines.paper.work import Judgement, Store, Student
@@ -49,7 +50,7 @@ def estimate(
     students: Sequence[Student],
     judgements: Sequence[Judgement],
     *,
-    num_sequences: int,
+    sequences: Sequence[SequenceInfo],
     folder: Path,
     device: str,
 ) -> float:
@@ -58,7 +59,7 @@ def estimate(
     A forward pass is taken as a third of a training step; two judgements of one kind cost the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lanes = (os.cpu_count() or 1) if device == "cpu" else 1
+    lanes, num_sequences = (os.cpu_count() or 1) if device == "cpu" else 1, len(sequences)
     pilot, per_sequence = pilot_store(main, folder)
     seconds = per_sequence * num_sequences * len(stores)
     clip_seconds: dict[str, float] = {}
@@ -68,7 +69,8 @@ def estimate(
         kind = f"{settings.encoder.name} {settings.encoder.size} {settings.objective.kind}"
         if kind not in clip_seconds:
             clip_seconds[kind] = step_seconds(student, pilot, device) / settings.training.batch_size
-        clips = num_sequences * settings.training.clips_per_sequence * settings.training.num_epochs
+        seen = sum(settings.training.side in ("all", info.splits.get(str(settings.training.protocol))) for info in sequences)
+        clips = seen * settings.training.clips_per_sequence * settings.training.num_epochs
         seconds += clips * clip_seconds[kind] / lanes
     typical = max(clip_seconds.values(), default=0.05)
     for item in judgements:

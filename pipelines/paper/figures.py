@@ -61,7 +61,7 @@ def load(student: Student, setup: Setup) -> Encoder:
 def chosen_clips(setup: Setup, count: int) -> tuple[list[str], list[CachedClip]]:
     """Clips of test sequences of different actions, in the middle of each; names and clips."""
     cache, clips = open_cache(setup.store().path), setup.scale.clips
-    test = [index for index, info in enumerate(cache.sequences) if info.splits.get(setup.protocol) == "test"]
+    test = [index for index, info in enumerate(cache.sequences) if info.splits.get(str(setup.protocol)) == "test"]
     first_of_action = {cache.sequences[index].action: index for index in reversed(test)}
     indices = sorted(first_of_action.values())
     picked = [indices[place] for place in np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(np.int64))]

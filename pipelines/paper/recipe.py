@@ -182,14 +182,16 @@ class Recipe:
         (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
         first, *rest = self.stores()
         self._announce()
-        builds = {str(first.path): build(first)}
-        builds |= {str(store.path): build(store) for store in rest}
+        builds = {self._place(store): build(store) | {"store": self._place(store)} for store in (first, *rest)}
         do_all(self.students(), self.device, "student")
         do_all(self.judgements(), self.device, "result")
         finished = [self._finish(table) for table in self.tables]
         seconds = time.perf_counter() - started
         self._draw(finished)
         return self._write(finished, builds, seconds)
+
+    def _place(self, store: Store) -> str:
+        return os.path.relpath(store.path, self.setup.out)
 
     def _announce(self) -> None:
         stores = [store for store in self.stores() if store.origin is None]
@@ -202,7 +204,7 @@ class Recipe:
             stores,
             students,
             judgements,
-            num_sequences=self.setup.num_sequences(),
+            sequences=self.setup.sequences(),
             folder=self.setup.out / "pilot",
             device=self.device,
         )
@@ -245,7 +247,8 @@ class Recipe:
         text = "\n".join(lines)
         found = {
             "benchmark": setup.benchmark.name,
-            "setup": setup.model_dump(mode="json", exclude={"out"}),
+            "setup": setup.model_dump(mode="json", exclude={"out", "data", "teachers"}),
+            "teachers": list(setup.teachers),
             "seeds": self.seeds,
             "machine": machine,
             "date": datetime.now(UTC).date().isoformat(),

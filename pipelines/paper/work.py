@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol
@@ -166,7 +166,7 @@ class Work(Protocol):
         """Do it."""
 
 
-def build(store: Store) -> Mapping[str, Any]:
+def build(store: Store) -> dict[str, Any]:
     """A store, with what `cross4d-cache build` says of it; one that is finished is kept, one that was begun is gone on with."""
     return run("cross4d-cache", "build", *store.words, "--out", store.path)
 

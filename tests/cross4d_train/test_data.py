@@ -8,7 +8,7 @@ import torch
 from cross4d_cache.errors import CacheCorruptError
 from cross4d_train import data
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
-from cross4d_train.data import ClipDataset, collate, load_batches
+from cross4d_train.data import BatchLoader, ClipDataset, collate
 from tests.cross4d_train.conftest import make_infos, write_store
 
 CLIPS = ClipSettings(num_frames=3, num_points=64, stride=2)
@@ -140,8 +140,9 @@ def test_dataset_is_pickled_without_its_open_store(dataset):
 def test_workers_change_nothing(dataset):
     batches = [requests_of(dataset)[:3], requests_of(dataset)[3:]]
     state = torch.random.get_rng_state()
-    alone = list(load_batches(dataset, batches))  # the parent has read through zarrs by now: a forked worker would hang
-    shared = list(load_batches(dataset, batches, num_workers=2))
+    alone = list(BatchLoader(dataset).load(batches))  # the parent has read through zarrs by now: a forked worker would hang
+    loader = BatchLoader(dataset, num_workers=2)
+    shared = [*loader.load(batches[:1]), *loader.load(batches[1:])]  # the same processes, twice
     assert torch.equal(torch.random.get_rng_state(), state)
     for mine, theirs in zip(alone, shared, strict=True):
         assert torch.equal(mine.points, theirs.points)
@@ -160,6 +161,6 @@ def test_a_damaged_store_is_one_message_from_any_process(tmp_path, num_workers):
     data[: len(data) // 2] = bytes(len(data) // 2)
     chunks.write_bytes(data)
     with pytest.raises(CacheCorruptError) as caught:
-        list(load_batches(dataset, [requests], num_workers=num_workers))
+        list(BatchLoader(dataset, num_workers=num_workers).load([requests]))
     assert "Traceback" not in str(caught.value)
     assert "features" in str(caught.value)

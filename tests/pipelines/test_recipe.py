@@ -22,7 +22,7 @@ from pipelines.paper.recipe import Recipe, choose, load_setup, make_setup, parse
 from pipelines.paper.scales import small
 from pipelines.paper.tables import TABLES
 
-OPTIONS = {"min_frames": "24", "max_frames": "24", "seed": "3", "resolution": "0.4"}
+OPTIONS = {"min_frames": "10", "max_frames": "10", "seed": "3", "resolution": "0.4"}
 TINY = small(stride=3, num_epochs=1, clips_per_sequence=1, num_windows=1).model_copy(
     update={
         "encoder": EncoderSettings(size="tiny"),

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.data import BatchLoader, ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation import features
-from cross4d_train.evaluation.evaluation import EvaluationSettings, Place
+from cross4d_train.evaluation.evaluation import EvaluationSettings
 from cross4d_train.evaluation.features import extract_features, join_features, pool
 
 CLIPS = ClipSettings(num_frames=3, num_points=48, stride=1)
@@ -17,12 +17,16 @@ def dataset(store):
     return ClipDataset(store, CLIPS, targets=False)
 
 
+def features_of(encoder, dataset, chosen, **options):
+    return extract_features(encoder, BatchLoader(dataset), chosen, SETTINGS, torch.device("cpu"), **options)
+
+
 def void(_):
     """A hook that returns something replaces the output."""
 
 
 def extract(encoder, dataset, **options):
-    return join_features(list(extract_features(encoder, dataset, range(5), SETTINGS, Place(), **options)))
+    return join_features(list(features_of(encoder, dataset, range(5), **options)))
 
 
 def test_features_of_every_video_in_order(dataset):
@@ -48,7 +52,7 @@ def test_pooling():
 
 
 def test_the_gradient_mode_of_whoever_iterates_is_left_alone(dataset):
-    for _ in extract_features(build_encoder("point4d", "tiny"), dataset, range(2), SETTINGS, Place()):
+    for _ in features_of(build_encoder("point4d", "tiny"), dataset, range(2)):
         assert torch.is_grad_enabled()
 
 

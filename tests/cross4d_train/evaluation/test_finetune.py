@@ -8,9 +8,8 @@ import torch
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.data import BatchLoader, ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.evaluation import Place
 from cross4d_train.evaluation.finetune import TuningSettings, choose_labelled, finetune, tuning_score
 from tests.cross4d_train.conftest import make_infos, write_store
 
@@ -47,7 +46,7 @@ def tune(store, **settings):
     encoder = build_encoder("point4d", "tiny")
     defaults = {"fraction": 0.5, "num_epochs": 12, "learning_rate": 1e-3, "num_windows": 2}
     chosen = TuningSettings(**(defaults | settings))
-    score = tuning_score(list(finetune(encoder, ClipDataset(store, CLIPS), train=TRAIN, test=TEST, settings=chosen, place=Place())), chosen)
+    score = tuning_score(list(finetune(encoder, BatchLoader(ClipDataset(store, CLIPS)), train=TRAIN, test=TEST, settings=chosen)), chosen)
     return score, encoder
 
 
