@@ -71,6 +71,10 @@ class CacheCorruptError(CacheError):
     """Bytes that differ from the ones that were written."""
 
 
+class CacheUnreachableError(CacheError):
+    """A server that does not answer, or not as it should."""
+
+
 class CheckpointError(Cross4DError):
     """A checkpoint that is missing, damaged, or does not fit the encoder or the cache."""
 

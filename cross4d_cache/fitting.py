@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.plan import BuildSettings, render_settings
 from cross4d_cache.projection import PrincipalComponents, is_fitted, make_projection
 from cross4d_cache.reading import SequenceReader
@@ -32,7 +33,10 @@ class ProjectionFit:
         self.matrix: Float32[np.ndarray, "channel_in channel_out"] | None = None
         self.sample: list[SequenceInfo] = []
         if is_fitted(settings.projection, teacher.spec.channels):
-            self.matrix = stored_projection(out)
+            try:
+                self.matrix = stored_projection(out)
+            except CacheCorruptError:
+                self.matrix = None  # the same again; the build finds out that the stored one is damaged
             self.sample = [] if self.matrix is not None else self._choose()
 
     @property

@@ -5,11 +5,11 @@ Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere af
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
 
@@ -18,6 +18,11 @@ UNLABELLED = -1
 
 UNLABELLED_PART = 65_535
 """Value of `part_labels` in a store where a dataset does not say, though it does for other sequences."""
+
+Count = Annotated[int, Field(ge=0, lt=2**48)]
+"""Of things in a file: no more than any file holds."""
+Size = Annotated[int, Field(ge=1, le=65_535)]
+"""Of images, vectors, windows."""
 
 Visibility = Literal["surface", "winner"]
 """Which points a view sees: all that lie on the nearest surface, or only the nearest one of each pixel."""
@@ -209,16 +214,16 @@ class TeacherSpec(BaseModel):
     weights: str
     revision: str | None = None
     sha256: str
-    num_parameters: int
-    image_size: int
-    patch_size: int
-    tubelet: int
-    window: int
-    channels: int
-    layer: int
+    num_parameters: Count
+    image_size: Size
+    patch_size: Size
+    tubelet: Size
+    window: Size
+    channels: Size
+    layer: Count
     dtype: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
     @property
     def patches_per_side(self) -> int:
@@ -255,13 +260,13 @@ class RenderSettings(BaseModel):
 
     camera_model: CameraModel = "pinhole"
     camera: str = Field(default="sequence", pattern=f"^({CAMERA})$")
-    views: int = 1
-    image_size: int
+    views: Size = 1
+    image_size: Size
     visibility: Visibility = "surface"
-    field_of_view: float = 40.0
-    margin: float = 0.95
-    gap_share: float = 0.003
-    depth_tolerance: float = 0.01
+    field_of_view: FiniteFloat = 40.0
+    margin: FiniteFloat = 0.95
+    gap_share: FiniteFloat = 0.003
+    depth_tolerance: FiniteFloat = 0.01
 
     @property
     def supersampling(self) -> int:

@@ -13,30 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from cross4d_cache.store import Cache, open_cache
+from cross4d_cache.store.part_reader import PartFiles
 
 
 def bytes_by_array(cache: Cache) -> dict[str, int]:
     """Bytes on disk of each array over all parts, metadata under its own name."""
     sizes: dict[str, int] = {}
     for part in cache.manifest.parts:
-        folder = cache.path / "parts" / part.name
-        for path in folder.rglob("*"):
-            if path.is_file():
-                inside = path.relative_to(folder).parts
-                name = inside[0] if "c" in inside else "metadata"
-                sizes[name] = sizes.get(name, 0) + path.stat().st_size
+        for file in PartFiles(cache.storage, part).files.values():
+            inside = file.name.split("/")[2:]
+            name = inside[0] if "c" in inside else "metadata"
+            sizes[name] = sizes.get(name, 0) + file.bytes
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def largest_error(cache: Cache) -> float:
     """Half a step of the fixed-point grid, metres, for the longest side of any sequence's box."""
     longest = 0.0
-    for part in cache.manifest.parts:
-        boxes = zarr.open_array(cache.path / "parts" / part.name / "boxes", mode="r")
-        longest = max(longest, float(np.asarray(boxes[:])[:, 1].max()))
+    for number in range(len(cache.manifest.parts)):
+        longest = max(longest, float(cache.part(number).boxes[:, 1].max()))
     return longest / 2
 
 

@@ -59,7 +59,7 @@ class Fidelity:
         if dataset is not None:
             if dataset.fingerprint() != cache.manifest.dataset.fingerprint:
                 raise DatasetError(
-                    f"{dataset.root} holds other sequences than {cache.path} was built from",
+                    f"{dataset.root} holds other sequences than {cache.storage.place} was built from",
                     hint="pass the folder of the build with --data",
                 )
             self._infos = {info.id: info for info in dataset.listing.sequences}

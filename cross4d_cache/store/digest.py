@@ -5,13 +5,18 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from cross4d_cache.types import Count
 
 FILE_LIST = "files.json"
-_PARTIAL_NAME = re.compile(r"\.[\w.]+\.[0-9a-f]{16}\.partial")
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
 class FileRecord(BaseModel):
@@ -19,8 +24,8 @@ class FileRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Sha256
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -56,6 +61,14 @@ def partial_path(folder: Path, name: str) -> Path:
 def partial_paths(folder: Path) -> Iterator[Path]:
     """What is being written aside in a folder, or was left there by killed processes."""
     return (path for path in folder.iterdir() if _PARTIAL_NAME.fullmatch(path.name))
+
+
+def sweep(path: Path) -> None:
+    """Remove a file or a folder, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -1,18 +1,24 @@
 """The manifest: what a store holds and everything that decided its numbers (docs/cache_format.md)."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cross4d_cache.errors import CacheFormatError
-from cross4d_cache.store.digest import canonical_json, sha256_bytes, write_durably
-from cross4d_cache.types import CORRESPONDENCE, RenderSettings, TeacherSpec
+from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes, write_durably
+from cross4d_cache.store.storage import HINT, Storage, open_storage
+from cross4d_cache.types import CORRESPONDENCE, Count, RenderSettings, Size, TeacherSpec
 
 FORMAT_VERSION: Literal[1] = 1
 METADATA_FILE = "zarr.json"
+MOST_MANIFEST_BYTES = 2**26
 ATTRIBUTE = "cross4d"
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -35,8 +41,8 @@ class ProjectionRecord(_Record):
     """How teacher channels became target channels. `sha256` is of the stored matrix, None without one."""
 
     kind: Literal["random", "pca", "none"]
-    seed: int
-    channels: int
+    seed: Seed
+    channels: Size
     sha256: str | None
 
 
@@ -46,24 +52,24 @@ class PlanRecord(_Record):
     Batches are recorded because devices may round differently at another batch size.
     """
 
-    batch_frames: int
-    num_parts: int
-    num_sequences: int
-    num_frames: int
+    batch_frames: Count
+    num_parts: Count
+    num_sequences: Count
+    num_frames: Count
     sha256: str
 
 
 class PartRecord(_Record):
     """One committed part. `sha256` is of its file list, which holds the hash of each of its files."""
 
-    name: str = Field(pattern=r"^\d{5,}$")
-    num_sequences: int
-    num_frames: int
-    num_points: int
-    num_visible: int
-    num_rows: int
-    bytes: int
-    sha256: str
+    name: str = Field(pattern=r"^\d{5,12}$")
+    num_sequences: Count
+    num_frames: Count
+    num_points: Count
+    num_visible: Count
+    num_rows: Count
+    bytes: Count
+    sha256: Sha256
 
 
 class CacheManifest(_Record):
@@ -77,8 +83,8 @@ class CacheManifest(_Record):
     format_version: Literal[1] = FORMAT_VERSION
     complete: bool
     dataset: DatasetRecord
-    points_per_frame: int
-    seed: int
+    points_per_frame: Count
+    seed: Seed
     render: RenderSettings
     correspondence: str = Field(default="zbuffer", pattern=f"^({CORRESPONDENCE})$")
     teacher: TeacherSpec
@@ -110,32 +116,60 @@ class CacheManifest(_Record):
         record = {**self._deciding(), "dataset": self.dataset.model_dump(mode="json"), "plan": self.plan.model_dump(mode="json")}
         return _flatten(record)
 
+    def setting_differences(self, other: "CacheManifest") -> list[str]:
+        """Settings that decide numbers, and names of labels, in which two stores differ, one line each; empty if they merge."""
+        names = ("protocols", "action_names", "part_names")
+        mine, theirs = (
+            _flatten({**item._deciding(), "names": item.dataset.model_dump(mode="json", include=set(names))}) for item in (self, other)
+        )
+        return _differences(mine, theirs)
+
     def differences(self, other: "CacheManifest") -> list[str]:
         """Settings in which two builds differ, one line each; empty if one may go on with the other's work."""
-        mine, theirs = self._planned(), other._planned()
-        return [
-            f"{key}: {mine.get(key)} here, {theirs.get(key)} there" for key in sorted(mine | theirs) if mine.get(key) != theirs.get(key)
-        ]
+        return _differences(self._planned(), other._planned())
+
+    @property
+    def checksum(self) -> str:
+        """Hash of the whole manifest."""
+        return sha256_bytes(canonical_json(self._record()))
+
+    def _record(self) -> dict[str, Any]:
+        return {**self.model_dump(mode="json"), "fingerprint": self.fingerprint}
 
     def write(self, store: Path) -> None:
         """Replace the root metadata of `store` atomically."""
-        record = {**self.model_dump(mode="json"), "fingerprint": self.fingerprint}
-        attributes = {ATTRIBUTE: {**record, "checksum": sha256_bytes(canonical_json(record))}}
+        attributes = {ATTRIBUTE: {**self._record(), "checksum": self.checksum}}
         group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
         write_durably(store / METADATA_FILE, json.dumps(group, indent=1, sort_keys=True, allow_nan=False).encode())
 
     @classmethod
     def read(cls, store: Path) -> "CacheManifest":
-        """Read and validate the manifest of a store, finished or not.
+        """Read and validate the manifest of a store in a folder, finished or not.
 
         Raises:
             CacheFormatError: no store there, a format version this release does not know, or a malformed manifest.
         """
-        attributes = read_attributes(store)
-        version = attributes.get("format_version")
-        if version != FORMAT_VERSION:
+        return read_manifest(open_storage(store))
+
+    @classmethod
+    def parse(cls, data: bytes, place: str) -> "CacheManifest":
+        """Validate the root metadata of the store at `place`.
+
+        Raises:
+            CacheFormatError: no manifest, one of a format version this release does not know, or a malformed one.
+        """
+        hint = "copy or build the store again"
+        try:
+            group = json.loads(data)
+            attributes = group.pop("attributes").pop(ATTRIBUTE)
+            version = attributes.get("format_version")
+            if group != {"zarr_format": 3, "node_type": "group"}:
+                raise ValueError("no group")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise _no_store(place) from None
+        if version != FORMAT_VERSION or version is True:
             raise CacheFormatError(
-                f"{store} has cache format version {version!r}",
+                f"{place} has cache format version {str(version)[:40]}",
                 expected=f"version {FORMAT_VERSION}, the one this release reads",
                 hint="update cross4d, or build the store again",
             )
@@ -143,38 +177,66 @@ class CacheManifest(_Record):
         try:
             intact = checksum == sha256_bytes(canonical_json(attributes))
             fingerprint = attributes.pop("fingerprint", None)
-            manifest = cls.model_validate(attributes)
+            manifest = cls.model_validate_json(canonical_json(attributes), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise CacheFormatError(f"{store}: manifest field {field!r}: {first['msg']}", hint="build or copy the store again") from None
-        except ValueError as error:
-            raise CacheFormatError(f"{store}: the manifest cannot be checked: {error}", hint="copy or build the store again") from None
+            field = ".".join(str(part) for part in first["loc"])[:200]
+            raise CacheFormatError(f"{place}: manifest field {field!r}: {first['msg'][:200]}", hint=hint) from None
+        except (ValueError, RecursionError) as error:
+            raise CacheFormatError(f"{place}: the manifest cannot be checked: {str(error)[:200]}", hint=hint) from None
         if not intact or manifest.fingerprint != fingerprint:
             raise CacheFormatError(
-                f"{store}: the manifest's {'fingerprint does not belong to its settings' if intact else 'checksum does not fit it'}",
+                f"{place}: the manifest's {'fingerprint does not belong to its settings' if intact else 'checksum does not fit it'}",
                 hint="the manifest was edited or damaged; copy or build the store again",
             )
+        plan, parts = manifest.plan, manifest.parts
+        held = [len(parts), sum(part.num_sequences for part in parts), sum(part.num_frames for part in parts)]
+        if [part.name for part in parts] != [part_name(number) for number in range(len(parts))]:
+            raise CacheFormatError(f"{place}: the manifest's parts are not numbered from 0", hint=hint)
+        if manifest.complete and held != [plan.num_parts, plan.num_sequences, plan.num_frames]:
+            raise CacheFormatError(f"{place}: the manifest's list of parts contradicts its plan", hint=hint)
         return manifest
 
 
-def read_attributes(store: Path) -> dict[str, Any]:
-    """The raw manifest of a store.
+def part_name(number: int) -> str:
+    """Folder of a part, and its name in the manifest."""
+    return f"{number:05d}"
+
+
+def read_root(storage: Storage) -> bytes:
+    """The root metadata of a store, which holds its manifest.
 
     Raises:
-        CacheFormatError: the folder holds no store.
+        CacheFormatError: no store there.
+        CacheUnreachableError: the server does not answer.
     """
-    hint = "pass the folder that `cross4d-cache build --out` wrote"
     try:
-        if not store.exists():
-            raise CacheFormatError(f"there is no store at {store}", hint=hint)
-        group = json.loads((store / METADATA_FILE).read_bytes())
-        attributes = group["attributes"][ATTRIBUTE]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise CacheFormatError(f"{store} is not a Cross4D store", expected=f"a {METADATA_FILE} with a manifest", hint=hint) from None
-    if not isinstance(attributes, dict):
-        raise CacheFormatError(f"{store} is not a Cross4D store", expected="a manifest that is a JSON object", hint=hint)
-    return attributes
+        return storage.source.whole(METADATA_FILE, MOST_MANIFEST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_store(storage.place) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CacheFormatError(f"{storage.source.path(METADATA_FILE)} cannot be read: {reason}", hint=HINT) from None
+
+
+def read_manifest(storage: Storage) -> CacheManifest:
+    """The manifest of a store, finished or not.
+
+    Raises:
+        CacheFormatError: no store there, a format version this release does not know, or a malformed manifest.
+        CacheUnreachableError: the server does not answer.
+    """
+    return CacheManifest.parse(read_root(storage), storage.place)
+
+
+def _no_store(place: str) -> CacheFormatError:
+    return CacheFormatError(f"{place} is not a Cross4D store", expected=f"a {METADATA_FILE} with a manifest", hint=HINT)
+
+
+def _differences(mine: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    return [
+        f"{key}: {mine.get(key)} here, {theirs.get(key)} there" for key in sorted({**mine, **theirs}) if mine.get(key) != theirs.get(key)
+    ]
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, object]:

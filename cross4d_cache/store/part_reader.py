@@ -1,107 +1,126 @@
 """Reading one part, lazily and checked: bytes that differ from the written ones raise, they never become numbers."""
 
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import zarr
 from jaxtyping import Float16, Float64, Int32, Int64, Shaped, UInt16
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store import quantize
-from cross4d_cache.store.digest import FILE_LIST, FileRecord, sha256_bytes, sha256_file
-from cross4d_cache.store.manifest import PartRecord
-from cross4d_cache.store.part import LAYOUT, NOT_VISIBLE, read_part_attributes, read_sequences, rust_codecs
+from cross4d_cache.store.digest import FILE_LIST, FileRecord, Sha256, sha256_bytes
+from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
+from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, NOT_VISIBLE, parse_part_attributes, parse_sequences, shard_name
+from cross4d_cache.store.shard import ArrayMetadata, Span, read_rows
+from cross4d_cache.store.storage import Storage, StoredFile
+from cross4d_cache.store.storage.archive import is_plain_name
 from cross4d_cache.types import CachedClip, Camera, RenderSettings, SequenceInfo
 
-_FILE_LIST = TypeAdapter(dict[str, FileRecord])
+PARTS = "parts"
+MOST_LIST_BYTES = 2**26
+"""Bytes of a part's list of files, or of any other of its files that is read whole."""
+TABLES = ("point_offsets", "feature_offsets", "frame_tubelet", "boxes", "intrinsics", "world_to_camera")
+"""Arrays that are small, and read whole: their files are hashed, so that not even another part's file passes for one."""
 
-
-def corrupt(path: Path, what: str) -> CacheCorruptError:
-    """The error for bytes that are not what was written."""
-    return CacheCorruptError(f"{path}: {what}", hint="run `cross4d-cache verify` on the store; copy or build the damaged part again")
-
-
-def read_file_list(folder: Path, sha256: str) -> dict[str, FileRecord]:
-    """The checked list of a part's files.
-
-    Raises:
-        CacheCorruptError: the list is missing or differs from the one that was committed.
-    """
-    path = folder / FILE_LIST
-    try:
-        data = path.read_bytes()
-        if sha256_bytes(data) != sha256:
-            raise corrupt(path, "the list of files differs from the one that was written")
-        files = _FILE_LIST.validate_json(data)
-    except (OSError, ValidationError):
-        raise corrupt(path, "the list of files cannot be read") from None
-    for name in files:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise corrupt(path, f"the list of files leads out of the store, to {name!r}")
-    return files
+_FILE_LIST: TypeAdapter[dict[str, FileRecord]] = TypeAdapter(dict[str, FileRecord])
+_CHUNK_LIST: TypeAdapter[dict[str, list[str]]] = TypeAdapter(dict[str, list[Sha256]])
 
 
 class PartFiles:
-    """The files of a part, each checked against the list that was committed with it."""
+    """The files of a part, each checked against the list that was committed with it.
 
-    def __init__(self, folder: Path, record: PartRecord) -> None:
-        self.folder, self.record = folder, record
-        self._files = read_file_list(folder, record.sha256)
+    Raises:
+        CacheCorruptError: the list is missing, differs from the one that was committed, or leads out of the part.
+        CacheUnreachableError: the server does not answer.
+    """
 
+    def __init__(self, storage: Storage, record: PartRecord) -> None:
+        self.storage, self.record = storage, record
+        self.folder = f"{PARTS}/{record.name}"
+        data = storage.fetch_list(f"{self.folder}/{FILE_LIST}", record.sha256, min(record.bytes, MOST_LIST_BYTES))
+        try:
+            listed = parse_file_list(data)
+        except ValueError:
+            raise self.corrupt(FILE_LIST, "the list of files cannot be read") from None
+        strange = next((name for name in listed if not is_plain_name(name)), None)
+        if strange is not None:
+            raise self.corrupt(FILE_LIST, f"the list of files leads out of the store, to {strange[:200]!r}")
+        if sum(file.bytes for file in listed.values()) + len(data) != record.bytes:
+            raise self.corrupt(FILE_LIST, "the sizes of its files contradict the manifest")
+        self.files = {name: StoredFile(f"{self.folder}/{name}", file.bytes, file.sha256) for name, file in listed.items()}
+        self.listing = StoredFile(f"{self.folder}/{FILE_LIST}", len(data), record.sha256)
+
+    def corrupt(self, name: str, what: str) -> CacheCorruptError:
+        """The error for a file of this part that is not what was written."""
+        return self.storage.corrupt(f"{self.folder}/{name}" if name else self.folder, what)
+
+    def fetch(self, name: str) -> bytes:
+        """A whole file of the part.
+
+        Raises:
+            CacheCorruptError: it is missing, or differs from the one that was written.
+        """
+        if name not in self.files:
+            raise self.corrupt(name, "the file is not in the part's list")
+        if self.files[name].bytes > MOST_LIST_BYTES:
+            raise self.corrupt(name, f"{self.files[name].bytes} bytes are more than a table has")
+        return self.storage.fetch(self.files[name])
+
+    @cached_property
     def sequences(self) -> tuple[SequenceInfo, ...]:
         """The sequences of the part, without opening its arrays.
 
         Raises:
             CacheCorruptError: the attributes differ from the ones that were written, or contradict the manifest.
         """
-        self._check_hash("zarr.json")
+        data = self.fetch(METADATA_FILE)
         try:
-            sequences = read_sequences(read_part_attributes(self.folder))
-            num_frames = sum(info.num_frames for info in sequences)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise corrupt(self.folder, "its table of sequences cannot be read") from None
-        if (len(sequences), num_frames) != (self.record.num_sequences, self.record.num_frames):
-            raise corrupt(self.folder, "its table of sequences contradicts the manifest")
+            sequences = parse_sequences(parse_part_attributes(data).get("sequences"))
+        except ValueError as error:
+            raise self.corrupt("", f"its table of sequences cannot be read ({error})") from None
+        if (len(sequences), sum(info.num_frames for info in sequences)) != (self.record.num_sequences, self.record.num_frames):
+            raise self.corrupt("", "its table of sequences contradicts the manifest")
         return sequences
-
-    def _check_size(self, name: str) -> None:
-        path, expected = self.folder / name, self._files[name].bytes
-        found = path.stat().st_size if path.is_file() else None
-        if found != expected:
-            raise corrupt(path, "the file is missing" if found is None else f"the file has {found} bytes instead of {expected}")
-
-    def _check_hash(self, name: str) -> None:
-        path = self.folder / name
-        try:
-            intact = sha256_file(path) == self._files[name].sha256
-        except OSError:
-            intact = False
-        if not intact:
-            raise corrupt(path, "its bytes differ from the ones that were written")
 
 
 class Part(PartFiles):
     """One open part: checked metadata, frame tables in memory, everything else read by row ranges."""
 
-    def __init__(self, folder: Path, record: PartRecord, *, render: RenderSettings, channels: int) -> None:
-        super().__init__(folder, record)
+    def __init__(self, storage: Storage, record: PartRecord, *, render: RenderSettings, channels: int) -> None:
+        super().__init__(storage, record)
         self._render = render
-        for name in self._files:
-            self._check_size(name)
-            if name.endswith("zarr.json"):
-                self._check_hash(name)
-        with rust_codecs():
-            group = zarr.open_group(folder, mode="r", zarr_format=3)
-            self._arrays: dict[str, zarr.Array[Any]] = {name: group[name] for name in LAYOUT if f"{name}/zarr.json" in self._files}  # type: ignore[misc]
-        self.infos = self.sequences()
+        self._stamps = {name: storage.check(file) for name, file in self.files.items()}
+        metadata = {name: f"{name}/{METADATA_FILE}" for name in LAYOUT if f"{name}/{METADATA_FILE}" in self.files}
+        wanted = [*metadata.values(), METADATA_FILE, CHUNK_LIST, *(shard_name(name) for name in TABLES)]
+        small = dict(zip(wanted, storage.map(lambda name: self.fetch(name) if name in self.files else b"", wanted), strict=True))
+        try:
+            self._arrays = {name: ArrayMetadata.parse(small[file]) for name, file in metadata.items()}
+            self._hashes = _CHUNK_LIST.validate_json(small[CHUNK_LIST] or b"{}")
+        except (ValueError, RecursionError) as error:
+            raise self.corrupt("", f"its arrays cannot be read ({str(error).splitlines()[0][:200]})") from None
+        self.infos = self.sequences
         lengths = [info.num_frames for info in self.infos]
         self.first_frames: Int64[np.ndarray, " boundary"] = np.cumsum([0, *lengths], dtype=np.int64)
-        self._first_cameras: Int64[np.ndarray, " boundary"] = np.cumsum([0, *map(render.num_camera_windows, lengths)], dtype=np.int64)
+        self.first_cameras: Int64[np.ndarray, " boundary"] = np.cumsum([0, *map(render.num_camera_windows, lengths)], dtype=np.int64)
         self._check_layout({"view": render.views, "channel": channels})
+        self._tables = tables = {name: self._decode(name, small[shard_name(name)]) for name in TABLES}
+        self.point_offsets: Int64[np.ndarray, " frame_boundary"] = tables["point_offsets"]
+        """First point of every frame, and the end."""
+        self.feature_offsets: Int64[np.ndarray, " tubelet_boundary"] = tables["feature_offsets"]
+        """First feature row of every tubelet, and the end."""
+        self.frame_tubelet: Int64[np.ndarray, " frame"] = tables["frame_tubelet"]
+        """Tubelet of every frame."""
+        self.boxes: Float64[np.ndarray, "sequence 2 3"] = tables["boxes"]
+        """Fixed-point grid of every sequence."""
+        self.intrinsics: Float64[np.ndarray, "camera_window view 3 3"] = tables["intrinsics"]
+        """Camera matrices of every camera window of every sequence, pixels."""
+        self.world_to_camera: Float64[np.ndarray, "camera_window view 4 4"] = tables["world_to_camera"]
+        """Poses of these cameras, metres."""
         self._check_tables()
+        large = [name for name in self._arrays if name not in TABLES and self._arrays[name].has_bytes]
+        self._chunks = dict(zip(large, storage.map(self._read_index, large), strict=True))
 
     def _check_layout(self, sizes: dict[str, int]) -> None:
         """Types, shapes and lengths, before anything is read into memory that a wrong declaration could blow up."""
@@ -112,19 +131,49 @@ class Part(PartFiles):
             **dict.fromkeys(("points", "patch_slot", "part_labels", "surface_ids"), record.num_points),
             **dict.fromkeys(("features", "feature_patch"), record.num_rows),
             "boxes": record.num_sequences,
-            **dict.fromkeys(("intrinsics", "world_to_camera"), int(self._first_cameras[-1])),
+            **dict.fromkeys(("intrinsics", "world_to_camera"), int(self.first_cameras[-1])),
         }
         for name, layout in LAYOUT.items():
             if name not in self._arrays:
                 if layout.optional:
                     continue
-                raise corrupt(self.folder, f"array {name} is missing")
+                raise self.corrupt(name, "the array is missing")
             array = self._arrays[name]
             row = tuple(sizes.get(str(size), size) for size in layout.row)
-            if str(array.dtype) != layout.dtype or tuple(array.shape[1:]) != row or array.shape[0] != expected.get(name, array.shape[0]):
-                raise corrupt(self.folder / name, f"array {array.dtype}{tuple(array.shape)} does not fit the manifest")
+            if str(array.dtype) != layout.dtype or array.shape[1:] != row or array.shape[0] != expected.get(name, array.shape[0]):
+                raise self.corrupt(name, f"array {array.dtype}{array.shape} does not fit the manifest")
+            if array.has_bytes and shard_name(name) not in self.files:
+                raise self.corrupt(name, "the array has no chunks")
         if not self._arrays["feature_offsets"].shape[0] - 1 == self._arrays["frame_features"].shape[0] <= record.num_frames:
-            raise corrupt(self.folder, "its tables contradict one another")
+            raise self.corrupt("", "its tables contradict one another")
+
+    def _decode(self, name: str, data: bytes) -> Any:
+        """A whole array from the bytes of its file."""
+        array = self._arrays[name]
+        try:
+            if not array.has_bytes:
+                return read_rows(array, 0, array.shape[0], lambda chunks: [])
+            span = array.index_span(len(data))
+            chunks = array.parse_index(data[span.start :], len(data))
+            return read_rows(
+                array, 0, array.shape[0], lambda numbers: [data[start : start + size] for start, size in chunks[: len(numbers)]]
+            )
+        except ValueError as error:
+            raise self.corrupt(shard_name(name), str(error)) from None
+
+    def _read_index(self, name: str) -> list[Span]:
+        """Where the chunks of an array lie."""
+        array, file, hashes = self._arrays[name], self.files[shard_name(name)], self._hashes.get(name)
+        try:
+            if hashes is not None and len(hashes) != array.num_chunks + 1:
+                raise ValueError(f"{len(hashes)} hashes of {array.num_chunks} chunks")
+            span = array.index_span(file.bytes)
+            [data] = self.storage.spans(file, [span], None if hashes is None else hashes[-1:])
+            if hashes is not None and sha256_bytes(data) != hashes[-1]:
+                raise ValueError("its index differs from the one that was written")
+            return array.parse_index(data, file.bytes)
+        except ValueError as error:
+            raise self.corrupt(shard_name(name), str(error)) from None
 
     def _check_tables(self) -> None:
         tables = (self.point_offsets, self.feature_offsets)
@@ -134,72 +183,44 @@ class Part(PartFiles):
             and self.feature_offsets[-1] == self.record.num_rows
             and self.frame_tubelet.min(initial=0) >= 0
             and self.frame_tubelet.max(initial=-1) < len(self.feature_offsets) - 1
+            and (np.diff(self.frame_tubelet) >= 0).all()
         )
         if not consistent:
-            raise corrupt(self.folder, "its tables contradict one another")
+            raise self.corrupt("", "its tables contradict one another")
 
     def rows(self, name: str, start: int, stop: int) -> Shaped[np.ndarray, "row ..."]:
         """Rows `start` to `stop` of an array.
 
         Raises:
-            CacheCorruptError: a chunk fails its checksum, or its file vanished.
+            CacheCorruptError: a chunk fails its checksum, or its file vanished or was replaced.
+            CacheUnreachableError: the server does not answer.
         """
-        try:
-            values = np.asarray(self._arrays[name][start:stop])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise corrupt(self.folder / name, f"a chunk cannot be read ({str(error).splitlines()[0]})") from None
-        # zarr answers a missing file with fill values, so the file must still be there after the read.
-        for file in self._chunk_files(name):
-            self._check_size(file)
-        return values
+        if name in TABLES:
+            found: Shaped[np.ndarray, "row ..."] = self._tables[name][start:stop]
+            return found
+        file = self.files.get(shard_name(name))
 
-    def _chunk_files(self, name: str) -> list[str]:
-        return [file for file in self._files if file.startswith(f"{name}/c/")]
+        def read(numbers: range) -> Sequence[bytes]:
+            assert file is not None
+            hashes = self._hashes.get(name)
+            chunks = [self._chunks[name][number] for number in numbers]
+            found = self.storage.spans(file, chunks, None if hashes is None else [hashes[number] for number in numbers])
+            if self.storage.check(file) != self._stamps[shard_name(name)]:
+                raise ValueError("the file was replaced while the store was open")
+            return found
+
+        try:
+            return read_rows(self._arrays[name], start, stop, read)
+        except ValueError as error:
+            raise self.corrupt(shard_name(name), f"rows cannot be read: {error}") from None
 
     def has(self, name: str) -> bool:
         """Whether the part holds an optional array."""
         return name in self._arrays
 
-    def _table(self, name: str) -> Shaped[np.ndarray, "row ..."]:
-        """A whole array that is small; its file is hashed, so that not even another part's file passes for it."""
-        values = self.rows(name, 0, self._arrays[name].shape[0])
-        for file in self._chunk_files(name):
-            self._check_hash(file)
-        return values
-
-    @cached_property
-    def point_offsets(self) -> Int64[np.ndarray, " boundary"]:
-        """First point of every frame, and the end."""
-        return self._table("point_offsets")
-
-    @cached_property
-    def feature_offsets(self) -> Int64[np.ndarray, " boundary"]:
-        """First feature row of every tubelet, and the end."""
-        return self._table("feature_offsets")
-
-    @cached_property
-    def frame_tubelet(self) -> Int64[np.ndarray, " frame"]:
-        """Tubelet of every frame."""
-        return self._table("frame_tubelet")
-
-    @cached_property
-    def boxes(self) -> Float64[np.ndarray, "sequence 2 3"]:
-        """Fixed-point grid of every sequence."""
-        return self._table("boxes")
-
-    @cached_property
-    def intrinsics(self) -> Float64[np.ndarray, "camera_window view 3 3"]:
-        """Camera matrices of every camera window of every sequence, pixels."""
-        return self._table("intrinsics")
-
-    @cached_property
-    def world_to_camera(self) -> Float64[np.ndarray, "camera_window view 4 4"]:
-        """Poses of these cameras, metres."""
-        return self._table("world_to_camera")
-
     def cameras(self, sequence: int, frame: int) -> tuple[Camera, ...]:
         """`Cache.cameras` of a sequence of this part."""
-        window = self._first_cameras[sequence] + self._render.camera_window(frame, self.infos[sequence].num_frames)
+        window = self.first_cameras[sequence] + self._render.camera_window(frame, self.infos[sequence].num_frames)
         size, model = self._render.image_size, self._render.camera_model
         return tuple(
             Camera(intrinsics=intrinsics, world_to_camera=pose, image_size=size, model=model)
@@ -248,13 +269,25 @@ class Part(PartFiles):
         table = np.repeat(self.feature_offsets[tubelets] - first_row, counts).astype(np.int32)[:, None]
         length = np.repeat(self.feature_offsets[tubelets + 1] - self.feature_offsets[tubelets], counts)[:, None]
         if (visible & (slots >= length)).any():
-            raise corrupt(self.folder / "patch_slot", "a slot lies outside its table")
+            raise self.corrupt(shard_name("patch_slot"), "a slot lies outside its table")
         return {
             "rows": np.where(visible, slots + table, np.int32(-1)),
             "features": self.rows("features", first_row, last_row),
             "patches": self.rows("feature_patch", first_row, last_row),
             "frame_features": self.rows("frame_features", first_tubelet, last_tubelet + 1)[tubelets - first_tubelet],
         }
+
+
+def parse_file_list(data: bytes) -> dict[str, FileRecord]:
+    """The files of a part by their names in it.
+
+    Raises:
+        ValueError: no list of files.
+    """
+    try:
+        return _FILE_LIST.validate_json(data)
+    except RecursionError:
+        raise ValueError("lists within lists") from None
 
 
 def _ragged_rows(

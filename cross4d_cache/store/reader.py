@@ -5,14 +5,16 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import zarr
 from jaxtyping import Float32, Int64
 
 from cross4d_cache.errors import CacheIncompleteError
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest
-from cross4d_cache.store.part_reader import Part, PartFiles, corrupt
-from cross4d_cache.store.writer import PARTS, PROJECTION, part_record
+from cross4d_cache.store.index import INDEX_FILE, PROJECTION, PROJECTION_FILES, StoreIndex, read_index
+from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, read_manifest
+from cross4d_cache.store.part_reader import MOST_LIST_BYTES, PARTS, Part, PartFiles
+from cross4d_cache.store.shard import MOST_CHUNK_BYTES, ArrayMetadata, read_rows
+from cross4d_cache.store.storage import Storage, is_remote, open_storage
+from cross4d_cache.store.writer import part_record
 from cross4d_cache.types import CachedClip, Camera, SequenceInfo
 
 MOST_OPEN_PARTS = 256
@@ -22,10 +24,14 @@ MOST_OPEN_PARTS = 256
 class Cache:
     """An open store. Memory holds the listing and the frame tables of the parts that were read last."""
 
-    def __init__(self, path: Path, manifest: CacheManifest) -> None:
-        self.path, self.manifest = path, manifest
+    def __init__(self, storage: Storage, manifest: CacheManifest) -> None:
+        self.storage, self.manifest = storage, manifest
         self._parts: OrderedDict[int, Part] = OrderedDict()
         self._first = np.cumsum([0, *(part.num_sequences for part in manifest.parts)])
+
+    @cached_property
+    def _index(self) -> StoreIndex | None:
+        return read_index(self.storage, self.manifest)
 
     def part(self, number: int) -> Part:
         """Part `number`, open.
@@ -34,9 +40,11 @@ class Cache:
             CacheCorruptError: its metadata or tables differ from what was written.
         """
         if number not in self._parts:
-            record = self.manifest.parts[number]
-            folder = self.path / PARTS / record.name
-            self._parts[number] = Part(folder, record, render=self.manifest.render, channels=self.manifest.projection.channels)
+            manifest = self.manifest
+            part = Part(self.storage, manifest.parts[number], render=manifest.render, channels=manifest.projection.channels)
+            if self._index is not None and part.infos != self._index.sequences[self._first[number] : self._first[number + 1]]:
+                raise self.storage.corrupt(INDEX_FILE, f"it contradicts part {part.record.name}")
+            self._parts[number] = part
             if len(self._parts) > MOST_OPEN_PARTS:
                 self._parts.popitem(last=False)
         self._parts.move_to_end(number)
@@ -50,13 +58,16 @@ class Cache:
 
     @cached_property
     def sequences(self) -> tuple[SequenceInfo, ...]:
-        """All sequences, in store order; reads one small file of every part.
+        """All sequences, in store order; without a table of them all, reads a small file of every part.
 
         Raises:
             CacheCorruptError: a table of sequences differs from the one that was written.
+            CacheUnreachableError: the server does not answer.
         """
-        files = (PartFiles(self.path / PARTS / record.name, record) for record in self.manifest.parts)
-        return tuple(info for part in files for info in part.sequences())
+        if self._index is not None:
+            return self._index.sequences
+        parts = self.storage.map(lambda record: PartFiles(self.storage, record).sequences, self.manifest.parts)
+        return tuple(info for part in parts for info in part)
 
     def info(self, index: int) -> SequenceInfo:
         """What is known of sequence `index`; opens the part that holds it and no other.
@@ -100,39 +111,48 @@ class Cache:
         Raises:
             CacheCorruptError: it differs from the one that was written.
         """
-        record = self.manifest.projection
+        record, channels = self.manifest.projection, (self.manifest.teacher.channels, self.manifest.projection.channels)
         if record.sha256 is None:
             return None
         try:
-            matrix = np.asarray(zarr.open_array(self.path / PROJECTION, mode="r")[...])
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:  # whatever damaged metadata leads to
-            raise corrupt(self.path / PROJECTION, f"the matrix cannot be read ({type(error).__name__})") from None
+            array = ArrayMetadata.parse(self.storage.read_whole(PROJECTION_FILES[0], MOST_LIST_BYTES))
+            if array.shape != channels or array.dtype != np.float32:
+                raise ValueError(f"a matrix {array.dtype}{array.shape} does not fit the manifest")
+            data = self.storage.read_whole(PROJECTION_FILES[1], MOST_LIST_BYTES + MOST_CHUNK_BYTES)
+            chunks = array.parse_index(data[array.index_span(len(data)).start :], len(data))
+            matrix = read_rows(array, 0, channels[0], lambda _: [data[start : start + size] for start, size in chunks])
+        except ValueError as error:
+            raise self.storage.corrupt(PROJECTION, f"the matrix cannot be read ({error})") from None
         if sha256_bytes(matrix.tobytes()) != record.sha256:
-            raise corrupt(self.path / PROJECTION, "the matrix differs from the one that was written")
+            raise self.storage.corrupt(PROJECTION, "the matrix differs from the one that was written")
         return matrix
 
 
-def open_cache(path: Path | str, *, allow_partial: bool = False) -> Cache:
-    """Open a store for reading.
+def open_cache(place: Path | str, *, allow_partial: bool = False) -> Cache:
+    """Open a store for reading: a folder, a zip, or either at `http://`, `https://` or `s3://`.
 
-    With `allow_partial` a store that is still being built shows the parts that are committed.
+    Of a store on another machine only what is asked for is loaded, and kept on this one (`CROSS4D_CACHE_DIR`,
+    `CROSS4D_CACHE_GIGABYTES`). With `allow_partial` a store that is still being built in a folder shows the parts that are committed.
 
     Raises:
         CacheFormatError: no store there, or one of an unknown format version.
         CacheIncompleteError: the build has not finished.
         CacheCorruptError: a committed part of an unfinished store cannot be read.
+        CacheUnreachableError: the server does not answer.
     """
-    path = Path(path)
-    manifest = CacheManifest.read(path)
+    storage = open_storage(place)
+    manifest = read_manifest(storage)
     if not manifest.complete:
-        folders = sorted((path / PARTS).glob("[0-9]*"))
+        folders = [] if is_remote(place) else sorted((Path(place) / PARTS).glob("[0-9]*"))
         if not allow_partial:
             raise CacheIncompleteError(
-                f"{path} is not finished: {len(folders)} of {manifest.plan.num_parts} parts are there",
-                hint="run the same `cross4d-cache build` again; it goes on where it stopped",
+                f"{place} is not finished: {len(folders)} of {manifest.plan.num_parts} parts are there",
+                hint="run the same `cross4d-cache build` again, or whatever began it (merge, subset, pull); it goes on where it stopped",
             )
-        manifest = manifest.model_copy(update={"parts": tuple(part_record(folder, manifest.fingerprint) for folder in folders)})
-    return Cache(path, manifest)
+        manifest = manifest.model_copy(
+            update={"parts": tuple(part_record(storage, folder.name, manifest.fingerprint) for folder in folders)}
+        )
+    return Cache(storage, manifest)
 
 
 def stored_projection(path: Path) -> Float32[np.ndarray, "channel_in channel_out"] | None:
@@ -142,5 +162,7 @@ def stored_projection(path: Path) -> Float32[np.ndarray, "channel_in channel_out
         CacheFormatError: no store there, but something else, or one of an unknown format version.
         CacheCorruptError: the matrix differs from the one that was written.
     """
-    begun = (path / METADATA_FILE).exists() and (path / PROJECTION).exists()
-    return Cache(path, CacheManifest.read(path)).projection() if begun else None
+    if not ((path / METADATA_FILE).exists() and (path / PROJECTION).exists()):
+        return None
+    storage = open_storage(path)
+    return Cache(storage, read_manifest(storage)).projection()

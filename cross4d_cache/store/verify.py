@@ -1,14 +1,22 @@
 """Checking every byte of a store against the hashes that were taken when it was written."""
 
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from cross4d_cache.errors import CacheCorruptError
-from cross4d_cache.store.digest import FILE_LIST, sha256_file
-from cross4d_cache.store.part_reader import read_file_list
-from cross4d_cache.store.reader import Cache
-from cross4d_cache.store.writer import PARTS
+from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.store.index import INDEX_FILE, PROJECTION, StoreIndex, read_index
+from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
+from cross4d_cache.store.part_reader import Part, PartFiles
+from cross4d_cache.store.reader import Cache, open_cache
+from cross4d_cache.store.storage import Storage, StoredFile
+from cross4d_cache.store.writer import CacheWriter
+from cross4d_cache.types import SequenceInfo
+
+Table = tuple[SequenceInfo, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,39 +29,103 @@ class PartCheck:
 
 
 def verify(cache: Cache) -> Iterator[PartCheck]:
-    """Hash every file of every part and compare; also the projection matrix, reported under its own name."""
-    for number, record in enumerate(cache.manifest.parts):
-        folder = cache.path / PARTS / record.name
-        try:
-            listed = read_file_list(folder, record.sha256)
-        except CacheCorruptError as error:
-            yield PartCheck(name=record.name, num_bytes=0, problems=(error.found,))
-            continue
-        found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        problems = [
-            f"{folder / name}: the file does not belong to the store" for name in sorted(found.keys() - listed.keys() - {FILE_LIST})
-        ]
-        num_bytes = (folder / FILE_LIST).stat().st_size
-        for name, file in listed.items():
-            problem = _check_file(folder / name, file.bytes, file.sha256)
-            problems += [problem] if problem else []
-            num_bytes += file.bytes
-        if not problems:
-            try:
-                cache.part(number)
-            except CacheCorruptError as error:
-                problems.append(error.found)
-        yield PartCheck(name=record.name, num_bytes=num_bytes, problems=tuple(problems))
+    """Hash every file of every part and compare, several parts at a time; then the manifest's plan, the index and the projection matrix,
+    reported under their own names. Of a store on another machine everything is loaded, not taken from what is kept on this one.
+
+    Raises:
+        CacheUnreachableError: the server does not answer.
+    """
+    fresh = Cache(Storage(cache.storage.source), cache.manifest)
+    present = defaultdict[str, list[str]](list)
+    for name in fresh.storage.source.names() or ():
+        present["/".join(name.split("/")[:2])].append(name)
+    threads = ThreadPoolExecutor(os.cpu_count())
+    tables = list[Table | None]()
     try:
-        matrix = cache.projection()
-        yield PartCheck(name="projection", num_bytes=0 if matrix is None else matrix.nbytes, problems=())
+        for check, infos in threads.map(lambda record: _check_part(fresh, record, present), cache.manifest.parts):
+            tables.append(infos)
+            yield check
+    finally:
+        threads.shutdown(cancel_futures=True)
+    yield PartCheck(name=METADATA_FILE, num_bytes=0, problems=_check_plan(fresh, tables))
+    index, problems = _check_index(fresh, tables)
+    yield PartCheck(name=INDEX_FILE, num_bytes=0, problems=problems)
+    yield PartCheck(name=PROJECTION, num_bytes=0, problems=_check_projection(fresh, index))
+
+
+def discard_damaged(writer: CacheWriter) -> Iterator[int]:
+    """Hash all of a finished store and take out what is damaged, so that it is missing and is written again; yields bytes.
+
+    Raises:
+        CacheCorruptError: what is damaged is what the rest is checked against.
+        OutputError: the store cannot be written.
+    """
+    done = 0
+    for check in verify(open_cache(writer.path)):
+        if check.problems and check.name == METADATA_FILE:
+            raise CacheCorruptError(check.problems[0], hint=f"delete {writer.path} and make it anew")
+        if check.problems:
+            writer.discard(check.name)
+        done += check.num_bytes
+        yield done
+
+
+def _check_plan(cache: Cache, tables: Sequence[Table | None]) -> tuple[str, ...]:
+    if any(infos is None for infos in tables):  # a part that is damaged has been named
+        return ()
+    ids = [[info.id for info in infos or ()] for infos in tables]
+    if sha256_bytes(canonical_json(ids)) == cache.manifest.plan.sha256:
+        return ()
+    return (f"{cache.storage.source.path(METADATA_FILE)}: the manifest's plan is of other sequences",)
+
+
+def _check_index(cache: Cache, tables: Sequence[Table | None]) -> tuple[StoreIndex | None, tuple[str, ...]]:
+    try:
+        index = read_index(cache.storage, cache.manifest)
     except CacheCorruptError as error:
-        yield PartCheck(name="projection", num_bytes=0, problems=(error.found,))
+        return None, (error.found,)
+    first = 0
+    for record, infos in zip(cache.manifest.parts, tables, strict=True):
+        listed = index.sequences[first : first + record.num_sequences] if index else None
+        if None not in (listed, infos) and listed != infos:
+            return index, (cache.storage.corrupt(INDEX_FILE, f"it contradicts part {record.name}").found,)
+        first += record.num_sequences
+    return index, ()
 
 
-def _check_file(path: Path, size: int, sha256: str) -> str | None:
-    if not path.is_file():
-        return f"{path}: the file is missing"
-    if path.stat().st_size != size:
-        return f"{path}: {path.stat().st_size} bytes instead of {size}"
-    return None if sha256_file(path) == sha256 else f"{path}: its bytes differ from the ones that were written"
+def _check_projection(cache: Cache, index: StoreIndex | None) -> tuple[str, ...]:
+    problems = [problem for file in (index.files if index else ()) if (problem := _check_file(cache.storage, file))]
+    if not problems:
+        try:
+            cache.projection()
+        except CacheCorruptError as error:
+            problems.append(error.found)
+    return tuple(problems)
+
+
+def _check_part(cache: Cache, record: PartRecord, present: Mapping[str, Sequence[str]]) -> tuple[PartCheck, Table | None]:
+    """What was found, and the part's table of sequences if it is intact."""
+    storage, manifest, infos = cache.storage, cache.manifest, None
+    try:
+        part = PartFiles(storage, record)
+    except CacheCorruptError as error:
+        return PartCheck(name=record.name, num_bytes=0, problems=(error.found,)), None
+    listed = {file.name for file in (*part.files.values(), part.listing)}
+    strays = [name for name in present.get(part.folder, ()) if name not in listed]
+    problems = [f"{storage.source.path(name)}: the file does not belong to the store" for name in strays]
+    problems += [problem for file in part.files.values() if (problem := _check_file(storage, file))]
+    if not problems:
+        try:
+            infos = Part(storage, record, render=manifest.render, channels=manifest.projection.channels).infos
+        except CacheCorruptError as error:
+            problems.append(error.found)
+    return PartCheck(name=record.name, num_bytes=record.bytes, problems=tuple(problems)), infos
+
+
+def _check_file(storage: Storage, file: StoredFile) -> str | None:
+    try:
+        for _ in storage.stream(file):
+            pass
+    except CacheCorruptError as error:
+        return error.found
+    return None

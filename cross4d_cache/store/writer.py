@@ -6,6 +6,7 @@ A part is written aside, flushed, and renamed into place; the manifest that list
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,12 @@ import zarr
 from jaxtyping import Float32
 
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
-from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, sha256_file, sync_folder, sync_tree
-from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord
-from cross4d_cache.store.part import PartContents, read_part_attributes, write_array, write_part
-
-PARTS = "parts"
-PROJECTION = "projection"
-
-
-def part_name(number: int) -> str:
-    """Folder of a part."""
-    return f"{number:05d}"
+from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
+from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
+from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
+from cross4d_cache.store.part import PartContents, parse_part_attributes, write_array, write_part
+from cross4d_cache.store.part_reader import MOST_LIST_BYTES, PARTS, PartFiles, parse_file_list
+from cross4d_cache.store.storage import Storage, open_storage
 
 
 def check_place(path: Path) -> None:
@@ -34,16 +30,16 @@ def check_place(path: Path) -> None:
     """
     try:
         if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place with --out")
+            raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place")
         # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
         present = {entry.name for entry in path.iterdir()} - {entry.name for entry in partial_paths(path)} if path.exists() else set()
     except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
+        raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place") from None
     if present and METADATA_FILE not in present:
         raise OutputError(
             f"{path} holds files that are not a store",
             expected="an empty folder, a store, or nothing yet",
-            hint="choose another place with --out",
+            hint="choose another place",
         )
 
 
@@ -56,14 +52,14 @@ class CacheWriter:
     """
 
     def __init__(self, path: Path, manifest: CacheManifest, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
-        self.path, self.manifest = path, manifest
+        self.path, self.manifest, self._projection = path, manifest, projection
         self._committed: set[str] = set()
         try:
-            self._begin(projection)
+            self._begin()
         except OSError as error:
-            raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place with --out") from None
+            raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place") from None
 
-    def _begin(self, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
+    def _begin(self) -> None:
         check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / METADATA_FILE).exists():
@@ -80,13 +76,14 @@ class CacheWriter:
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
         (self.path / PARTS).mkdir(exist_ok=True)
-        if projection is not None and not (self.path / PROJECTION).exists():
-            self._write_projection(projection)
+        self._write_projection()
 
-    def _write_projection(self, projection: Float32[np.ndarray, "channel_in channel_out"]) -> None:
+    def _write_projection(self) -> None:
+        if self._projection is None or (self.path / PROJECTION).exists():
+            return
         aside = partial_path(self.path, PROJECTION)
         try:
-            write_array(zarr.create_group(aside, zarr_format=3), PROJECTION, projection, len(projection))
+            write_array(zarr.create_group(aside, zarr_format=3), PROJECTION, self._projection, len(self._projection))
             sync_tree(aside)
             _rename(aside / PROJECTION, self.path / PROJECTION)
         finally:
@@ -107,9 +104,17 @@ class CacheWriter:
         Raises:
             OutputError: the disk is full or not writable; nothing half-written stays.
         """
+        self.commit_files(number, lambda folder: write_part(folder, contents, self.manifest.fingerprint))
+
+    def commit_files(self, number: int, write: Callable[[Path], None]) -> None:
+        """As `commit`, of a part whose files `write` puts into a folder that is not there yet.
+
+        Raises:
+            OutputError: the disk is full or not writable; nothing half-written stays.
+        """
         aside, target = partial_path(self.path, part_name(number)), self.path / PARTS / part_name(number)
         try:
-            write_part(aside, contents, self.manifest.fingerprint)
+            write(aside)
             sync_tree(aside)
             _rename(aside, target)
             self._committed.add(target.name)
@@ -122,6 +127,22 @@ class CacheWriter:
             ) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def discard(self, name: str) -> None:
+        """Remove what `verify` found to be damaged, by the name it has there, so that it is missing and can be made again.
+
+        Raises:
+            OutputError: the store cannot be written.
+        """
+        aside = partial_path(self.path, name)
+        damaged = self.path / (name if name in (PROJECTION, INDEX_FILE) else f"{PARTS}/{name}")
+        try:
+            if damaged.exists():
+                damaged.rename(aside)
+                sync_folder(damaged.parent)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="mend the permissions and run it again") from None
+        sweep(aside)
 
     def finish(self) -> CacheManifest:
         """List the parts in the manifest, mark the store complete, and sweep up what killed processes left.
@@ -136,44 +157,51 @@ class CacheWriter:
         missing = self.missing()
         if missing:
             raise CacheIncompleteError(f"{len(missing)} parts of {self.path} are missing", hint="run the same build again")
-        if self._committed or not self.complete:
+        try:
+            self._write_projection()
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same again") from None
+        if self._committed or not self.complete or not (self.path / INDEX_FILE).exists():
             self._list_parts()
         for leftover in partial_paths(self.path):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+            sweep(leftover)
         return self.manifest
 
     def _list_parts(self) -> None:
         known = {part.name: part for part in self.manifest.parts if part.name not in self._committed}
         names = [part_name(number) for number in range(self.manifest.plan.num_parts)]
-        parts = tuple(known.get(name) or part_record(self.path / PARTS / name, self.manifest.fingerprint) for name in names)
+        storage = open_storage(self.path)
+        parts = tuple(known.get(name) or part_record(storage, name, self.manifest.fingerprint) for name in names)
         self.manifest = self.manifest.model_copy(update={"complete": True, "parts": parts})
+        sequences = [info for record in parts for info in PartFiles(storage, record).sequences]
         try:
+            write_index(self.path, self.manifest, sequences)
             self.manifest.write(self.path)
         except OSError as error:
             if not CacheManifest.read(self.path).complete:  # else another worker finished the store and swept our file away
                 raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same build again") from None
 
 
-def part_record(folder: Path, fingerprint: str) -> PartRecord:
+def part_record(storage: Storage, name: str, fingerprint: str) -> PartRecord:
     """The manifest's entry of a committed part of the build that `fingerprint` stands for.
 
     Raises:
         CacheCorruptError: the part cannot be read, or belongs to another build.
     """
-    hint = f"delete {folder} and run the same build again"
+    folder = f"{PARTS}/{name}"
+    place = storage.source.path(folder)
+    hint = f"delete {place} and run the same build again"
     try:
-        attributes = read_part_attributes(folder)
+        attributes = parse_part_attributes(storage.source.whole(f"{folder}/{METADATA_FILE}", MOST_LIST_BYTES))
+        listing = storage.source.whole(f"{folder}/{FILE_LIST}", MOST_LIST_BYTES)
+        size = len(listing) + sum(file.bytes for file in parse_file_list(listing).values())
         counts = {key: attributes[key] for key in PartRecord.model_fields if key.startswith("num_")}
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        record = PartRecord(name=folder.name, bytes=size, sha256=sha256_file(folder / FILE_LIST), **counts)
+        record = PartRecord(name=name, bytes=size, sha256=sha256_bytes(listing), **counts)
         belongs = attributes["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError, TypeError):
-        raise CacheCorruptError(f"{folder}: the part cannot be read", hint=hint) from None
+        raise CacheCorruptError(f"{place}: the part cannot be read", hint=hint) from None
     if not belongs:
-        raise CacheCorruptError(f"{folder}: the part belongs to a build with other settings", hint=hint)
+        raise CacheCorruptError(f"{place}: the part belongs to a build with other settings", hint=hint)
     return record
 
 

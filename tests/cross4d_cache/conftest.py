@@ -1,7 +1,8 @@
 """Fixtures of stage one: a tiny video teacher, and sequences made on the spot."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,33 @@ def _make_ball(num_frames: int, *, seed: int = 0, name: str = "ball", num_points
     offsets = np.cumsum([0, *map(len, frames)], dtype=np.int64)
     info = SequenceInfo(id=name, num_frames=num_frames, action=0, subject=1, splits={"all": "train"})
     return PointCloudSequence(info=info, points=np.concatenate(frames).astype(np.float32), point_offsets=offsets)
+
+
+@pytest.fixture(scope="session")
+def put_into_bucket() -> Iterator[Callable[[str, bytes], None]]:
+    """Puts an object into the bucket `stores` of an S3-compatible server on loopback, which fsspec is told of."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3", endpoint_url=settings["FSSPEC_S3_ENDPOINT_URL"])
+        client.create_bucket(Bucket="stores")
+        # fsspec reads its environment when it is imported.
+        import fsspec.config
+
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        yield lambda name, data: client.put_object(Bucket="stores", Key=name, Body=data)
+        fsspec.config.conf.pop("s3", None)
+    server.stop()

@@ -7,7 +7,7 @@ import numpy as np
 import zarr
 
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord, ProjectionRecord
-from cross4d_cache.store.digest import sha256_bytes
+from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.types import CachedClip, RenderSettings, SequenceInfo, TeacherSpec
 
 CHANNELS = 5
@@ -104,7 +104,7 @@ def make_manifest(parts: list[PartContents], *, views: int = 2) -> CacheManifest
             num_parts=len(parts),
             num_sequences=sum(len(part.sequences) for part in parts),
             num_frames=sum(len(part.frame_tubelet) for part in parts),
-            sha256="plan",
+            sha256=sha256_bytes(canonical_json([[info.id for info in part.sequences] for part in parts])),
         ),
         software={"python": "3"},
     )

@@ -1,0 +1,70 @@
+"""Which source an address means."""
+
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from cross4d_cache.errors import CacheFormatError, SettingsError
+from cross4d_cache.store.storage.archive import ArchiveSource
+from cross4d_cache.store.storage.blobs import Blobs
+from cross4d_cache.store.storage.folder import FolderSource
+from cross4d_cache.store.storage.source import Source
+from cross4d_cache.store.storage.storage import Storage
+
+SCHEMES = ("http", "https", "s3")
+HINT = "pass the folder that `cross4d-cache build --out` wrote, a zip that `cross4d-cache pack` wrote, or where one of them is served"
+
+
+def is_remote(place: Path | str) -> bool:
+    """Whether an address is one of another machine."""
+    return "://" in str(place)
+
+
+def open_storage(place: Path | str) -> Storage:
+    """A folder, a zip (`.zip`, or any file), or either at `http://`, `https://` or `s3://`.
+
+    Raises:
+        CacheFormatError: there is nothing, or no zip of a store.
+        CacheUnreachableError: the server does not answer.
+        SettingsError: an address of another kind, or one that needs an extra that is not installed.
+    """
+    source = _source(place)
+    return Storage(source, None if source.is_local else Blobs.of_user())
+
+
+def _source(place: Path | str) -> Source:
+    if not is_remote(place):
+        path = Path(place)
+        try:
+            if path.is_file():
+                file = path.resolve()  # a link that the user names is followed, as one to a folder is
+                return ArchiveSource(FolderSource(file.parent), file.name)
+            if path.is_dir():
+                return FolderSource(path)
+        except (OSError, ValueError) as error:
+            raise CacheFormatError(f"{place} cannot be looked at: {error}", hint=HINT) from None
+        raise CacheFormatError(f"there is no store at {place}", hint=HINT)
+    try:
+        parts = urlsplit(str(place))
+    except ValueError as error:
+        raise SettingsError(f"an address that cannot be read: {error}", expected="as in https://host/store.zarr", hint=HINT) from None
+    if parts.scheme not in SCHEMES or not parts.netloc:
+        raise SettingsError(f"an address that begins with {parts.scheme}://", expected=f"one of {', '.join(SCHEMES)}", hint=HINT)
+    path_ = PurePosixPath(parts.path)
+    if path_.suffix != ".zip":
+        return _server(str(place))
+    folder = parts._replace(path=str(path_.parent)).geturl()
+    try:
+        return ArchiveSource(_server(folder), path_.name)
+    except FileNotFoundError:
+        raise CacheFormatError(f"there is no store at {place}", hint=HINT) from None
+
+
+def _server(url: str) -> Source:
+    # Each brings its own libraries, which nobody needs who reads from a disk.
+    if urlsplit(url).scheme == "s3":
+        from cross4d_cache.store.storage.bucket import BucketSource
+
+        return BucketSource(url)
+    from cross4d_cache.store.storage.web import WebSource
+
+    return WebSource(url)
