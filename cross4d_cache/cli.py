@@ -2,12 +2,16 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError, user_errors
+
+if TYPE_CHECKING:
+    from cross4d_cache.store import CacheWriter
 
 app = typer.Typer(
     help="Stage one: point-cloud sequences -> rendered frames -> frozen 2D teacher -> per-point targets in a Zarr store.",
@@ -20,7 +24,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 DatasetName = Annotated[str, typer.Option(help="synthetic, msr_action3d, deforming_things4d, ntu_rgbd, hoi4d, or folder: your own files.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the raw data.")]
 Option = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the dataset; repeatable.")]
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="A store: folder, zip, or either at http://, https:// or s3://.")]
+
+
+def _local(place: str) -> Path:
+    if "://" in place:
+        raise SettingsError(f"cannot write to {place}", expected="a place on this machine", hint="write it here, then copy it there")
+    return Path(place)
+
+
+NewStore = Annotated[
+    Path, typer.Argument(metavar="OUT", parser=_local, help="Folder of the new store; one that is unfinished or damaged is gone on with.")
+]
 
 
 def main() -> None:
@@ -43,7 +58,7 @@ def build(
     dataset: DatasetName = "synthetic",
     data: Data = None,
     option: Option = None,
-    out: Annotated[Path, typer.Option(help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
+    out: Annotated[Path, typer.Option(parser=_local, help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.")] = 16,
     camera_model: Annotated[
@@ -78,7 +93,7 @@ def build(
     from cross4d_cache.fitting import ProjectionFit
     from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.selection import select_sequences
-    from cross4d_cache.store import CacheManifest, check_place
+    from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
     chosen = choose_device(device)
@@ -106,9 +121,10 @@ def build(
     say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
     warn_random(plan.manifest)
     run = Build(source, model, plan, out)
+    _check_finished(run.writer)
     steps = ((progress.frames_done, progress.note) for progress in run.run())
     follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build")
-    print_result({**run.progress.report(), **summary(out, CacheManifest.read(out))}, as_json)
+    print_result({**run.progress.report(), **summary(open_cache(out))}, as_json)
 
 
 @app.command("check-data")
@@ -145,16 +161,23 @@ def info(
     store: Store,
     fidelity: Annotated[bool, typer.Option("--fidelity", help="Measure on a sample how well targets belong to their points.")] = False,
     data: Data = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Also draw it: lengths, actions by split, coverage, a frame.")] = None,
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from cross4d_cache.console import print_result, summary, warn_random
+    from cross4d_cache.console import print_overview, print_result, summary, warn_random
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
     warn_random(cache.manifest)
+    if png is not None:
+        from cross4d_cache.picture import draw_summary
+
+        draw_summary(cache, png)
     if not fidelity:
-        print_result(summary(store, cache.manifest), as_json)
+        print_result(summary(cache), as_json)
+        if not as_json:
+            print_overview(cache)
         return
     from dataclasses import asdict
 
@@ -163,7 +186,7 @@ def info(
     from cross4d_cache.fidelity import Fidelity, describe
 
     record, dataset = cache.manifest.dataset, None
-    if data is not None or not DATASETS[record.name].needs_root:
+    if data is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
         dataset = open_dataset(record.name, data, record.options)
     measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass --data")
     follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
@@ -183,30 +206,118 @@ def teachers(as_json: Json = False) -> None:
 
 @app.command()
 def verify(store: Store, as_json: Json = False) -> None:
-    """Compare every byte of a finished store with the hashes taken when it was written."""
-    from tqdm import tqdm
-
-    from cross4d_cache.console import print_result
+    """Compare every byte of a finished store with the hashes taken when it was written, and say what mends what is damaged."""
+    from cross4d_cache.console import follow, print_result
     from cross4d_cache.store import open_cache
     from cross4d_cache.store import verify as check_parts
 
     cache = open_cache(store)
-    problems: list[str] = []
-    num_bytes = 0
-    total = sum(part.bytes for part in cache.manifest.parts)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="verify", file=sys.stderr) as bar:
+    problems: dict[str, tuple[str, ...]] = {}
+
+    def steps() -> Iterator[tuple[int, str]]:
+        done = 0
         for check in check_parts(cache):
-            problems += check.problems
-            num_bytes += check.num_bytes
-            bar.update(check.num_bytes)
-    if problems:
-        if as_json:
-            print_result({"store": str(store), "intact": False, "problems": problems}, as_json)
-        raise CacheCorruptError(
-            f"{store}: {len(problems)} damaged files:\n    " + "\n    ".join(problems),
-            hint="copy the damaged parts again, or delete their folders and run the same build again",
-        )
-    print_result({"store": str(store), "intact": True, "parts": len(cache.manifest.parts), "bytes": num_bytes}, as_json)
+            done += check.num_bytes
+            if check.problems:
+                problems[check.name] = check.problems
+            yield done, f"{len(problems)} damaged" if problems else ""
+
+    follow(steps(), total=sum(part.bytes for part in cache.manifest.parts), unit="B", desc="verify")
+    lines = [line for check in problems.values() for line in check]
+    found = {"store": store, "intact": not problems, "parts": len(cache.manifest.parts), "damaged": list(problems), "problems": lines}
+    if not problems:
+        print_result({**found, "bytes": sum(part.bytes for part in cache.manifest.parts)}, as_json)
+        return
+    if as_json:
+        print_result(found, as_json)
+    mend = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
+    elsewhere = not cache.storage.source.is_local or Path(store).is_file()
+    raise CacheCorruptError(
+        f"{store}: {len(lines)} damaged files, of {', '.join(problems)}:\n    " + "\n    ".join(lines),
+        hint="it cannot be mended in place: copy or pack it again from a whole one" if elsewhere else mend,
+    )
+
+
+@app.command()
+def merge(
+    out: NewStore,
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores of the same settings.")],
+    as_json: Json = False,
+) -> None:
+    """The union of several stores of the same settings; parts become hard links where they can."""
+    from cross4d_cache.console import follow, print_result, summary
+    from cross4d_cache.sharing.merge import Merge
+    from cross4d_cache.store import open_cache
+
+    run = Merge(out, [open_cache(store) for store in stores])
+    _check_finished(run.writer)
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="merge")
+    print_result(summary(open_cache(out)), as_json)
+
+
+@app.command()
+def subset(
+    out: NewStore,
+    store: Store,
+    split: Annotated[str | None, typer.Option("--split", help="train or test.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="Of which protocol; default: the dataset's first.")] = None,
+    action: Annotated[list[str] | None, typer.Option("--action", help="Name or number; repeatable.")] = None,
+    sequences: Annotated[Path | None, typer.Option("--sequences", help="File with the id of a sequence on every line.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The sequences of a store that meet all conditions, as a store of their own."""
+    from cross4d_cache.console import follow, print_result, summary
+    from cross4d_cache.sharing.subset import Selection, Subset, read_ids
+    from cross4d_cache.store import open_cache
+
+    cache = open_cache(store)
+    ids = None if sequences is None else read_ids(sequences)
+    run = Subset(out, cache, Selection(cache, split=split, protocol=protocol, actions=action or (), ids=ids))
+    _check_finished(run.writer)
+    follow(((done, "") for done in run.run()), total=run.total, unit="part", desc="subset")
+    print_result(summary(open_cache(out)), as_json)
+
+
+@app.command()
+def pack(
+    store: Store,
+    out: Annotated[Path, typer.Argument(metavar="FILE.zip", parser=_local, help="The file, which every command reads in place.")],
+    as_json: Json = False,
+) -> None:
+    """A finished store as one file. `pull FILE.zip FOLDER` makes it a folder again."""
+    from cross4d_cache.console import follow, print_result
+    from cross4d_cache.sharing.pack import Pack
+    from cross4d_cache.store import open_cache
+
+    run = Pack(open_cache(store), out)
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pack")
+    print_result({"file": str(out), "bytes": out.stat().st_size}, as_json)
+
+
+@app.command()
+def pull(
+    store: Store,
+    out: NewStore,
+    as_json: Json = False,
+) -> None:
+    """Copy a store from elsewhere, checked, and go on where an earlier copy was interrupted."""
+    from cross4d_cache.console import follow, print_result, summary
+    from cross4d_cache.sharing.pull import Pull
+    from cross4d_cache.store import open_cache
+
+    run = Pull(store, out)
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pull")
+    print_result(summary(open_cache(out)), as_json)
+
+
+def _check_finished(writer: "CacheWriter") -> None:
+    """Of a store that is finished, take out what is damaged, so that it is made again."""
+    from cross4d_cache.console import follow
+    from cross4d_cache.store import discard_damaged
+
+    if writer.complete:
+        total = sum(part.bytes for part in writer.manifest.parts)
+        follow(((done, "") for done in discard_damaged(writer)), total=total, unit="B", desc="verify")
 
 
 def _options(pairs: list[str]) -> dict[str, str]:

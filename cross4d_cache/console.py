@@ -2,13 +2,18 @@
 
 import json
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
-from cross4d_cache.store import CacheManifest
+from cross4d_cache.store import Cache, CacheManifest
+from cross4d_cache.types import UNLABELLED
+
+MOST_BARS = 25
+BAR = 50
+"""Characters of the longest bar."""
 
 
 def say(text: str) -> None:
@@ -29,8 +34,35 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, result))
     for key, value in result.items():
-        shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
-        print(f"{key.replace('_', ' '):<{width}}  {shown}")
+        print(f"{key.replace('_', ' '):<{width}}  {_shown(value)}")
+
+
+def _shown(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    nested = any(isinstance(item, dict) for item in value.values())
+    return ("; " if nested else ", ").join(f"{name}: {_shown(item)}" if nested else f"{name} {item}" for name, item in value.items())
+
+
+def print_overview(cache: Cache) -> None:
+    """Bars: sequences by split and by action, and the share of points with a target."""
+    names = cache.manifest.dataset.action_names
+    for protocol in cache.manifest.dataset.protocols[:1]:
+        print_bars(f"sequences, {protocol}", Counter(info.splits.get(protocol, "neither") for info in cache.sequences))
+    actions = Counter(info.action for info in cache.sequences if info.action != UNLABELLED)
+    shown = [(names[action] if action < len(names) else str(action), actions[action]) for action in sorted(actions)]
+    if shown:
+        print_bars(
+            "sequences, action" + (f" (the first {MOST_BARS} of {len(shown)})" if len(shown) > MOST_BARS else ""), dict(shown[:MOST_BARS])
+        )
+
+
+def print_bars(title: str, counts: Mapping[str, int]) -> None:
+    """Counts as bars of one common scale."""
+    most, width = max(counts.values(), default=0), max(map(len, counts), default=0)
+    print(f"\n{title}")
+    for name, count in counts.items():
+        print(f"  {name:<{width}}  {count:>7,}  {'#' * round(BAR * count / max(most, 1))}")
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -53,17 +85,24 @@ def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str
             bar.set_postfix_str(note, refresh=False)
 
 
-def summary(store: Path, manifest: CacheManifest) -> dict[str, Any]:
+def summary(cache: Cache) -> dict[str, Any]:
     """What a store is. `dense_bytes` is what one float16 target for each of 2,048 points a frame would take."""
+    manifest = cache.manifest
     parts, teacher = manifest.parts, manifest.teacher
+    sides = {protocol: Counter(info.splits.get(protocol, "neither") for info in cache.sequences) for protocol in manifest.dataset.protocols}
+    lengths = sorted(info.num_frames for info in cache.sequences) or [0]
     frames, points = sum(part.num_frames for part in parts), sum(part.num_points for part in parts)
     rows, size = sum(part.num_rows for part in parts), sum(part.bytes for part in parts)
     return {
-        "store": str(store),
+        "store": cache.storage.place,
         "state": "complete" if manifest.complete else f"unfinished, {len(parts)} of {manifest.plan.num_parts} parts",
         "dataset": manifest.dataset.name,
         "sequences": sum(part.num_sequences for part in parts),
+        "splits": {protocol: dict(sorted(sides[protocol].items(), reverse=True)) for protocol in sides},
+        "actions": len({info.action for info in cache.sequences} - {UNLABELLED}),
+        "subjects": len({info.subject for info in cache.sequences} - {UNLABELLED}),
         "frames": frames,
+        "frames_per_sequence": {"least": lengths[0], "median": lengths[len(lengths) // 2], "most": lengths[-1]},
         "teacher": teacher.name,
         "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
         "weights_sha256": teacher.sha256,
@@ -79,4 +118,5 @@ def summary(store: Path, manifest: CacheManifest) -> dict[str, Any]:
         "bytes_per_frame": round(size / max(frames, 1)),
         "dense_bytes": frames * 2048 * manifest.projection.channels * 2,
         "fingerprint": manifest.fingerprint,
+        "checksum": manifest.checksum,
     }

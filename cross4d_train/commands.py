@@ -19,7 +19,7 @@ from cross4d_train.settings import RunSettings
 
 
 def run_pretrain(
-    store: Path,
+    store: Path | str,
     out: Path,
     options: Mapping[str, object],
     *,

@@ -97,7 +97,7 @@ class ClipDataset(Dataset[Clip]):
     until they fill `MEMORY` bytes; all others are read from the store every time, the frames of the clip alone.
     """
 
-    def __init__(self, path: Path, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
+    def __init__(self, path: Path | str, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
         self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
         self._held: dict[int, CachedClip] = {}
 
@@ -222,7 +222,7 @@ class BatchLoader:
     def __init__(self, dataset: ClipDataset, *, num_workers: int = 0, pin_memory: bool = False) -> None:
         self.dataset = dataset
         self._batches = _Batches()
-        # A forked worker hangs for good once its parent has read through zarrs, hence forkserver.
+        # A forked worker would inherit locks that threads of its parent hold, those of downloads and of CUDA among them.
         self._loader: DataLoader[Clip | Cross4DError] = DataLoader(
             _Guarded(dataset),
             batch_sampler=self._batches,  # type: ignore[arg-type]  # torch's stub wants integers; the dataset is keyed by requests

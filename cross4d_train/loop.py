@@ -96,7 +96,7 @@ class Pretraining:
     """
 
     def __init__(
-        self, store: Path, settings: RunSettings, fabric: Fabric, *, num_workers: int = 0, checkpoint: Checkpoint | None = None
+        self, store: Path | str, settings: RunSettings, fabric: Fabric, *, num_workers: int = 0, checkpoint: Checkpoint | None = None
     ) -> None:
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
         self.dataset = ClipDataset(store, settings.clips)

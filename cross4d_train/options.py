@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-CacheOption = Annotated[Path, typer.Option("--cache", help="Store that `cross4d-cache build` wrote.")]
+CacheOption = Annotated[str, typer.Option("--cache", help="Store: folder, zip, or either at http://, https:// or s3://.")]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
 PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
 StrideOption = Annotated[int | None, typer.Option("--stride", help="Every how many frames one is taken.")]

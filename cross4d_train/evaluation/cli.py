@@ -243,7 +243,7 @@ def correspondence(
 
 def transfer(
     checkpoint: Annotated[list[str], typer.Option("--checkpoint", help="Checkpoint file, or `random`; repeatable, a row each.")],
-    cache: Annotated[list[Path], typer.Option("--cache", help="Store; repeatable, a column each.")],
+    cache: Annotated[list[str], typer.Option("--cache", help="Store; repeatable, a column each.")],
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
@@ -294,7 +294,7 @@ def _given(options: Mapping[str, object]) -> dict[str, object]:
 def _evaluate(
     name: str,
     checkpoint: str,
-    cache: Path,
+    cache: str,
     options: Mapping[str, object],
     *,
     request: tuple[str | None, str | None, str, int, bool, Path | None],

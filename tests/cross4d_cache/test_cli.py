@@ -29,7 +29,11 @@ COMMANDS = {
     "seed teacher views visibility weights window",
     "check-data": "data dataset json option read-all",
     "encoders": "frames json points",
-    "info": "STORE data fidelity json",
+    "info": "STORE data fidelity json png",
+    "merge": "json out stores",
+    "pack": "STORE json out",
+    "pull": "STORE json out",
+    "subset": "STORE action json out protocol sequences split",
     "teachers": "json",
     "verify": "STORE json",
     "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "

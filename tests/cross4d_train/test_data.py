@@ -140,7 +140,7 @@ def test_dataset_is_pickled_without_its_open_store(dataset):
 def test_workers_change_nothing(dataset):
     batches = [requests_of(dataset)[:3], requests_of(dataset)[3:]]
     state = torch.random.get_rng_state()
-    alone = list(BatchLoader(dataset).load(batches))  # the parent has read through zarrs by now: a forked worker would hang
+    alone = list(BatchLoader(dataset).load(batches))
     loader = BatchLoader(dataset, num_workers=2)
     shared = [*loader.load(batches[:1]), *loader.load(batches[1:])]  # the same processes, twice
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -1,0 +1,129 @@
+"""Some sequences of a store as a store of their own."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.sharing.parts import cut, planned, take_over
+from cross4d_cache.store import Cache, CacheWriter
+from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.types import SequenceInfo
+
+
+class Selection:
+    """Which sequences are wanted: those that meet every condition that is given.
+
+    Raises:
+        SettingsError: a protocol, an action or a sequence that the store does not have, or nothing is left.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        split: str | None = None,
+        protocol: str | None = None,
+        actions: Sequence[str] = (),
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        dataset = cache.manifest.dataset
+        if split is not None and not dataset.protocols:
+            raise SettingsError(f"--split {split} of a store without train/test protocols", hint="select by --action or --sequences")
+        self._protocol = protocol or (dataset.protocols[0] if dataset.protocols else "")
+        if protocol is not None and protocol not in dataset.protocols:
+            raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out --protocol")
+        self._split = split
+        self._actions = {_action(name, dataset.action_names) for name in actions}
+        self._ids = None if ids is None else set(ids)
+        known = {info.id for info in cache.sequences}
+        strange = sorted((self._ids or set()) - known)
+        if strange:
+            raise SettingsError(
+                f"{len(strange)} sequences that the store does not have: {', '.join(strange[:5])}",
+                expected=f"ids such as {next(iter(known))}",
+                hint="mend the list",
+            )
+        if not any(map(self.wants, cache.sequences)):
+            raise SettingsError("no sequence meets these conditions", hint="`cross4d-cache info` shows splits and actions")
+
+    def wants(self, info: SequenceInfo) -> bool:
+        """Whether a sequence meets all conditions."""
+        return (
+            (self._split is None or info.splits.get(self._protocol) == self._split)
+            and (not self._actions or info.action in self._actions)
+            and (self._ids is None or info.id in self._ids)
+        )
+
+
+class Subset:
+    """A store of the chosen sequences; parts of which all sequences are chosen are taken over as they are.
+
+    Raises:
+        OutputError: `out` cannot be written, or holds something else.
+    """
+
+    def __init__(self, out: Path, cache: Cache, selection: Selection) -> None:
+        self._cache, self._chosen = cache, dict[int, list[int]]()
+        parts, first = [], 0
+        for number, record in enumerate(cache.manifest.parts):
+            infos = cache.sequences[first : first + record.num_sequences]
+            chosen = [index for index, info in enumerate(infos) if selection.wants(info)]
+            if chosen:
+                self._chosen[number] = chosen
+                parts.append([infos[index] for index in chosen])
+            first += record.num_sequences
+        whole, manifest = cache.manifest.dataset.fingerprint, cache.manifest
+        listing = sha256_bytes(canonical_json({"of": whole, "sequences": [info.id for part in parts for info in part]}))
+        self.writer = CacheWriter(
+            out,
+            planned(
+                manifest,
+                parts,
+                dataset_fingerprint=whole if sum(map(len, parts)) == len(cache.sequences) else listing,
+                batch_frames=manifest.plan.batch_frames,
+            ),
+            cache.projection(),
+        )
+
+    @property
+    def total(self) -> int:
+        """Parts of the new store."""
+        return len(self._chosen)
+
+    def run(self) -> Iterator[int]:
+        """Write the parts; yields how many are done.
+
+        Raises:
+            CacheCorruptError: the store is damaged.
+            OutputError: the disk is full or not writable.
+        """
+        missing = self.writer.missing()
+        for number, (source, chosen) in enumerate(self._chosen.items()):
+            if number in missing:
+                part = self._cache.part(source)
+                if len(chosen) == len(part.infos):
+                    self.writer.commit_files(number, lambda folder, part=part: take_over(part, folder))  # type: ignore[misc]
+                else:
+                    self.writer.commit(number, cut(part, chosen))
+            yield number + 1
+        self.writer.finish()
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a file, one a line.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}", expected="a text file with an id on every line", hint="mend it") from None
+
+
+def _action(name: str, names: Sequence[str]) -> int:
+    if name in names:
+        return names.index(name)
+    if name.isdecimal():
+        return int(name)
+    raise SettingsError(f"no action {name!r}", expected=f"a number, or one of {', '.join(names[:10])}", hint="see `cross4d-cache info`")
