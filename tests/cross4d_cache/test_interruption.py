@@ -1,134 +1,23 @@
 """A build can be killed at any instant and run again: the store ends up the same, byte for byte.
 
-Builds run in children forked from a driver (this file as a program) that has done the slow imports and nothing else. A child counts
-what it does to the files of its store and kills itself, as `kill -9` would, at a given count.
+Here a build is killed at chosen events in its files; `tests/soak` kills everything else as well, at random instants.
 """
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from cross4d_cache.errors import CacheFormatError, CacheIncompleteError
 from cross4d_cache.store import open_cache, verify
-
-WATCHED = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
-
-
-def drive() -> None:
-    """The driver: one JSON request a line on stdin, one JSON list of exit codes and file events a line on stdout."""
-    import torch
-
-    import cross4d_cache.build
-    import cross4d_cache.datasets
-    import cross4d_cache.teachers  # noqa: F401
-
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        request = json.loads(line)
-        children = [_fork(request) for _ in range(request["workers"])]
-        answers = []
-        for pid, pipe in children:
-            with os.fdopen(pipe) as reader:
-                events = reader.read()
-            answers.append([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), int(events or 0)])
-        print(json.dumps(answers), flush=True)
-
-
-def _fork(request: dict[str, Any]) -> tuple[int, int]:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writer)
-        return pid, reader
-    os.close(reader)
-    code = 1
-    try:
-        events = _count_events(request["out"], request["kill_at"])
-        {"build": _build, "write": _write}[request["job"]](request)
-        os.write(writer, str(events[0]).encode())
-        code = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def _count_events(store: str, kill_at: int | None) -> list[int]:
-    count = [0]
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in WATCHED and store in str(arguments[0]):
-            count[0] += 1
-            if count[0] == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-    return count
-
-
-def _build(request: dict[str, Any]) -> None:
-    from cross4d_cache.build import Build
-    from cross4d_cache.datasets import open_dataset
-    from cross4d_cache.plan import BuildSettings, plan_build
-    from cross4d_cache.teachers import load_teacher
-
-    dataset, teacher = open_dataset("msr_action3d", Path(request["data"])), load_teacher("hf", request["weights"])
-    settings = BuildSettings(points_per_frame=50, projection="random:16", batch_frames=8, frames_per_part=9)
-    for _ in Build(dataset, teacher, plan_build(dataset, teacher, settings), Path(request["out"])).run():
-        pass
-
-
-def _write(request: dict[str, Any]) -> None:
-    from cross4d_cache.store import CacheWriter
-    from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, two_parts
-
-    writer = CacheWriter(Path(request["out"]), make_manifest(two_parts()), PROJECTION)
-    for number in writer.missing():
-        writer.commit(number, two_parts()[number])
-    writer.finish()
-
-
-class Driver:
-    """The driver process, seen from the tests."""
-
-    def __init__(self, weights: Path, data: Path) -> None:
-        self._request = {"weights": str(weights), "data": str(data)}
-        command = [sys.executable, "-m", "tests.cross4d_cache.test_interruption"]
-        root = Path(__file__).parents[2]
-        self._process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, job: str, out: Path, *, kill_at: int | None = None, workers: int = 1) -> list[list[int]]:
-        """Exit code and number of file events of every worker."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        request = {**self._request, "job": job, "out": str(out), "kill_at": kill_at, "workers": workers}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return [list(answer) for answer in json.loads(self._process.stdout.readline())]
-
-    def finish(self, job: str, out: Path) -> int:
-        """Run to the end; the number of file events."""
-        [[code, events]] = self.run(job, out)
-        assert code == 0
-        return events
-
-    def close(self) -> None:
-        self._process.communicate()
+from tests.soak.driver import Driver
 
 
 @pytest.fixture(scope="module")
 def driver(tiny_vit: Path, msr_folder: Path) -> Iterator[Driver]:
-    driver = Driver(tiny_vit, msr_folder)
+    driver = Driver(weights=str(tiny_vit), data=str(msr_folder))
     yield driver
     driver.close()
 
@@ -203,7 +92,3 @@ def test_many_writers_of_one_store_give_the_same_bytes(driver: Driver, whole: Wh
         store = tmp_path / str(attempt)
         assert [code for code, _ in driver.run("write", store, workers=3)] == [0, 0, 0]
         assert files(store) == whole["write"][0]
-
-
-if __name__ == "__main__":
-    drive()
