@@ -108,14 +108,14 @@ def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:
         version = fields["format_version"]
         if version == FORMAT_VERSION:
             return CheckpointRecord.model_validate(fields)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
         raise CheckpointError(
-            f"checkpoint {path}: its settings cannot be read ({str(error).splitlines()[0]})",
+            f"checkpoint {path}: its settings cannot be read ({str(error).splitlines()[0][:200]})",
             expected=f"settings of format version {FORMAT_VERSION}",
             hint="copy it again, or use the release that wrote it",
         ) from None
     raise CheckpointError(
-        f"checkpoint {path} has format version {version!r}",
+        f"checkpoint {path} has format version {str(version)[:40]}",
         expected=f"version {FORMAT_VERSION}, the one this release reads",
         hint="update cross4d, or train again",
     )

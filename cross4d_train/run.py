@@ -3,6 +3,7 @@
 Only the checkpoint is state: whatever the log holds beyond it, or that cannot be read, is cut out when the run resumes.
 """
 
+import fcntl
 import json
 import os
 from collections import deque
@@ -102,7 +103,7 @@ class RunFolder:
         """Run to the end; log every step, save after every epoch and at the end.
 
         Raises:
-            OutputError: the folder cannot be written to.
+            OutputError: the folder cannot be written to, or another process trains in it.
             SettingsError: the loss is no longer finite.
         """
         if not training.fabric.is_global_zero:
@@ -112,10 +113,14 @@ class RunFolder:
         first = next(steps, None)
         if first is None:
             return
+        with self._alone():
+            yield from self._record(training, start, chain([first], steps))
+
+    def _record(self, training: Pretraining, start: int, steps: Iterator[StepRecord]) -> Iterator[StepRecord]:
         with self._writing():
             log, events = self._begin(training.settings, start)
         try:
-            for record in chain([first], steps):
+            for record in steps:
                 with self._writing():
                     log.write(json.dumps(asdict(record)) + "\n")
                     for name in ("loss", "learning_rate", "clips_per_second", "waiting"):
@@ -131,6 +136,25 @@ class RunFolder:
                 pass  # closing writes what is left, so it can fail as any other write
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A lock of the folder that ends with the process, however that ends: two runs would write one log."""
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"another process trains in {self.path}", expected="one at a time", hint="wait for it, or choose another --out"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _writing(self) -> Iterator[None]:
         """Around what writes to the folder, and nothing else: a store that cannot be read is no matter of space."""
         try:
@@ -144,7 +168,6 @@ class RunFolder:
 
     def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, SummaryWriter]:
         """The log and the events, cut back to what was there before `step`."""
-        self.path.mkdir(parents=True, exist_ok=True)
         for left in partial_paths(self.path):
             left.unlink()
         write_durably(self.settings_path, (settings.model_dump_json(indent=1) + "\n").encode())

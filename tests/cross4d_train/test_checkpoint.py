@@ -1,14 +1,17 @@
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cross4d_cache.errors import CheckpointError, OutputError
+from cross4d_cache.errors import CheckpointError, Cross4DError, OutputError
 from cross4d_train.checkpoint import METADATA_KEY, Checkpoint, CheckpointRecord, encoder_config, load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import build_encoder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, TrainingSettings
+from tests.cross4d_cache.store.test_hostile import WORDS
 
 
 @pytest.fixture
@@ -107,3 +110,47 @@ def test_a_size_that_changed_its_meaning_is_refused(checkpoint):
     record = checkpoint.record.model_copy(update={"encoder_config": {"depth": 99}})
     with pytest.raises(CheckpointError, match="not what it was"):
         load_encoder(Checkpoint(record=record, tensors=checkpoint.tensors))
+
+
+def outcome_of_checkpoint(data, path):
+    """An encoder, or one of our errors; anything else raises."""
+    path.write_bytes(data)
+    try:
+        load_encoder(load_checkpoint(path))
+    except Cross4DError as error:
+        return type(error).__name__
+    return "read"
+
+
+def damage_checkpoint(whole, rng):
+    """One to three damages, nearly all in the header, which says what follows."""
+    header = 8 + int.from_bytes(whole[:8], "little")
+    damaged = bytearray(whole)
+    for _ in range(int(rng.integers(1, 4))):
+        place = int(rng.integers(header if rng.random() < 0.9 else len(whole)))
+        kind = rng.choice(["flip", "word", "cut"])
+        if kind == "flip":
+            damaged[min(place, len(damaged) - 1)] ^= 1 << int(rng.integers(8))
+        elif kind == "word":
+            damaged[place : place + int(rng.integers(12))] = WORDS[rng.integers(len(WORDS))]
+        else:
+            del damaged[place : place + int(rng.integers(1, 40))]
+    return bytes(damaged)
+
+
+def test_damaged_headers_are_read_or_refused(tmp_path, checkpoint):
+    checkpoint.save(tmp_path / "c.safetensors")
+    whole = (tmp_path / "c.safetensors").read_bytes()
+    found = Counter(
+        outcome_of_checkpoint(damage_checkpoint(whole, np.random.default_rng(seed)), tmp_path / "d.safetensors") for seed in range(150)
+    )
+    assert found["CheckpointError"] > 50
+
+
+def test_settings_that_nest_too_deep_are_refused(tmp_path, checkpoint):
+    path = tmp_path / "c.safetensors"
+    for text in ('{"a":' * 5000 + "1" + "}" * 5000, '{"format_version": "' + "9" * 10_000 + '"}'):
+        save_file({name: value.clone() for name, value in checkpoint.tensors.items()}, path, metadata={METADATA_KEY: text})
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(path)
+        assert len(str(caught.value)) < 1000

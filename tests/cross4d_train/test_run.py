@@ -31,6 +31,17 @@ def test_a_run_without_a_checkpoint_is_still_a_run(store, tmp_path):
     assert RunFolder(tmp_path / "run", resume=True).load() is None
 
 
+def test_two_runs_in_one_folder_are_refused(store, tmp_path):
+    first = RunFolder(tmp_path / "run", resume=True).record(make_training(store))
+    next(first)
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    with pytest.raises(OutputError, match=r"(?s)another process trains in .*expected: .*next: "):
+        next(RunFolder(tmp_path / "run", resume=True).record(make_training(store)))
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+    first.close()
+    assert list(RunFolder(tmp_path / "run", resume=True).record(make_training(store)))
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_empty_and_missing_folders_are_taken_and_not_yet_written_to(tmp_path, resume):
     (tmp_path / "empty").mkdir()
