@@ -11,7 +11,7 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.msr_action3d import BENCHMARK
-from pipelines.paper.benchmark import Setup
+from pipelines.paper.benchmark import UNTRAINED, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.table import Table
 from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_row
@@ -65,6 +65,17 @@ def whitened(setup: Setup, _: Others) -> Table:
     return compare(setup, 7, "Targets whitened to 32 components", assigned(setup, "whiten:32"))
 
 
+def baselines(setup: Setup, _: Others) -> Table:
+    """The default conditioning against students of table 1 that no dense target was given to."""
+    students = {
+        UNTRAINED: setup.untrained(),
+        "global, raw targets": setup.distilled_globally("none"),
+        "global, centred": setup.distilled_globally("center"),
+        REFERENCE: setup.dense(conditioning="whiten:32"),
+    }
+    return compare(setup, 8, "Targets whitened to 32 components, against the baselines", students)
+
+
 def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
     """Students of teachers with patches of 16 px; those of `position` have 8."""
     if setup.teacher != "hf":
@@ -109,6 +120,7 @@ VARIANTS: dict[int, Builder] = {
     5: finer_tokens,
     6: finer_patches,
     7: whitened,
+    8: baselines,
 }
 
 if __name__ == "__main__":

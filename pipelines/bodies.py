@@ -7,11 +7,12 @@ A linear head a point on frozen encoders; people of a depth sensor in front of t
 
 from cross4d_cache.errors import SettingsError
 from pipelines.assignment import REFERENCE, assigned
+from pipelines.paper import tally
 from pipelines.paper.benchmark import GLOBAL, UNTRAINED, Benchmark, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.scales import small
 from pipelines.paper.table import Cell, Table
-from pipelines.paper.tables import Others
+from pipelines.paper.tables import PART_MEASURES, Others
 from pipelines.paper.work import Student
 
 BENCHMARK = Benchmark(
@@ -26,7 +27,6 @@ BENCHMARK = Benchmark(
     figures=(),
     scales={"small": small(stride=4)},
 )
-MEASURES = {"mean IoU": "mean_iou", "mean accuracy": "mean_accuracy", "overall accuracy": "overall_accuracy"}
 
 
 def students_of(others: Others) -> dict[str, Student]:
@@ -48,8 +48,8 @@ def parts(setup: Setup, others: Others) -> Table:
     rows = {}
     for name, student in students_of(others).items():
         judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
-        rows[name] = {measure: Cell(judgement=judgement, score=score) for measure, score in MEASURES.items()}
-    return Table(number=1, title="Parts of synthetic bodies", columns=tuple(MEASURES), rows=rows, reference=REFERENCE)
+        rows[name] = {column: Cell(judgement=judgement, score=score, tally=tally.parts(score)) for column, score in PART_MEASURES.items()}
+    return Table(number=1, title="Parts of synthetic bodies", columns=tuple(PART_MEASURES), rows=rows, reference=REFERENCE)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.scales import small
 from pipelines.paper.table import Cell, Table
-from pipelines.paper.tables import Others
+from pipelines.paper.tables import Others, match_cell
 
 BENCHMARK = Benchmark(
     name="scans",
@@ -35,9 +35,8 @@ def tracks(setup: Setup, others: Others) -> Table:
         judgement = setup.judge("correspondence", student, {"gaps": gaps, "num_windows": 3})
         for number, gap in enumerate(gaps):
             column = f"gap {gap * stride}"
-            rows.setdefault(name, {})[column] = Cell(judgement=judgement, score=f"scores.{number}.features")
-            for matcher, score in MATCHERS.items():
-                rows.setdefault(matcher, {}).setdefault(column, Cell(judgement=judgement, score=f"scores.{number}.{score}"))
+            for row, matcher in ((name, "features"), *MATCHERS.items()):
+                rows.setdefault(row, {}).setdefault(column, match_cell(judgement, number, matcher))
     columns = tuple(f"gap {gap * stride}" for gap in gaps)
     return Table(number=1, title="Tracks of real scans", columns=columns, rows=rows, reference=REFERENCE)
 

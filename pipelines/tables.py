@@ -8,16 +8,14 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from scipy.stats import ttest_rel
 
+from cross4d_train.evaluation.statistics import holm, paired_t
 from pipelines.judging import Budget, Outcome
-
-ROUNDING = 1e-9
-"""Differences that vary by less are equal, and a test of them would divide by zero."""
 
 
 def best_rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """For every row the learning rate with the best mean standardised accuracy over all seeds."""
+    """For every row the learning rate with the best mean standardised accuracy over all seeds, on test videos: rows that may choose, which
+    are baselines, are flattered by it."""
     found: dict[str, dict[float, list[float]]] = {}
     for outcome in outcomes:
         found.setdefault(outcome.job.row, {}).setdefault(outcome.job.learning_rate, []).append(outcome.action)
@@ -46,17 +44,16 @@ def summarise(outcomes: Sequence[Outcome], *, reference: str) -> dict[str, Any]:
             if row != reference and column in next(iter(ours.values())).scores:
                 gains = [ours[key].scores[column] - run.scores[column] for key, run in runs.items()]
                 cell["gain"] = mean(gains)
-                if len(gains) > 1 and max(gains) - min(gains) > ROUNDING:
-                    cell["p"] = float(ttest_rel([ours[key].scores[column] for key in runs], values).pvalue)
+                p = paired_t([ours[key].scores[column] for key in runs], values)
+                if p is not None:
+                    cell["p"] = p
             table[row][column] = cell
         held = [run.held_out for run in runs.values() if run.held_out is not None]
         if held:
             table[row]["held out"] = {name: mean(getattr(loss, name) for loss in held) for name in ("student", "constant", "position")}
     for column in next(iter(kept[reference].values())).scores:
-        cells = [cells[column] for cells in table.values() if "p" in cells.get(column, {})]
-        highest = 0.0
-        for place, cell in enumerate(sorted(cells, key=lambda cell: float(cell["p"]))):
-            highest = cell["holm"] = max(highest, min(1.0, cell["p"] * (len(cells) - place)))
+        for row, p in holm({row: cells[column]["p"] for row, cells in table.items() if "p" in cells.get(column, {})}).items():
+            table[row][column]["holm"] = p
     return table
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cross4d_cache.errors import OutputError
+from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.console import progress, say, warn_random_teacher
 from cross4d_train.data import ClipDataset
@@ -54,44 +54,72 @@ class Request:
     out: Path | None
 
 
-def run_evaluation(name: str, checkpoint: str, store: Path, options: Mapping[str, object], request: Request) -> None:
+def run_evaluation(name: str, checkpoint: str, store: Path | str, options: Mapping[str, object], request: Request) -> None:
     """`cross4d-train probe | knn | finetune | segment | segment-actions | robustness | correspondence`."""
     check_output(request.out)
     evaluation, place = prepare(name, checkpoint, store, options, request)
     present(evaluate(evaluation, place), request)
 
 
-def run_transfer(checkpoints: Sequence[str], stores: Sequence[Path], options: Mapping[str, object], request: Request) -> None:
+def run_transfer(checkpoints: Sequence[str], stores: Sequence[Path | str], options: Mapping[str, object], request: Request) -> None:
     """`cross4d-train transfer`."""
     check_output(request.out)
+    trained = replace(request, encoder=None, size=None)
+    alike = [_column_options([name for name in checkpoints if name != UNTRAINED], store, options, trained) for store in stores]
     probes: list[list[ProbeResult]] = []
     for checkpoint in checkpoints:
         row = []
-        for store in stores:
-            own = request if checkpoint == UNTRAINED else replace(request, encoder=None, size=None)
-            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, options, own))
+        for store, of_column in zip(stores, alike, strict=True):
+            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, of_column, request if checkpoint == UNTRAINED else trained))
             assert isinstance(result, ProbeResult)
             row.append(result)
         probes.append(row)
     present(transfer_result(checkpoints, [str(store) for store in stores], probes), request)
 
 
-def prepare(name: str, checkpoint: str, store: Path, options: Mapping[str, object], request: Request) -> tuple[Evaluation[Any, Any], Place]:
+def _column_options(checkpoints: Sequence[str], store: Path | str, options: Mapping[str, object], request: Request) -> Mapping[str, object]:
+    """Options with which every encoder is judged on a store by the same clips and protocol; the untrained one by those of the others."""
+    settled = {name: prepare(LinearProbe.name, name, store, options, request)[0].settings for name in checkpoints}
+    ways = {name: f"clips of {settings.clips}, protocol {settings.protocol}" for name, settings in settled.items()}
+    if len(set(ways.values())) > 1:
+        raise SettingsError(
+            f"encoders that would be judged on {store} in different ways:\n    " + "\n    ".join(f"{name}: {ways[name]}" for name in ways),
+            expected="one way for a column",
+            hint="say which: --frames, --points, --stride, --protocol",
+        )
+    if not settled:
+        return options
+    first = next(iter(settled.values()))
+    clips = {f"clips.{name}": value for name, value in first.clips.model_dump().items()}
+    return {**clips, "protocol": first.protocol, **options}
+
+
+def settle(name: str, dataset: str, options: Mapping[str, object]) -> EvaluationSettings:
+    """The settings of an evaluation on a store of a dataset: those of the dataset's recipe, changed by options."""
+    _, settings_type = EVALUATIONS[name]
+    defaults = settings_type(clips=recipe_clips(dataset))
+    if isinstance(defaults, SegmentSettings):
+        defaults = defaults.model_copy(update={"ignored": recipe_for(dataset).ignored_parts})
+    return with_options(defaults, options)
+
+
+def prepare(
+    name: str, checkpoint: str, store: Path | str, options: Mapping[str, object], request: Request
+) -> tuple[Evaluation[Any, Any], Place]:
     """An evaluation with settled settings: those of the checkpoint and of the dataset's recipe, changed by options.
 
     Raises:
         Cross4DError: whatever the user has to mend.
     """
-    kind, settings_type = EVALUATIONS[name]
     manifest = open_cache(store).manifest
-    dataset, defaults = manifest.dataset.name, settings_type(clips=recipe_clips(manifest.dataset.name))
-    if isinstance(defaults, SegmentSettings):
-        defaults = defaults.model_copy(update={"ignored": recipe_for(dataset).ignored_parts})
-    seed = with_options(defaults, options).seed  # needed before the clips are known
+    dataset = manifest.dataset.name
+    seed = settle(name, dataset, options).seed  # needed before the clips are known
     source = open_source(checkpoint, name=request.encoder, size=request.size, seed=seed, dataset=dataset)
     # A protocol of the cache the encoder learned from means nothing in one of another dataset.
     known = source.protocol if source.protocol in manifest.dataset.protocols else None
-    settings = with_options(defaults.model_copy(update={"clips": source.clips, "protocol": known}), options)
+    clips = {f"clips.{field}": value for field, value in source.clips.model_dump().items()}
+    settings = settle(name, dataset, {**clips, "protocol": known, **options})
+    kind, _ = EVALUATIONS[name]
     place = Place(device=make_fabric(request.device).device, num_workers=request.num_workers)
     return kind(source, ClipDataset(store, settings.clips, targets=False, labels=kind.labels), settings), place
 

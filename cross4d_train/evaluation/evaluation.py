@@ -112,7 +112,8 @@ class Evaluation(ABC, Generic[Settings, Result]):
         self.source, self.dataset = source, dataset
         self.place = Place()
         self.train: tuple[int, ...] = ()
-        if not self.learns and not protocols and settings.protocol is None:
+        split = any(protocol in info.splits for info in sequences for protocol in protocols)
+        if not self.learns and not split and settings.protocol is None:
             self.settings, self.test = settings, tuple(range(len(sequences)))
             return
         self.settings = settings.model_copy(update={"protocol": resolve_protocol(protocols, settings.protocol)})

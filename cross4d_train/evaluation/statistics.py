@@ -1,6 +1,7 @@
 """What may be said of results: spreads over seeds, paired tests between methods, corrections, intervals over videos.
 
-A difference between two methods is called one only if the paired test says so after Holm's correction over its table.
+Seeds say whether training again would give the same, videos whether other videos would; a difference between two methods is called one only
+if it stands both tests.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -43,8 +44,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def paired_t(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Two-sided p of a paired t-test over seeds; None with fewer than two pairs, or if all differ by the same."""
+    """Two-sided p of a paired t-test over seeds; 1 if no pair differs, None with fewer than two pairs, or if all differ by the same."""
     gains = [mine - other for mine, other in zip(ours, theirs, strict=True)]
+    if len(gains) > 1 and max(map(abs, gains)) <= ROUNDING:
+        return 1.0
     if len(gains) < 2 or max(gains) - min(gains) <= ROUNDING:
         return None
     return float(ttest_rel(ours, theirs).pvalue)
@@ -77,8 +80,18 @@ def bootstrap_interval(shares: Sequence[float], seed: int = 0) -> tuple[float, f
 
     A video's share is the mean over seeds of whether it was right, or the difference of two such means.
     """
-    values: Float64[np.ndarray, " video"] = np.asarray(shares, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    return interval(resample(len(shares), seed) @ np.asarray(shares, dtype=np.float64) / len(shares))
+
+
+def resample(num_videos: int, seed: int = 0) -> Float64[np.ndarray, "draw {num_videos}"]:
+    """How often each video is drawn, with replacement, in each of many draws of as many videos."""
+    drawn = np.random.default_rng(seed).integers(num_videos, size=(NUM_RESAMPLES, num_videos))
+    counts = np.zeros((NUM_RESAMPLES, num_videos))
+    np.add.at(counts, (np.arange(NUM_RESAMPLES)[:, None], drawn), 1)
+    return counts
+
+
+def interval(scores: Float64[np.ndarray, " draw"]) -> tuple[float, float]:
+    """The middle 95 % of the scores of all draws."""
+    low, high = np.quantile(scores, [0.025, 0.975])
     return float(low), float(high)

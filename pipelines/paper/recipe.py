@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cross4d_cache.errors import SettingsError, user_errors
+from cross4d_cache.errors import OutputError, SettingsError, user_errors
 from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
 from pipelines.machine import describe_machine
@@ -27,6 +27,10 @@ from pipelines.paper.tables import TABLES, Builder, stores_of
 from pipelines.paper.work import Judgement, Store, Student, build, do_all
 
 SETUP = "setup.json"
+SMALL = (
+    "At scale small the teacher, the student and the clips are others than the paper's: where its numbers stand beside ours, "
+    "to be within .03 of one does not reproduce it."
+)
 
 
 def main(
@@ -72,8 +76,21 @@ def main(
         )
         others = made + tuple(load_setup(folder, arguments.scale) for folder in arguments.other)
         built = [builders[number](setup, others) for number in tables]
-        device = make_fabric(arguments.device).device.type
+        check_protocol(setup)
+        device = str(make_fabric(arguments.device).device)
         print(Recipe(setup, others, built, figures, seeds=arguments.seeds, device=device, name=name).run())
+
+
+def check_protocol(setup: Setup) -> None:
+    """See that the dataset has the protocol, before anything is built.
+
+    Raises:
+        DatasetError: the raw data is not what it should be.
+        SettingsError: it does not.
+    """
+    known = {name for info in setup.sequences() for name in info.splits}
+    if setup.protocol is not None and setup.protocol not in known:
+        raise SettingsError(f"--protocol {setup.protocol}", expected=f"one of {', '.join(sorted(known))}")
 
 
 def make_setup(
@@ -178,11 +195,13 @@ class Recipe:
     def run(self) -> str:
         """Do all that is missing; the report."""
         out, started = self.setup.out, time.perf_counter()
-        out.mkdir(parents=True, exist_ok=True)
-        (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
-        first, *rest = self.stores()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write to {out}: {error.strerror}", expected="a folder", hint="choose another --out") from None
         self._announce()
-        builds = {self._place(store): build(store) | {"store": self._place(store)} for store in (first, *rest)}
+        builds = {self._place(store): build(store) | {"store": self._place(store)} for store in self.stores()}
+        (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
         do_all(self.students(), self.device, "student")
         do_all(self.judgements(), self.device, "result")
         finished = [self._finish(table) for table in self.tables]
@@ -231,13 +250,14 @@ class Recipe:
             f"{self.seeds} seeds; teachers {', '.join(setup.teachers)}; {scale.encoder.name} {scale.encoder.size}; clips of "
             f"{scale.clips.num_frames} frames (every {scale.clips.stride}.) x {scale.clips.num_points} points; "
             f"{scale.num_epochs} epochs of {scale.clips_per_sequence} clips a sequence, "
-            f"rate {scale.learning_rate:g}; {scale.num_windows} windows a video.",
+            f"rate {scale.learning_rate:g}; {scale.num_windows} windows a video (segmentation and correspondence: the middle one).",
             f"{machine['processor']}, {machine['cores']} cores, {machine['device']}, torch {machine['torch']}, {machine['date']}; "
             f"{seconds / 60:.1f} minutes for what was not done before. Store {manifest.fingerprint[:12]}.",
             "",
             "Cells: mean ± standard deviation over seeds [95 % interval over videos]. Conditioning of targets where a row does "
             f"not say: `{scale.conditioning}`.",
             *([f"The paper's numbers are of protocol {setup.benchmark.protocol}."] if setup.protocol != setup.benchmark.protocol else []),
+            *([SMALL] if setup.scale_name == "small" else []),
             *(["THE TEACHER HAS RANDOM WEIGHTS: its targets mean nothing."] if manifest.teacher.is_random else []),
             "",
             *(markdown(item) for item in finished),

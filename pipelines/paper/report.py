@@ -36,16 +36,21 @@ def markdown(finished: Finished) -> str:
     if finished.differences:
         lines += [
             "",
-            f"`{table.reference}` minus each other row: gain [95 % interval over videos]; p of the paired t-test over seeds, after Holm's "
-            "correction over this table; p of McNemar's test over videos and seeds.",
+            "Gain [95 % interval over videos]; p of the paired t-test over seeds, after Holm's correction over this table; p of McNemar's "
+            "test over videos and seeds. A difference is called one if p after Holm is below .05 and the interval does not hold 0.",
             "",
             "| | column | gain | t-test | after Holm | McNemar | |",
             "|---|---|---|---|---|---|---|",
         ]
         for item in finished.differences:
+            (row, column), (other, against) = item.ours, item.theirs
+            rows, columns = (
+                (row if row == other else f"{row} minus {other}"),
+                (column if column == against else f"{column} minus {against}"),
+            )
             interval = "" if item.interval is None else f" [{item.interval[0]:+.3f}, {item.interval[1]:+.3f}]"
             tests = " | ".join(_share(p) for p in (item.p, item.holm, item.mcnemar))
-            lines.append(f"| {item.row} | {item.column} | {item.gain:+.3f}{interval} | {tests} | {item.verdict} |")
+            lines.append(f"| {rows} | {columns} | {item.gain:+.3f}{interval} | {tests} | {item.verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,30 +1,50 @@
 """A table: cells that know their judgements and what the paper prints there; and what may be said of their differences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cross4d_train.evaluation.statistics import SIGNIFICANCE, Spread, bootstrap_interval, holm, mcnemar, paired_t, spread
+import numpy as np
+from jaxtyping import Float64
+
+from cross4d_train.evaluation.statistics import (
+    SIGNIFICANCE,
+    Spread,
+    bootstrap_interval,
+    holm,
+    interval,
+    mcnemar,
+    paired_t,
+    resample,
+    spread,
+)
 from pipelines.paper.published import REPRODUCED, TITLES
+from pipelines.paper.tally import Tally
 from pipelines.paper.work import Judgement
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A number of one judgement, by its dotted place in the result; that of its predictions, if it is an accuracy over videos; and the
-    number the paper prints."""
+    """A number of one judgement, by its dotted place in the result; that of its predictions, if it is an accuracy over videos, or how it
+    follows from counts of videos; and the number the paper prints."""
 
     judgement: Judgement
     score: str
     predictions: str | None = None
+    tally: Tally | None = None
     published: float | None = None
+
+
+Place = tuple[str, str]
+"""Row and column of a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells by column. `reference` is the row that all others are tested against; `note` says what differs from the paper.
+    """Rows of cells by column. `reference` is the row that all others are tested against, column by column, but those that are `untested`;
+    `pairs` are tested besides.
 
-    `title` is for tables that are not the paper's; rows that are `untested` take no part in comparisons.
+    `note` says what differs from the paper; `title` is for tables that are not the paper's.
     """
 
     number: int
@@ -34,6 +54,12 @@ class Table:
     note: str = ""
     title: str = ""
     untested: tuple[str, ...] = ()
+    pairs: tuple[tuple[Place, Place], ...] = ()
+
+    def comparisons(self) -> list[tuple[Place, Place]]:
+        """Which cells are tested against which."""
+        rows = [row for row in self.rows if self.reference is not None and row not in (self.reference, *self.untested)]
+        return [((self.reference or "", column), (row, column)) for row in rows for column in self.columns] + list(self.pairs)
 
     @property
     def heading(self) -> str:
@@ -53,6 +79,8 @@ class Found:
     interval: tuple[float, float] | None
     published: float | None
     correct: list[list[bool]] = field(default_factory=list)
+    draws: Float64[np.ndarray, " draw"] | None = None
+    """The score of every draw of videos, where it follows from counts."""
 
     @property
     def difference(self) -> float | None:
@@ -67,14 +95,14 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The reference row minus another, in one column, paired by seed and by video.
+    """One cell minus another, paired by seed and by video.
 
     `p` is that of the paired t-test over seeds and `holm` the same after Holm's correction over the table; `mcnemar` and the interval
     are over videos.
     """
 
-    row: str
-    column: str
+    ours: Place
+    theirs: Place
     gain: float
     interval: tuple[float, float] | None
     p: float | None
@@ -86,7 +114,10 @@ class Difference:
         """What may be said."""
         if self.holm is None:
             return "not tested"
-        return ("higher" if self.gain > 0 else "lower") if self.holm < SIGNIFICANCE else "no difference shown"
+        of_these_videos_only = self.interval is not None and self.interval[0] <= 0 <= self.interval[1]
+        if self.holm >= SIGNIFICANCE or of_these_videos_only:
+            return "no difference shown"
+        return "higher" if self.gain > 0 else "lower"
 
 
 def value_at(record: Any, place: str) -> Any:
@@ -103,41 +134,50 @@ def find(cell: Cell, seeds: int) -> Found:
     if cell.predictions is not None:
         ordered = [sorted(value_at(result, cell.predictions), key=lambda item: str(item["id"])) for result in results]
         correct = [[item["action"] == item["predicted"] for item in items] for items in ordered]
+    draws = None if cell.tally is None else _draws(cell.tally, results)
+    of_videos = bootstrap_interval([sum(video) / len(video) for video in zip(*correct, strict=True)]) if correct else None
     return Found(
         spread=spread([float(value_at(result, cell.score)) for result in results]),
-        interval=bootstrap_interval([sum(video) / len(video) for video in zip(*correct, strict=True)]) if correct else None,
+        interval=of_videos if draws is None else interval(draws),
         published=cell.published,
         correct=correct,
+        draws=draws,
     )
 
 
+def _draws(tally: Tally, results: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, " draw"]:
+    """The mean over seeds of the score of every draw of videos."""
+    scores = []
+    for result in results:
+        counts = [count for _, count in sorted(tally.read(result).items())]
+        scores.append(tally.score(resample(len(counts)) @ np.stack(counts)))
+    mean: Float64[np.ndarray, " draw"] = np.mean(scores, axis=0)
+    return mean
+
+
 def compare(table: Table, found: Mapping[tuple[str, str], Found]) -> list[Difference]:
-    """The reference against every other row, column by column; Holm's correction covers the table."""
-    if table.reference is None:
-        return []
-    differences: list[Difference] = []
-    for row in table.rows:
-        for column in table.columns:
-            ours, theirs = found.get((table.reference, column)), found.get((row, column))
-            if row in (table.reference, *table.untested) or ours is None or theirs is None:
-                continue
-            differences.append(_difference(row, column, ours, theirs))
-    corrected = holm({(item.row, item.column): item.p for item in differences if item.p is not None})
-    return [replace(item, holm=corrected.get((item.row, item.column))) for item in differences]
+    """All comparisons of a table; Holm's correction covers them, those that cannot be tested as well."""
+    known = [(ours, theirs) for ours, theirs in table.comparisons() if ours in found and theirs in found]
+    differences = [_difference(ours, theirs, found) for ours, theirs in known]
+    corrected = holm({(item.ours, item.theirs): 1.0 if item.p is None else item.p for item in differences})
+    return [replace(item, holm=None if item.p is None else corrected[item.ours, item.theirs]) for item in differences]
 
 
-def _difference(row: str, column: str, ours: Found, theirs: Found) -> Difference:
-    """What the reference gains over a row in a column, before any correction."""
-    interval, by_video = None, None
-    if ours.correct and theirs.correct:
+def _difference(of: Place, minus: Place, found: Mapping[Place, Found]) -> Difference:
+    """What one cell gains over another, before any correction."""
+    ours, theirs = found[of], found[minus]
+    of_videos, by_video = None, None
+    if ours.draws is not None and theirs.draws is not None:
+        of_videos = interval(ours.draws - theirs.draws)
+    elif ours.correct and theirs.correct:
         gains = [(sum(mine) - sum(other)) / len(mine) for mine, other in zip(_by_video(ours), _by_video(theirs), strict=True)]
-        interval = bootstrap_interval(gains)
+        of_videos = bootstrap_interval(gains)
         by_video = mcnemar(*([right for seed in side.correct for right in seed] for side in (ours, theirs)))
     return Difference(
-        row=row,
-        column=column,
+        ours=of,
+        theirs=minus,
         gain=ours.spread.mean - theirs.spread.mean,
-        interval=interval,
+        interval=of_videos,
         p=paired_t(ours.spread.values, theirs.spread.values),
         holm=None,
         mcnemar=by_video,

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Mapping
 
+from cross4d_cache.errors import SettingsError
 from cross4d_train.evaluation.corruption import CORRUPTIONS
 from cross4d_train.evaluation.finetune import FinetuneSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.paper import published
 from pipelines.paper.benchmark import DENSE, GLOBAL, MAIN, UNTRAINED, Setup, family
-from pipelines.paper.table import Cell, Table
+from pipelines.paper.table import Cell, Place, Table
+from pipelines.paper.tally import matches, parts
 from pipelines.paper.work import Judgement, Store, Student
 
 RAW, STANDARDISED = "raw", "standardised"
 Others = tuple[Setup, ...]
 """Setups of other recipes that have been run."""
 Row = Mapping[str, Cell]
+PART_MEASURES = {"mean IoU": "mean_iou", "mean accuracy": "mean_accuracy", "overall accuracy": "overall_accuracy"}
 LABEL_FRACTIONS = FinetuneSettings.model_fields["fractions"].default
 
 
@@ -24,6 +27,11 @@ def probe_cells(judgement: Judgement, raw: float | None = None, standardised: fl
         name: Cell(judgement=judgement, score=f"{name}.video_accuracy", predictions=f"{name}.predictions", published=paper)
         for name, paper in ((RAW, raw), (STANDARDISED, standardised))
     }
+
+
+def match_cell(judgement: Judgement, gap: int, matcher: str, paper: float | None = None) -> Cell:
+    """The share of right matches across gap number `gap`."""
+    return Cell(judgement=judgement, score=f"scores.{gap}.{matcher}", tally=matches(gap, matcher), published=paper)
 
 
 def probe_row(setup: Setup, student: Student, paper: float | None = None) -> dict[str, Cell]:
@@ -62,7 +70,7 @@ def table_2(setup: Setup, _: Others) -> Table:
         if store.name == MAIN:
             students = {GLOBAL: setup.distilled_globally(), DENSE: setup.dense()}
         rows[teacher] = {name: probe_row(setup, student, paper.get(name))[RAW] for name, student in students.items()}
-    return Table(number=2, columns=(GLOBAL, DENSE), rows=rows, reference=setup.teacher)
+    return Table(number=2, columns=(GLOBAL, DENSE), rows=rows, reference=setup.teacher, pairs=_dense_over_global(rows))
 
 
 def table_3(setup: Setup, _: Others) -> Table:
@@ -76,7 +84,7 @@ def table_3(setup: Setup, _: Others) -> Table:
             name: probe_row(setup, _with_encoder(student, encoder, setup), paper.get(name))[RAW]
             for name, student in zip((GLOBAL, DENSE), students, strict=True)
         }
-    return Table(number=3, columns=(GLOBAL, DENSE), rows=rows, reference=setup.scale.encoder.name)
+    return Table(number=3, columns=(GLOBAL, DENSE), rows=rows, reference=setup.scale.encoder.name, pairs=_dense_over_global(rows))
 
 
 def table_4(setup: Setup, _: Others) -> Table:
@@ -107,6 +115,11 @@ def table_4(setup: Setup, _: Others) -> Table:
 def table_5(setup: Setup, sources: Others, number: int = 5, column: str = RAW) -> Table:
     """This dataset's encoder and those of other recipes, on all their stores."""
     everything = (setup, *sources)
+    names = [item.benchmark.name for item in everything]
+    if len(set(names)) < len(names):
+        raise SettingsError(
+            f"two recipes of one dataset among {', '.join(names)}", expected="each dataset once", hint="leave one --other out"
+        )
     rows: dict[str, dict[str, Cell]] = {}
     for source in (*everything, None):
         name, student = (UNTRAINED, setup.untrained()) if source is None else (source.benchmark.name, source.dense())
@@ -138,11 +151,10 @@ def table_6(setup: Setup, sources: Others) -> Table:
     for name, student in students.items():
         judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
         rows[name] = {
-            "mean IoU": Cell(judgement=judgement, score="mean_iou", published=paper.get(name)),
-            "mean accuracy": Cell(judgement=judgement, score="mean_accuracy"),
-            "overall accuracy": Cell(judgement=judgement, score="overall_accuracy"),
+            column: Cell(judgement=judgement, score=score, tally=parts(score), published=paper.get(name) if score == "mean_iou" else None)
+            for column, score in PART_MEASURES.items()
         }
-    return Table(number=6, columns=("mean IoU", "mean accuracy", "overall accuracy"), rows=rows, reference=DENSE)
+    return Table(number=6, columns=tuple(PART_MEASURES), rows=rows, reference=DENSE)
 
 
 def table_7(setup: Setup, _: Others) -> Table:
@@ -196,7 +208,9 @@ def table_13(setup: Setup, _: Others) -> Table:
                     published=None if known is None else known[number % len(known)],
                 )
             rows[f"{name}, {kind}"] = cells
-    return Table(number=13, columns=columns, rows=rows)
+    kinds = [(f"{DENSE}, {kind}", f"{UNTRAINED}, {kind}") for kind in (RAW, STANDARDISED)]
+    pairs = tuple(((ours, column), (theirs, column)) for ours, theirs in kinds for column in columns if not column.endswith(": clean"))
+    return Table(number=13, columns=columns, rows=rows, pairs=pairs)
 
 
 def table_14(setup: Setup, _: Others) -> Table:
@@ -232,13 +246,8 @@ def table_16(setup: Setup, _: Others) -> Table:
     for name, student in students.items():
         judgement = setup.judge("correspondence", student, {"gaps": gaps})
         for number, gap in enumerate(gaps):
-            rows.setdefault(name, {})[f"gap {gap}"] = Cell(
-                judgement=judgement, score=f"scores.{number}.features", published=paper.get(name, {}).get(gap)
-            )
-            rows.setdefault("raw coordinates", {})[f"gap {gap}"] = Cell(
-                judgement=judgement, score=f"scores.{number}.coordinates", published=paper.get("raw coordinates", {}).get(gap)
-            )
-            rows.setdefault("a random point", {})[f"gap {gap}"] = Cell(judgement=judgement, score=f"scores.{number}.chance")
+            for row, matcher in ((name, "features"), ("raw coordinates", "coordinates"), ("a random point", "chance")):
+                rows.setdefault(row, {})[f"gap {gap}"] = match_cell(judgement, number, matcher, paper.get(row, {}).get(gap))
     return Table(number=16, columns=tuple(f"gap {gap}" for gap in gaps), rows=rows, reference=DENSE)
 
 
@@ -248,7 +257,7 @@ def table_17(setup: Setup, _: Others) -> Table:
     rows = {}
     for name, student in ((UNTRAINED, setup.untrained()), (DENSE, setup.dense())):
         judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs, "end_to_end": True})
-        rows[name] = {"mean IoU": Cell(judgement=judgement, score="mean_iou", published=paper.get(name))}
+        rows[name] = {"mean IoU": Cell(judgement=judgement, score="mean_iou", tally=parts("mean_iou"), published=paper.get(name))}
     return Table(number=17, columns=("mean IoU",), rows=rows, reference=DENSE)
 
 
@@ -315,6 +324,10 @@ def _with_encoder(student: Student, encoder: EncoderSettings, setup: Setup) -> S
         return student
     settings = student.settings.model_copy(update={"encoder": encoder})
     return student.model_copy(update={"name": f"{student.name}-{encoder.name}-{encoder.size}", "settings": settings})
+
+
+def _dense_over_global(rows: Mapping[str, Row]) -> tuple[tuple[Place, Place], ...]:
+    return tuple(((row, DENSE), (row, GLOBAL)) for row in rows)
 
 
 def _is_msr(setup: Setup) -> bool:

@@ -17,14 +17,14 @@ from tqdm import tqdm
 from cross4d_cache.errors import CacheError, user_errors
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint
-from cross4d_train.evaluation.commands import Request, prepare, write_json
+from cross4d_train.evaluation.commands import Request, prepare, settle, write_json
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 from pipelines.commands import run
 
 LOADERS = {"cpu": 0, "cuda": 8}
-"""Loader processes of a training or an evaluation."""
+"""Loader processes of a training or an evaluation, by kind of device."""
 
 
 class Record(BaseModel):
@@ -100,7 +100,9 @@ class Student(Record):
         assert self.store is not None
         folder = RunFolder(self.folder, resume=True)
         checkpoint = folder.load()
-        training = Pretraining(self.store.path, self.settings, make_fabric(device), num_workers=LOADERS[device], checkpoint=checkpoint)
+        training = Pretraining(
+            self.store.path, self.settings, make_fabric(device), num_workers=LOADERS[torch.device(device).type], checkpoint=checkpoint
+        )
         for _ in folder.record(training):
             pass
 
@@ -130,8 +132,14 @@ class Judgement(Record):
         return self.root / "results" / f"{name}_{self.student.seed}_{digest}.json"
 
     def is_done(self) -> bool:
-        """Whether the result is there."""
-        return self.store.origin is not None and self.path.exists()
+        """Whether the result is there, of this student as it was trained last, and with the settings that this release resolves to."""
+        if self.store.origin is None or not self.path.exists() or not self.student.is_done():
+            return False
+        checkpoint = Path(self.student.checkpoint)
+        if self.student.settings is not None and checkpoint.stat().st_mtime_ns > self.path.stat().st_mtime_ns:
+            return False
+        settings = settle(self.kind, self.store.origin.dataset, self.options)
+        return bool(self.result()["settings"] == settings.model_dump(mode="json"))
 
     def run(self, device: str) -> None:
         """Judge and write the result."""
@@ -140,7 +148,7 @@ class Judgement(Record):
             encoder=self.encoder.name if untrained else None,
             size=self.encoder.size if untrained else None,
             device=device,
-            num_workers=LOADERS[device],
+            num_workers=LOADERS[torch.device(device).type],
             as_json=True,
             out=None,
         )
@@ -175,7 +183,7 @@ def do_all(work: Sequence[Work], device: str, unit: str) -> None:
     """Whatever is not done yet, on a CPU as many at a time as there are cores, each with one thread: faster than the reverse."""
     waiting = [item for item in work if not item.is_done()]
     with tqdm(total=len(work), initial=len(work) - len(waiting), unit=unit) as bar:
-        for _ in _in_processes(waiting) if device == "cpu" else _one_by_one(waiting, device):
+        for _ in _in_processes(waiting) if torch.device(device).type == "cpu" else _one_by_one(waiting, device):
             bar.update()
 
 

@@ -1,7 +1,7 @@
 """A whole recipe, every table and figure, on a handful of tiny sequences."""
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
+from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
@@ -18,10 +19,11 @@ from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthet
 from pipelines.paper import estimate, work
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.published import TITLES
-from pipelines.paper.recipe import Recipe, choose, load_setup, make_setup, parse_teachers
+from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
 from pipelines.paper.scales import small
 from pipelines.paper.tables import TABLES
 
+NUM_ACTIONS = 4
 OPTIONS = {"min_frames": "10", "max_frames": "10", "seed": "3", "resolution": "0.4"}
 TINY = small(stride=3, num_epochs=1, clips_per_sequence=1, num_windows=1).model_copy(
     update={
@@ -36,11 +38,17 @@ TINY = small(stride=3, num_epochs=1, clips_per_sequence=1, num_windows=1).model_
 
 
 def make_benchmark(name: str, humans: int, animals: int) -> Benchmark:
+    options = {"num_humans": str(humans), "num_animals": str(animals), **OPTIONS}
+    actions = set[int]()
+    left_out = []
+    for info in open_dataset("synthetic", None, options).sequences():  # a few actions of every subject will do
+        actions |= {info.action} if len(actions) < NUM_ACTIONS else set()
+        left_out += [] if info.action in actions else ["--exclude", info.id]
     fields: dict[str, object] = {
         "name": name,
         "dataset": "synthetic",
-        "options": {"small": {"num_humans": str(humans), "num_animals": str(animals), **OPTIONS}},
-        "stores": {"small": ("--points", "256")},
+        "options": {"small": options},
+        "stores": {"small": ("--points", "256", *left_out)},
         "needs_data": False,
         "protocol": "cross-subject",
         "teachers": {"small": ("tiny", "position")},
@@ -121,6 +129,42 @@ def test_a_student_of_another_store_or_of_other_settings_is_not_taken_for_this_o
     assert not student.model_copy(update={"settings": longer}).is_done()
 
 
+def test_a_result_of_other_settings_or_of_an_older_student_is_not_taken_for_this_one(
+    finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, recipe = finished
+    judgement = next(item for item in recipe.judgements() if item.kind == "finetune" and item.student.settings is not None)
+    assert judgement.is_done()
+    checkpoint = Path(judgement.student.checkpoint)
+    before = checkpoint.stat()
+    os.utime(checkpoint)
+    assert not judgement.is_done()
+    os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
+    settled = work.settle
+    monkeypatch.setattr(work, "settle", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
+    assert not judgement.is_done()
+
+
+def test_transfer_between_two_recipes_of_one_dataset_is_refused(finished: tuple[Path, Recipe]) -> None:
+    _, recipe = finished
+    with pytest.raises(SettingsError, match="two recipes of one dataset"):
+        TABLES[5](recipe.setup, (recipe.setup,))
+
+
+@pytest.mark.parametrize(("words", "message"), [(["--protocol", "typo"], "--protocol typo"), (["--out", "FILE"], "cannot write to")])
+def test_mistakes_are_told_before_anything_is_built(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "FILE").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["synthetic", "--tables", "1", *words])
+    with pytest.raises(SystemExit) as stop:
+        main(synthetic.PEOPLE, synthetic.__doc__)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
 def test_figure_6_needs_table_4(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     with pytest.raises(SettingsError, match="figure 6 without table 4"):
@@ -179,7 +223,11 @@ def test_the_paper_scale_prints_the_paper_s_numbers(tmp_path: Path) -> None:
     assert published[20, "finer tokens", "raw"] == 0.607
 
 
-def test_help_names_the_tables() -> None:
-    shown = subprocess.run([sys.executable, "-m", "pipelines.synthetic", "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--tables" in shown
-    assert synthetic.PEOPLE.name == "synthetic"
+def test_help_names_the_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["synthetic", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        main(synthetic.PEOPLE, synthetic.__doc__)
+    assert not stop.value.code
+    shown = capsys.readouterr().out
+    assert "pipelines.synthetic" in shown
+    assert all(str(number) in shown for number in TABLES)

@@ -55,10 +55,12 @@ def test_transfer_is_a_probe_of_everything_on_everything(store, run_folder, tmp_
     other = write_store(tmp_path / "other.zarr", make_infos(), weights="other")
     result = run(
         *("transfer", "--checkpoint", run_folder / "checkpoint.safetensors", "--checkpoint", "random", "--cache", store, "--cache", other),
-        *("--size", "tiny", "--frames", 4, "--points", 64, "--epochs", 2, "--device", "cpu", "--json"),
+        *("--size", "tiny", "--epochs", 2, "--device", "cpu", "--json"),
     )
     assert result.exit_code == 0, result.output
-    assert [row[0]["encoder"]["size"] for row in json.loads(result.stdout)["probes"]] == ["tiny", "tiny"]
+    rows = json.loads(result.stdout)["probes"]
+    assert [row[0]["encoder"]["size"] for row in rows] == ["tiny", "tiny"]
+    assert rows[0][0]["settings"] == rows[1][0]["settings"], "the untrained encoder is judged as the others are"
     result = run(
         *("transfer", "--checkpoint", run_folder / "checkpoint.safetensors", "--cache", store, "--cache", other),
         *("--epochs", 2, "--windows", 1, "--device", "cpu", "--json"),
@@ -70,6 +72,19 @@ def test_transfer_is_a_probe_of_everything_on_everything(store, run_folder, tmp_
         *("--epochs", 2, "--windows", 1, "--device", "cpu", "--json"),
     )
     assert record["probes"][0][1] == json.loads(single.stdout)
+
+
+def test_transfer_judges_all_encoders_of_a_column_alike(store, run_folder, tmp_path):
+    other = tmp_path / "other"
+    words = ("pretrain", "--cache", store, "--out", other, "--size", "tiny", "--frames", 3, "--points", 32, "--stride", 1, "--epochs", 1)
+    assert run(*words, "--device", "cpu").exit_code == 0
+    both = [word for folder in (run_folder, other) for word in ("--checkpoint", folder / "checkpoint.safetensors")]
+    result = run("transfer", *both, "--cache", store, "--epochs", 2, "--device", "cpu")
+    assert result.exit_code == 2
+    assert "judged on" in result.stderr
+    assert "num_frames=3" in result.stderr
+    words = ("--frames", 4, "--points", 64, "--protocol", "cross-subject")
+    assert run("transfer", *both, "--cache", store, "--epochs", 2, "--device", "cpu", *words).exit_code == 0
 
 
 @pytest.mark.parametrize(

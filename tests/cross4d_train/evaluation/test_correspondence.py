@@ -108,3 +108,5 @@ def test_distances_do_not_depend_on_the_origin():
 def test_a_dataset_without_splits_is_asked_whole(tmp_path, monkeypatch):
     path = write_store(tmp_path / "store.zarr", make_infos(), protocols=())
     assert len(make(path, gaps=(1,)).test) == 12
+    path = write_store(tmp_path / "unsplit.zarr", [replace(info, splits={}) for info in make_infos()])  # it could have some, and has none
+    assert len(make(path, gaps=(1,)).test) == 12

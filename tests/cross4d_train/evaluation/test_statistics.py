@@ -25,6 +25,7 @@ def test_the_paired_test_is_that_of_the_differences():
     assert paired_t(ours, theirs) == pytest.approx(expected)
     assert paired_t([0.5], [0.4]) is None
     assert paired_t([0.5, 0.6], [0.4, 0.5]) is None, "equal differences have no deviation"
+    assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0, "no pair differs"
 
 
 @settings(derandomize=True, deadline=None)
