@@ -9,7 +9,7 @@ BIN := .venv/bin
 demo: setup
 	$(BIN)/python -m pipelines.demo --out out/demo
 
-# The tests run against the installed wheel, from a folder without the sources.
+# The tests run against the installed wheel, from a folder without the sources; a thread for each of the processes that share the cores.
 test: setup wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -17,11 +17,12 @@ test: setup wheel
 	$(BIN)/lint-imports --no-cache
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
-	cd build/check && CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest
+	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# Thousands of damaged files for every dataset reader.
+# Thousands of damaged files for every dataset reader; hundreds of kills, and damage of stores, manifests and zips.
 soak: setup
 	$(BIN)/python -m tests.cross4d_cache.datasets.soak --count 3000
+	$(BIN)/python -m tests.soak
 
 wheel: setup
 	rm -rf build/lib build/wheel build/installed
