@@ -38,7 +38,8 @@ def tracks(setup: Setup, others: Others) -> Table:
             for row, matcher in ((name, "features"), *MATCHERS.items()):
                 rows.setdefault(row, {}).setdefault(column, match_cell(judgement, number, matcher))
     columns = tuple(f"gap {gap * stride}" for gap in gaps)
-    return Table(number=1, title="Tracks of real scans", columns=columns, rows=rows, reference=REFERENCE)
+    note = "Of a single sequence there is no interval over videos: its gains say nothing about other ones."
+    return Table(number=1, title="Tracks of real scans", columns=columns, rows=rows, reference=REFERENCE, note=note)
 
 
 if __name__ == "__main__":

@@ -145,11 +145,13 @@ def find(cell: Cell, seeds: int) -> Found:
     )
 
 
-def _draws(tally: Tally, results: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, " draw"]:
-    """The mean over seeds of the score of every draw of videos."""
+def _draws(tally: Tally, results: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, " draw"] | None:
+    """The mean over seeds of the score of every draw of videos; None of a single video, which says nothing about others."""
     scores = []
     for result in results:
         counts = [count for _, count in sorted(tally.read(result).items())]
+        if len(counts) < 2:
+            return None
         scores.append(tally.score(resample(len(counts)) @ np.stack(counts)))
     mean: Float64[np.ndarray, " draw"] = np.mean(scores, axis=0)
     return mean

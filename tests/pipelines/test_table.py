@@ -145,6 +145,12 @@ def test_scores_of_counts_have_intervals(tally: Tally) -> None:
     assert found.draws.mean() == pytest.approx(whole, abs=0.02)
 
 
+def test_a_single_video_has_no_interval() -> None:
+    alone = Tally(read=lambda result: {"v": np.array([1.0, 2.0])}, score=lambda sums: sums[..., 0] / sums[..., 1])
+    found = find(replace(make_cell(1), tally=alone, predictions=None), 2)
+    assert (found.interval, found.draws) == (None, None)
+
+
 def test_scores_of_counts_are_those_of_their_definition() -> None:
     sums = np.array([10.0, 20, 0, 5, 40, 3, 5, 15, 0])  # labelled, predicted, both of three labels, one of which never occurs
     assert parts("mean_iou").score(sums) == pytest.approx((5 / 10 + 15 / 45) / 2)
