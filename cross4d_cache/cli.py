@@ -27,8 +27,8 @@ Option = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE
 Store = Annotated[str, typer.Argument(metavar="STORE", help="A store: folder, zip, or either at http://, https:// or s3://.")]
 
 
-def _local(place: str) -> Path:
-    if "://" in place:
+def _local(place: str | Path) -> Path:  # defaults come as paths
+    if "://" in str(place):
         raise SettingsError(f"cannot write to {place}", expected="a place on this machine", hint="write it here, then copy it there")
     return Path(place)
 

@@ -211,20 +211,20 @@ def test_frames_without_points(counts: list[int]) -> None:
 
 def test_an_output_that_is_a_file(build: Run, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    assert_refused(build(), "is a file", "--out")
+    assert_refused(build(), "is a file", "choose another place")
     assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("place", ["file/out", "/proc/out"])
 def test_an_output_that_cannot_be_written(build: Run, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
-    assert_refused(build(out=tmp_path / place), "cannot write", "--out")
+    assert_refused(build(out=tmp_path / place), "cannot write", "choose another place")
 
 
 def test_an_output_that_holds_something_else(build: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("mine")
-    assert_refused(build(), "not a store", "--out")
+    assert_refused(build(), "not a store", "choose another place")
 
 
 def test_a_store_of_other_settings(build: Run, tmp_path: Path) -> None:
