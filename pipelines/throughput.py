@@ -135,7 +135,7 @@ def measure(dataset: Dataset, teacher: Teacher, settings: BuildSettings, *, repe
     num_windows = sum(len(plan_windows(info.num_frames, spec.window)) for part in plan.parts for info in part)
     num_batches = min(math.ceil(num_windows / len(images)), BATCHES_ALONE)
     before = _warm_up(dataset, teacher, settings, images)
-    alone, builds, peaks = [teach_alone(teacher, images, num_batches)], [], []
+    alone, builds, peaks = [teach_alone(teacher, images, num_batches)], list[Built](), [before]  # memory of earlier work may be given back
     for _ in range(repeats):
         with MemoryWatch() as memory:
             builds.append(build_once(dataset, teacher, plan))
