@@ -22,19 +22,9 @@ from cross4d_cache.store import CacheManifest, open_cache, verify
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.store.index import write_index
 from tests.cross4d_cache.store.forgery import edit_json, edit_manifest, forge_part
-from tests.cross4d_cache.store.store_examples import make_manifest, two_parts, write_store
+from tests.cross4d_cache.store.store_examples import make_manifest, two_parts
 
 HOSTILE = [2**40, -1, 1.5, True, None, "x", [], {}, float("nan"), float("inf"), "9" * 5000, 2**200, [[]] * 3]
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("pristine") / "store.zarr", two_parts())
-
-
-@pytest.fixture
-def store(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "store.zarr"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,16 +17,6 @@ FLIPS = 10
 """Flipped bits a file, one at a time."""
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("pristine") / "store.zarr", two_parts())
-
-
-@pytest.fixture
-def store(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "store.zarr"))
-
-
 def read_all(cache: Cache) -> list[Any]:
     """Everything a trainer reads of the first sequence: all of its clip, its cameras, and the projection."""
     clip = vars(cache.read_clip(0, np.arange(4), labels=True))

@@ -1,7 +1,6 @@
 """The manifest: refused when unknown, unfinished, edited or malformed; its fingerprint follows exactly what decides numbers."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,6 @@ from cross4d_cache.errors import CacheCorruptError, CacheFormatError, CacheIncom
 from cross4d_cache.store import CacheManifest, CacheWriter, open_cache
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, two_parts, write_store
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("pristine") / "store", two_parts())
-
-
-@pytest.fixture
-def store(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "store"))
 
 
 def edit(store: Path, change: Callable[[dict[str, Any]], object], *, checksum: bool = True) -> None:
