@@ -4,6 +4,7 @@ Lightning Fabric runs device, precision (bfloat16 autocast on CUDA, float32 on C
 from a checkpoint repeats the loss curve of one that never stopped, on a CPU bit for bit.
 """
 
+import logging
 import math
 import re
 import time
@@ -28,6 +29,9 @@ from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.settings import Origin, RunSettings, TrainingSettings
 from cross4d_train.student import Sealed, Student
+
+# Fabric advises TensorFloat-32 on a GPU, which coordinates do not survive, and every process of a recipe says so again.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, kw_only=True)
