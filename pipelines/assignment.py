@@ -14,15 +14,16 @@ from pipelines.msr_action3d import BENCHMARK
 from pipelines.paper.benchmark import UNTRAINED, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.table import Table
-from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_row
+from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_cells
 from pipelines.paper.work import Store, Student
 
 REFERENCE, SHUFFLED, POSITION = "its own point's", "a shuffled point's", "a patch index"
 
 
-def compare(setup: Setup, number: int, title: str, students: dict[str, Student]) -> Table:
+def compare(setup: Setup, number: int, title: str, students: dict[str, Student], pooling: str | None = None) -> Table:
     """A table of probes."""
-    rows = {name: probe_row(setup, student) for name, student in students.items()}
+    options = {} if pooling is None else {"pooling": pooling}
+    rows = {name: probe_cells(setup.judge("probe", student, options)) for name, student in students.items()}
     return Table(number=number, title=title, columns=(RAW, STANDARDISED), rows=rows, reference=REFERENCE)
 
 
@@ -76,6 +77,17 @@ def baselines(setup: Setup, _: Others) -> Table:
     return compare(setup, 8, "Targets whitened to 32 components, against the baselines", students)
 
 
+def pooled_by_maximum(setup: Setup, _: Others) -> Table:
+    """Mean and maximum of the tokens side by side: what single tokens know is not averaged away."""
+    students = {
+        UNTRAINED: setup.untrained(),
+        "global, raw targets": setup.distilled_globally("none"),
+        "global, centred": setup.distilled_globally("center"),
+        **assigned(setup),
+    }
+    return compare(setup, 9, "Tokens pooled by mean and maximum", students, pooling="mean+max")
+
+
 def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
     """Students of teachers with patches of 16 px; those of `position` have 8."""
     if setup.teacher != "hf":
@@ -121,6 +133,7 @@ VARIANTS: dict[int, Builder] = {
     6: finer_patches,
     7: whitened,
     8: baselines,
+    9: pooled_by_maximum,
 }
 
 if __name__ == "__main__":
