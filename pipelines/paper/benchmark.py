@@ -98,10 +98,14 @@ class Setup(Record):
         return self.store() if teacher == self.teacher else self.store(f"teacher-{teacher}", teacher=teacher)
 
     def controls(self) -> dict[str, Store]:
-        """The stores of the controls: shuffled points, and a random vector for each patch index."""
+        """The stores of the controls: shuffled points, and a random vector for each patch index.
+
+        Its patches are as many as those of a main teacher whose image size the scale sets, and 14 x 14 otherwise.
+        """
+        size = self._sized("position") if self._sized(self.teacher) else ()
         return {
             "shuffled": self.store("shuffled", "--correspondence", "shuffled"),
-            "position": self._store("position", "--teacher", "position", *self._sized("position")),
+            "position": self._store("position", "--teacher", "position", *size),
         }
 
     def _sized(self, teacher: str) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from statistics import mean
 
 import torch
 
@@ -29,19 +31,18 @@ def pilot_store(store: Store, folder: Path) -> tuple[Path, float]:
 
 
 def step_seconds(student: Student, store: Path, device: str) -> float:
-    """Seconds of a training step of one thread on a CPU, or on a GPU; the first step does not count."""
+    """Seconds of a training step of one thread on a CPU, or on a GPU, where others load the clips; the first step does not count."""
     assert student.settings is not None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     training = student.settings.training.model_copy(update={"side": "all", "clips_per_sequence": 8, "num_epochs": STEPS + 1})
     steps = Pretraining(store, student.settings.model_copy(update={"training": training}), make_fabric(device)).steps()
     try:
-        next(steps)
-        started = time.perf_counter()
-        done = sum(1 for _ in zip(range(STEPS), steps, strict=False))
-        return (time.perf_counter() - started) / max(done, 1)
+        records = list(islice(steps, 1 + STEPS))[1:]
     finally:
         torch.set_num_threads(threads)
+        torch.cuda.empty_cache()  # this process lives on beside those that train
+    return mean((1 if device == "cpu" else 1 - record.waiting) * training.batch_size / record.clips_per_second for record in records)
 
 
 def estimate(
@@ -53,13 +54,15 @@ def estimate(
     sequences: Sequence[SequenceInfo],
     folder: Path,
     device: str,
+    jobs: int,
 ) -> float:
     """Seconds for the work that is not done, by a pilot of the main store: a rough figure, half as long or twice as long is possible.
 
-    A forward pass is taken as a third of a training step; two judgements of one kind cost the same.
+    A forward pass is taken as a third of a training step; two judgements of one kind cost the same. Jobs at a time share
+    the cores of a CPU; on a GPU, whose pauses they fill, they are taken to save nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lanes, num_sequences = (os.cpu_count() or 1) if device == "cpu" else 1, len(sequences)
+    lanes, num_sequences = min(jobs, os.cpu_count() or 1) if device == "cpu" else 1, len(sequences)
     pilot, per_sequence = pilot_store(main, folder)
     seconds = per_sequence * num_sequences * len(stores)
     clip_seconds: dict[str, float] = {}

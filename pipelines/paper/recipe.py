@@ -24,7 +24,7 @@ from pipelines.paper.figures import FIGURES, draw_figure
 from pipelines.paper.report import Finished, draw, markdown, record, unknown_tables
 from pipelines.paper.table import Table, compare, find
 from pipelines.paper.tables import TABLES, Builder, stores_of
-from pipelines.paper.work import Judgement, Store, Student, build, do_all
+from pipelines.paper.work import Judgement, Store, Student, Work, build, default_jobs, do_all
 
 SETUP = "setup.json"
 SMALL = (
@@ -61,12 +61,15 @@ def main(
         "--other", action="append", type=Path, default=[], metavar="OUT", help="folder of another recipe, for transfer; repeatable"
     )
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, help="students and evaluations at a time; default: one a core, on a GPU one")
     arguments = parser.parse_args()
     with user_errors():
         tables = choose(arguments.tables, benchmark.tables, "table")
         figures = choose(arguments.figures, benchmark.figures, "figure") if arguments.figures or not arguments.tables else ()
         if arguments.seeds < 1:
             raise SettingsError(f"--seeds {arguments.seeds}", expected="1 or more")
+        if arguments.jobs is not None and arguments.jobs < 1:
+            raise SettingsError(f"--jobs {arguments.jobs}", expected="1 or more")
         setup = make_setup(
             benchmark, arguments.scale, data=arguments.data, out=arguments.out, teachers=arguments.teacher, protocol=arguments.protocol
         )
@@ -78,7 +81,8 @@ def main(
         built = [builders[number](setup, others) for number in tables]
         check_protocol(setup)
         device = str(make_fabric(arguments.device).device)
-        print(Recipe(setup, others, built, figures, seeds=arguments.seeds, device=device, name=name).run())
+        jobs = arguments.jobs or default_jobs(device)
+        print(Recipe(setup, others, built, figures, seeds=arguments.seeds, device=device, jobs=jobs, name=name).run())
 
 
 def check_protocol(setup: Setup) -> None:
@@ -164,9 +168,10 @@ class Recipe:
         *,
         seeds: int,
         device: str,
+        jobs: int,
         name: str = "report",
     ) -> None:
-        self.setup, self.others, self.seeds, self.device, self.name = setup, others, seeds, device, name
+        self.setup, self.others, self.seeds, self.device, self.jobs, self.name = setup, others, seeds, device, jobs, name
         self.tables, self.figures = list(tables), tuple(figures)
         if 6 in figures and all(table.number != 4 for table in tables):
             raise SettingsError("figure 6 without table 4, which it shows", expected="both", hint="add 4 to --tables")
@@ -192,6 +197,17 @@ class Recipe:
             every += [other.dense() for other in self.others]
         return list({item.folder: item for item in every if item.settings is not None}.values())
 
+    def work(self) -> list[Work]:
+        """Both, seed by seed; the judgements of a student follow it at once, so that a recipe that is stopped leaves results."""
+        students, judgements = self.students(), self.judgements()
+        found: list[Work] = []
+        for seed in range(self.seeds):
+            found += [item for item in judgements if item.student.settings is None and item.student.seed == seed]
+            for student in students:
+                if student.seed == seed:
+                    found += [student, *(item for item in judgements if item.student == student)]
+        return found
+
     def run(self) -> str:
         """Do all that is missing; the report."""
         out, started = self.setup.out, time.perf_counter()
@@ -202,8 +218,7 @@ class Recipe:
         self._announce()
         builds = {self._place(store): build(store) | {"store": self._place(store)} for store in self.stores()}
         (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
-        do_all(self.students(), self.device, "student")
-        do_all(self.judgements(), self.device, "result")
+        do_all(self.work(), self.device, self.jobs)
         finished = [self._finish(table) for table in self.tables]
         seconds = time.perf_counter() - started
         self._draw(finished)
@@ -226,6 +241,7 @@ class Recipe:
             sequences=self.setup.sequences(),
             folder=self.setup.out / "pilot",
             device=self.device,
+            jobs=self.jobs,
         )
         work = f"{len(stores)} stores, {len(students)} students and {len(judgements)} evaluations to do"
         print(f"{work}: some {seconds / 60:.0f} minutes here", file=sys.stderr, flush=True)

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -23,8 +23,8 @@ from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 from pipelines.commands import run
 
-LOADERS = {"cpu": 0, "cuda": 8}
-"""Loader processes of a training or an evaluation, by kind of device."""
+MOST_LOADERS = 8
+"""Loader processes of a training or an evaluation on a GPU; on a CPU it loads its clips itself."""
 
 
 class Record(BaseModel):
@@ -90,7 +90,7 @@ class Student(Record):
         origin = self.store.origin
         return origin is not None and record.origin == origin and record.settings == self.settings and record.step == record.num_steps
 
-    def run(self, device: str) -> None:
+    def run(self, device: str, num_loaders: int) -> None:
         """Train, or go on with a run that was stopped.
 
         Raises:
@@ -100,9 +100,7 @@ class Student(Record):
         assert self.store is not None
         folder = RunFolder(self.folder, resume=True)
         checkpoint = folder.load()
-        training = Pretraining(
-            self.store.path, self.settings, make_fabric(device), num_workers=LOADERS[torch.device(device).type], checkpoint=checkpoint
-        )
+        training = Pretraining(self.store.path, self.settings, make_fabric(device), num_workers=num_loaders, checkpoint=checkpoint)
         for _ in folder.record(training):
             pass
 
@@ -141,14 +139,14 @@ class Judgement(Record):
         settings = settle(self.kind, self.store.origin.dataset, self.options)
         return bool(self.result()["settings"] == settings.model_dump(mode="json"))
 
-    def run(self, device: str) -> None:
+    def run(self, device: str, num_loaders: int) -> None:
         """Judge and write the result."""
         untrained = self.student.settings is None
         request = Request(
             encoder=self.encoder.name if untrained else None,
             size=self.encoder.size if untrained else None,
             device=device,
-            num_workers=LOADERS[torch.device(device).type],
+            num_workers=num_loaders,
             as_json=True,
             out=None,
         )
@@ -164,14 +162,7 @@ class Judgement(Record):
         return found
 
 
-class Work(Protocol):
-    """A student or a judgement."""
-
-    def is_done(self) -> bool:
-        """Whether it need not be done again."""
-
-    def run(self, device: str) -> None:
-        """Do it."""
+Work = Student | Judgement
 
 
 def build(store: Store) -> dict[str, Any]:
@@ -179,33 +170,53 @@ def build(store: Store) -> dict[str, Any]:
     return run("cross4d-cache", "build", *store.words, "--out", store.path)
 
 
-def do_all(work: Sequence[Work], device: str, unit: str) -> None:
-    """Whatever is not done yet, on a CPU as many at a time as there are cores, each with one thread: faster than the reverse."""
+def default_jobs(device: str) -> int:
+    """How many pieces of work are done at a time: on a CPU as many as there are cores, on a GPU one."""
+    return (os.cpu_count() or 1) if torch.device(device).type == "cpu" else 1
+
+
+def do_all(work: Sequence[Work], device: str, jobs: int) -> None:
+    """Whatever is not done yet, `jobs` at a time, each in a process with one thread: on a CPU faster than the reverse, and a GPU has
+    work from one student while another waits.
+
+    What stands first is begun first, but no judgement before its student is trained.
+    """
     waiting = [item for item in work if not item.is_done()]
-    with tqdm(total=len(work), initial=len(work) - len(waiting), unit=unit) as bar:
-        for _ in _in_processes(waiting) if torch.device(device).type == "cpu" else _one_by_one(waiting, device):
+    on_cpu = torch.device(device).type == "cpu"
+    num_loaders = 0 if on_cpu else max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // jobs - 1))
+    with tqdm(total=len(work), initial=len(work) - len(waiting), unit="run") as bar:
+        for _ in _in_processes(waiting, device, num_loaders, jobs) if on_cpu or jobs > 1 else _one_by_one(waiting, device, num_loaders):
             bar.update()
 
 
-def _one_by_one(waiting: Sequence[Work], device: str) -> Iterator[None]:
+def _one_by_one(waiting: Sequence[Work], device: str, num_loaders: int) -> Iterator[None]:
     for item in waiting:
-        item.run(device)
+        item.run(device, num_loaders)
         yield
 
 
-def _in_processes(waiting: Sequence[Work]) -> Iterator[None]:
+def _in_processes(waiting: list[Work], device: str, num_loaders: int, jobs: int) -> Iterator[None]:
+    untrained = {item.folder for item in waiting if isinstance(item, Student)}
+    running: dict[Future[None], Work] = {}
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [pool.submit(_do, item) for item in waiting]
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            for done in as_completed(running):
-                done.result()
-                yield
+            while waiting or running:
+                ready = [item for item in waiting if isinstance(item, Student) or item.student.folder not in untrained]
+                for item in ready[: jobs - len(running)]:
+                    waiting.remove(item)
+                    running[pool.submit(_do, item, device, num_loaders)] = item
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    done.result()
+                    finished = running.pop(done)
+                    if isinstance(finished, Student):
+                        untrained.remove(finished.folder)
+                    yield
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # not after all the others
+            pool.shutdown(wait=False)  # the error is told now; what is running is waited for when the recipe exits
             raise
 
 
-def _do(item: Work) -> None:
+def _do(item: Work, device: str, num_loaders: int) -> None:
     with user_errors():
-        item.run("cpu")
+        item.run(device, num_loaders)

@@ -4,7 +4,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -22,6 +24,7 @@ from pipelines.paper.published import TITLES
 from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
 from pipelines.paper.scales import small
 from pipelines.paper.tables import TABLES
+from pipelines.paper.work import Student, do_all
 
 NUM_ACTIONS = 4
 OPTIONS = {"min_frames": "10", "max_frames": "10", "seed": "3", "resolution": "0.4"}
@@ -76,7 +79,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, R
     out = tmp_path_factory.mktemp("recipe")
     setup, animals = make_setup_at(out, "people", 3, 0), make_setup_at(out / "animals", "animals", 0, 3)
     tables = [build(setup, (animals,)) for build in TABLES.values()]
-    recipe = Recipe(setup, (animals,), tables, (2, 3, 4, 5, 6, 7, 8), seeds=1, device="cpu")
+    recipe = Recipe(setup, (animals,), tables, (2, 3, 4, 5, 6, 7, 8), seeds=1, device="cpu", jobs=2)
     with pytest.MonkeyPatch.context() as patch:
         for module in (work, estimate):
             patch.setattr(module, "run", run_here)
@@ -117,6 +120,44 @@ def test_tables_share_stores_students_and_results(finished: tuple[Path, Recipe])
     assert len({item.folder for item in recipe.students()}) == len(recipe.students())
 
 
+def test_work_goes_seed_by_seed_and_judgements_follow_their_student(finished: tuple[Path, Recipe]) -> None:
+    _, recipe = finished
+    items = Recipe(recipe.setup, recipe.others, recipe.tables, (), seeds=3, device="cpu", jobs=2).work()
+    students = [item if isinstance(item, Student) else item.student for item in items]
+    seeds = [item.seed for item in students]
+    assert seeds == sorted(seeds)
+    assert set(seeds) == {0, 1, 2}
+    places = [index for index, student in enumerate(students) if index == 0 or student != students[index - 1]]
+    assert len(places) == len({student.model_dump_json() for student in students})  # all that is to do with a student stands together
+    assert all(isinstance(items[place], Student) == (students[place].settings is not None) for place in places)
+
+
+def test_no_judgement_begins_before_its_student_is_trained(finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, recipe = finished
+    items, begun, ended = recipe.work(), list[work.Work](), list[work.Work]()
+
+    class Pool(ThreadPoolExecutor):
+        """Says what is begun; nothing is done."""
+
+        def submit(self, _: object, item: work.Work, *arguments: object) -> Future[None]:
+            assert isinstance(item, Student) or item.student.settings is None or item.student in ended
+            begun.append(item)
+            assert len(begun) - len(ended) <= 3
+            return Future()
+
+    def first_ends(running: dict[Future[None], work.Work], return_when: str) -> SimpleNamespace:
+        done = next(iter(running))
+        ended.append(running[done])
+        done.set_result(None)
+        return SimpleNamespace(done={done})
+
+    monkeypatch.setattr(work, "ProcessPoolExecutor", lambda jobs, **_: Pool(jobs))
+    monkeypatch.setattr(work, "wait", first_ends)
+    monkeypatch.setattr(Student, "is_done", lambda _: False)
+    do_all(items, "cpu", 3)
+    assert len(begun) == len(ended) == len(items)
+
+
 def test_a_student_of_another_store_or_of_other_settings_is_not_taken_for_this_one(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     student = recipe.students()[0]
@@ -151,7 +192,10 @@ def test_transfer_between_two_recipes_of_one_dataset_is_refused(finished: tuple[
         TABLES[5](recipe.setup, (recipe.setup,))
 
 
-@pytest.mark.parametrize(("words", "message"), [(["--protocol", "typo"], "--protocol typo"), (["--out", "FILE"], "cannot write to")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--protocol", "typo"], "--protocol typo"), (["--out", "FILE"], "cannot write to"), (["--jobs", "0"], "--jobs 0")],
+)
 def test_mistakes_are_told_before_anything_is_built(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +212,7 @@ def test_mistakes_are_told_before_anything_is_built(
 def test_figure_6_needs_table_4(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     with pytest.raises(SettingsError, match="figure 6 without table 4"):
-        Recipe(recipe.setup, (), recipe.tables[:2], (6,), seeds=1, device="cpu")
+        Recipe(recipe.setup, (), recipe.tables[:2], (6,), seeds=1, device="cpu", jobs=2)
 
 
 def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe], tmp_path: Path) -> None:
@@ -221,6 +265,14 @@ def test_the_paper_scale_prints_the_paper_s_numbers(tmp_path: Path) -> None:
     assert published[13, "dense, raw", "points: 25% of points"] == 0.16
     assert published[18, "p4transformer", "vjepa2"] == 0.8
     assert published[20, "finer tokens", "raw"] == 0.607
+
+
+def test_patch_indices_are_those_of_a_main_teacher_whose_size_the_scale_sets(tmp_path: Path) -> None:
+    def position(teacher: str) -> tuple[str, ...]:
+        return make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=[teacher]).controls()["position"].words
+
+    assert position("dinov2")[-2:] == ("--image-size", "72")  # 9 x 9 patches, as DINOv2 has at 126 px
+    assert "--image-size" not in position("hf=FOLDER")
 
 
 def test_help_names_the_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
