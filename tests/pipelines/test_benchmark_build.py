@@ -1,6 +1,7 @@
 """The benchmark of stage one: what it counts, what it samples, what it reports, and that the plain script makes the same targets."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.types import Camera, RenderSettings
 from pipelines import arithmetic, benchmark_build, machine, peer_build, throughput
-from pipelines.machine import MemoryWatch, describe_machine, folder_bytes, matmul_rate, peak_memory
+from pipelines.machine import describe_machine, folder_bytes, matmul_rate
 
 CPU = torch.device("cpu")
 PIXELS = 56
@@ -113,14 +114,28 @@ def test_whole_sequences_until_there_are_enough_frames(dataset: Dataset) -> None
     assert [throughput.sequences_for(dataset, count) for count in (1, 5, 6, 13, 14, 35, 1000)] == [1, 1, 2, 2, 3, 6, 6]
 
 
+HOLD_FOR_A_MOMENT = """
+import time
+import numpy as np
+from pipelines.machine import MemoryWatch, peak_memory
+
+with MemoryWatch() as memory:
+    held = np.ones(16 * 2**20)
+    ends = time.monotonic() + 60
+    while memory.peak < memory.before + 100 and time.monotonic() < ends:
+        time.sleep(0.001)
+    del held
+print(memory.peak - memory.before, peak_memory() - memory.peak)
+"""
+
+
 def test_memory_watch_sees_what_is_held_for_a_moment_only() -> None:
-    with MemoryWatch() as memory:
-        held = np.ones(16 * 2**20)
-        while memory.peak < memory.before + 100 and len(held):
-            pass
-        del held
-    assert 100 < memory.peak - memory.before < 400
-    assert peak_memory() >= memory.peak - 1
+    # In a process of its own: memory that others give back meanwhile would hide what is held.
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", HOLD_FOR_A_MOMENT], cwd=root, capture_output=True, text=True, check=True, timeout=120)
+    held, above = map(float, done.stdout.split())
+    assert 100 < held < 400
+    assert above >= -1
 
 
 def test_machine_is_described_and_multiplies() -> None:
