@@ -88,6 +88,15 @@ def pooled_by_maximum(setup: Setup, _: Others) -> Table:
     return compare(setup, 9, "Tokens pooled by mean and maximum", students, pooling="mean+max")
 
 
+def against_global(setup: Setup, _: Others) -> Table:
+    """Minus the mean of each patch index, against the global student alone: two students a seed, so that there can be many seeds."""
+    students = {
+        "global, centred": setup.distilled_globally("center"),
+        REFERENCE: setup.dense(conditioning="center-patch"),
+    }
+    return compare(setup, 10, "Minus the mean of each patch index, against the global student", students)
+
+
 def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
     """Students of teachers with patches of 16 px; those of `position` have 8."""
     if setup.teacher != "hf":
@@ -134,6 +143,7 @@ VARIANTS: dict[int, Builder] = {
     7: whitened,
     8: baselines,
     9: pooled_by_maximum,
+    10: against_global,
 }
 
 if __name__ == "__main__":
