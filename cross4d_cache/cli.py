@@ -165,10 +165,11 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from cross4d_cache.console import print_overview, print_result, summary, warn_random
+    from cross4d_cache.console import note_newer, print_overview, print_result, summary, warn_random
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
+    note_newer(cache)
     warn_random(cache.manifest)
     if png is not None:
         from cross4d_cache.picture import draw_summary
@@ -245,11 +246,14 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """The union of several stores of the same settings; parts become hard links where they can."""
-    from cross4d_cache.console import follow, print_result, summary
+    from cross4d_cache.console import follow, note_newer, print_result, summary
     from cross4d_cache.sharing.merge import Merge
     from cross4d_cache.store import open_cache
 
-    run = Merge(out, [open_cache(store) for store in stores])
+    caches = [open_cache(store) for store in stores]
+    for cache in caches:
+        note_newer(cache)
+    run = Merge(out, caches)
     _check_finished(run.writer)
     follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="merge")
     print_result(summary(open_cache(out)), as_json)
@@ -266,13 +270,16 @@ def subset(
     as_json: Json = False,
 ) -> None:
     """The sequences of a store that meet all conditions, as a store of their own."""
-    from cross4d_cache.console import follow, print_result, summary
+    from cross4d_cache.console import follow, note_newer, print_result, say, summary
     from cross4d_cache.sharing.subset import Selection, Subset, read_ids
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store)
+    note_newer(cache)
     ids = None if sequences is None else read_ids(sequences)
     run = Subset(out, cache, Selection(cache, split=split, protocol=protocol, actions=action or (), ids=ids))
+    if run.left_out:
+        say(f"note: arrays of a newer release cannot be cut here, and are left out: {', '.join(run.left_out)}")
     _check_finished(run.writer)
     follow(((done, "") for done in run.run()), total=run.total, unit="part", desc="subset")
     print_result(summary(open_cache(out)), as_json)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
 
@@ -25,6 +26,13 @@ def warn_random(manifest: CacheManifest) -> None:
     """Say loudly that targets come from an untrained teacher."""
     if manifest.teacher.is_random:
         say(f"WARNING: teacher {manifest.teacher.name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing")
+
+
+def note_newer(cache: Cache) -> None:
+    """Say which recorded fields of a newer release this one does not understand."""
+    note = newer_note(cache.manifest, cache.storage.place)
+    if note is not None:
+        say(note)
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:

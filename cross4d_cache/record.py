@@ -85,6 +85,13 @@ def added(default: Any, *, must_be_known: bool = False, **constraints: Any) -> A
     )
 
 
+def newer_note(record: Record, what: str) -> str | None:
+    """A line for people, if a newer release recorded fields of `what` that this one keeps and does not understand."""
+    if not record.unknown:
+        return None
+    return f"note: {what} was made by a newer release; kept, and not understood here: {', '.join(record.unknown)[:200]}"
+
+
 def differences(mine: Record, theirs: Record) -> list[str]:
     """One line for each field, by dotted name, in which two records differ; absent fields have their default."""
     return compare(mine.model_dump(mode="json"), theirs.model_dump(mode="json"))

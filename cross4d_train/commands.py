@@ -8,7 +8,7 @@ from pathlib import Path
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
-from cross4d_train.console import progress, say, warn_random_teacher
+from cross4d_train.console import note_newer, progress, say, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
@@ -31,9 +31,12 @@ def run_pretrain(
 ) -> None:
     """`cross4d-train pretrain`."""
     manifest = open_cache(store).manifest
+    note_newer(manifest, str(store))
     fabric = make_fabric(device, num_devices)
     folder = RunFolder(out, resume=resume)
     checkpoint = folder.load() if resume else None
+    if checkpoint is not None:
+        note_newer(checkpoint.record, str(folder.checkpoint_path))
     settings = settle(RunSettings.for_cache(manifest), options, checkpoint)
     _check_teacher_options(settings, options)
     fabric.launch()

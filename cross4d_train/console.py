@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from cross4d_cache.record import Record, newer_note
+
 Item = TypeVar("Item")
 
 
@@ -17,6 +19,13 @@ def say(text: str) -> None:
 def warn_random_teacher(teacher: str) -> None:
     """Say loudly that targets came from an untrained teacher."""
     say(f"WARNING: the teacher {teacher} had random weights: its targets mean nothing, and results only show that things run")
+
+
+def note_newer(record: Record, what: str) -> None:
+    """Say which recorded fields of a newer release this one does not understand."""
+    note = newer_note(record, what)
+    if note is not None:
+        say(note)
 
 
 def progress(items: Iterable[Item], *, total: int, unit: str, initial: int = 0, quiet: bool = False) -> Iterator[tuple[Item, "tqdm[Item]"]]:

@@ -86,6 +86,16 @@ class Subset:
         )
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Arrays of a newer release in parts that are cut: what their rows are of is not known here, so the new parts lack them."""
+        cut = (
+            self._cache.part(number)
+            for number, chosen in self._chosen.items()
+            if len(chosen) < self._cache.manifest.parts[number].num_sequences
+        )
+        return tuple(dict.fromkeys(name for part in cut for name in part.unknown_arrays))
+
+    @property
     def total(self) -> int:
         """Parts of the new store."""
         return len(self._chosen)

@@ -125,6 +125,12 @@ class Part(PartFiles):
         large = [name for name in self._arrays if name not in TABLES and self._arrays[name].has_bytes]
         self._chunks = dict(zip(large, storage.map(self._read_index, large), strict=True))
 
+    @property
+    def unknown_arrays(self) -> tuple[str, ...]:
+        """Arrays that a newer release added."""
+        names = (name.removesuffix(f"/{METADATA_FILE}") for name in self.files if name.endswith(f"/{METADATA_FILE}"))
+        return tuple(sorted(name for name in names if name not in LAYOUT))
+
     def _check_layout(self, sizes: dict[str, int]) -> None:
         """Types, shapes and lengths, before anything is read into memory that a wrong declaration could blow up."""
         record = self.record

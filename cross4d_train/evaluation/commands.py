@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.store import open_cache
-from cross4d_train.console import progress, say, warn_random_teacher
+from cross4d_train.console import note_newer, progress, say, warn_random_teacher
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings
@@ -112,9 +112,12 @@ def prepare(
         Cross4DError: whatever the user has to mend.
     """
     manifest = open_cache(store).manifest
+    note_newer(manifest, str(store))
     dataset = manifest.dataset.name
     seed = settle(name, dataset, options).seed  # needed before the clips are known
     source = open_source(checkpoint, name=request.encoder, size=request.size, seed=seed, dataset=dataset)
+    if source.training is not None:
+        note_newer(source.training, source.label)
     # A protocol of the cache the encoder learned from means nothing in one of another dataset.
     known = source.protocol if source.protocol in manifest.dataset.protocols else None
     clips = {f"clips.{field}": value for field, value in source.clips.model_dump().items()}

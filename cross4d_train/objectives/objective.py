@@ -58,8 +58,9 @@ class TargetSpec:
 class Objective(nn.Module, ABC):
     """A pre-training objective with its own heads.
 
-    The loss is finite float32 whatever the batch, and a function of the batch alone: what is random comes from its generator. An
-    objective does not own the encoder; it may own a frozen copy.
+    The loss is finite float32 whatever the batch, and a function of the batch and of the state that checkpoints have: what is random
+    comes from the batch's generator. In evaluation mode the loss leaves that state alone. An objective does not own the encoder; it may
+    own a frozen copy.
     """
 
     switches: ClassVar[tuple[str, ...]] = ()

@@ -52,7 +52,6 @@ class Uni4D(Objective):
         self.global_head = nn.Linear(channels, channels)
         strangers = torch.randn(QUEUE, channels, generator=torch.Generator().manual_seed(0))
         self.register_buffer("queue", functional.normalize(strangers, dim=-1))
-        self._last_clips: Float32[Tensor, "batch channel"] | None = None
 
     def forward(self, encoder: Encoder, batch: Batch) -> tuple[Float32[Tensor, ""], Scalars]:
         """The sum of the four losses, which are the scalars."""
@@ -67,13 +66,15 @@ class Uni4D(Objective):
         hidden = masking.hides(whole.centroids, whole.frame).float()
         apart = 1 - functional.cosine_similarity(latents, whole.features.float(), dim=-1)
         seen, known = frame_features(context).float(), frame_features(whole).float()
-        self._last_clips = functional.normalize(known.amax(dim=1), dim=-1)
+        clips = functional.normalize(known.amax(dim=1), dim=-1)
         losses = {
             "geometry": chamfer_distance(points.unflatten(-1, (TUBE_FRAMES, POINTS_PER_TUBE, 3)), contents.points).mean(),
             "latent": (apart * hidden).sum() / hidden.sum().clamp(min=1),
             "motion": self._motion(seen, known),
-            "global": self._global(seen.amax(dim=1), self._last_clips),
+            "global": self._global(seen.amax(dim=1), clips),
         }
+        if self.training:
+            self._remember(clips)
         return torch.stack(list(losses.values())).sum(), {name: value.detach() for name, value in losses.items()}
 
     def _motion(self, seen: Float32[Tensor, "batch frame channel"], known: Float32[Tensor, "batch frame channel"]) -> Float32[Tensor, ""]:
@@ -88,16 +89,18 @@ class Uni4D(Objective):
         """Which clip this is, its own before all of the queue."""
         guesses = functional.normalize(self.global_head(seen).float(), dim=-1)
         own = (guesses * known).sum(dim=-1, keepdim=True)
-        logits = torch.cat([own, guesses @ self.queue.T], dim=-1) / TEMPERATURE
+        logits = torch.cat([own, guesses @ self.queue.T.clone()], dim=-1) / TEMPERATURE  # the backward pass needs it as it was
         return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
     @torch.no_grad()
+    def _remember(self, clips: Float32[Tensor, "batch channel"]) -> None:
+        """The clips of a step enter the queue, and as many of the oldest leave it."""
+        self.queue.copy_(torch.cat([clips, self.queue])[:QUEUE])
+
+    @torch.no_grad()
     def finish_step(self, encoder: Encoder, progress: float) -> None:
-        """The slow copy follows, and the clips of the step enter the queue."""
+        """The slow copy follows."""
         self.target.follow(encoder, MOMENTUM)
-        if self._last_clips is not None:
-            self.queue.copy_(torch.cat([self._last_clips, self.queue])[:QUEUE])
-            self._last_clips = None
 
 
 def frame_features(tokens: Tokens) -> Float[Tensor, "batch frame channel"]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from cross4d_cache.build import Build
 from cross4d_cache.datasets import open_dataset
@@ -44,14 +43,14 @@ def write_clouds(folder: Path) -> None:
                 points /= np.sqrt((points**2).sum(axis=1, keepdims=True)) * 2
             else:
                 points[:, 2] = np.where(np.arange(700) < 200, 0.0, 0.5)
-            np.save(folder / name / f"{t:03d}.npy", (points + [0.125 * t, 0.0, 2.0]).astype(np.float32))
+            np.save(folder / name / f"{t:03d}.npy", (points + np.array([0.125 * t, 0.0, 2.0])).astype(np.float32))
 
 
 def build_arrays(folder: Path, case: str) -> dict[str, Any]:
     """The arrays of a build of these clouds: hashes of whole numbers, values of cameras, and of the first features."""
     if not (folder / "clouds").exists():
         write_clouds(folder / "clouds")
-    dataset, teacher = open_dataset("folder", folder / "clouds", {}), load_teacher("tiny", None, image_size=None, window=16, layer=None, device=torch.device("cpu"), seed=0)
+    dataset, teacher = open_dataset("folder", folder / "clouds", {}), load_teacher("tiny")
     plan = plan_build(dataset, teacher, BuildSettings(points_per_frame=512, **CASES[case]))
     for _ in Build(dataset, teacher, plan, folder / case).run():
         pass

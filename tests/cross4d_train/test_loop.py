@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from cross4d_cache.errors import CheckpointError, OutputError, SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.loop import Pretraining, learning_rate, make_fabric
+from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from tests.cross4d_train.conftest import make_infos, write_store
@@ -66,13 +67,30 @@ def test_a_resumed_run_repeats_the_curve_bit_for_bit(store, tmp_path, stop):
         assert torch.equal(resumed.checkpoint().tensors[name], value), name
 
 
-@pytest.mark.parametrize(("objective", "encoder"), [("uni4d", "point4d"), ("ijepa", "p4transformer"), ("vicreg", "p4transformer")])
-def test_what_an_objective_carries_along_and_draws_repeats_after_a_resume(store, objective, encoder):
+def hidden_state(module):
+    """What a module holds beside its parameters and buffers, which checkpoints have: numbers and tensors of all modules within."""
+    return {
+        f"{name}.{key}": value.clone() if isinstance(value, torch.Tensor) else value
+        for name, inner in module.named_modules()
+        for key, value in vars(inner).items()
+        if key != "training" and isinstance(value, torch.Tensor | int | float | str | tuple | type(None))
+    }
+
+
+SWITCHED = [*OBJECTIVES, "forecast:field+rollout"]
+OTHERS = [("ijepa", "p4transformer"), ("vicreg", "p4transformer")]
+
+
+@pytest.mark.parametrize(("objective", "encoder"), [*((name, "point4d") for name in SWITCHED), *OTHERS])
+def test_every_objective_repeats_its_curve_after_a_resume_in_the_middle_of_an_epoch(store, objective, encoder):
     settings = make_settings().changed({"objective.name": objective, "encoder.name": encoder})
     whole = make_training(store, settings)
     expected = curve(whole.steps())
     begun = make_training(store, settings)
+    before = hidden_state(begun.objective) | hidden_state(begun.encoder)
     list(itertools.islice(begun.steps(), 4))
+    assert str(hidden_state(begun.objective) | hidden_state(begun.encoder)) == str(before)  # what moves is in the checkpoint
+    assert all(buffer in begun.objective.state_dict() for buffer, _ in begun.objective.named_buffers())
     resumed = make_training(store, settings, checkpoint=begun.checkpoint())
     assert curve(resumed.steps()) == expected[4:]
     for name, value in whole.checkpoint().tensors.items():

@@ -1,16 +1,24 @@
 """The manifest: refused when unknown, unfinished, edited or malformed; its fingerprint follows exactly what decides numbers."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
-from cross4d_cache.errors import CacheCorruptError, CacheFormatError, CacheIncompleteError
-from cross4d_cache.store import CacheManifest, CacheWriter, open_cache
+from cross4d_cache.errors import CacheCorruptError, CacheFormatError, CacheIncompleteError, CacheMismatchError
+from cross4d_cache.sharing.merge import Merge
+from cross4d_cache.sharing.pull import Pull
+from cross4d_cache.sharing.subset import Selection, Subset
+from cross4d_cache.store import CacheManifest, CacheWriter, open_cache, verify
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.types import SequenceInfo
+from tests.cross4d_cache.store.forgery import forge_part
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, two_parts, write_store
 
 
@@ -199,3 +207,112 @@ def test_fingerprint_ignores_how_much_is_built_and_in_which_pieces(path: str) ->
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
     assert canonical_json({"b": 1, "a": [1, 2]}) == canonical_json({"a": [1, 2], "b": 1}) == b'{"a":[1,2],"b":1}'
+
+
+def from_the_future(manifest: CacheManifest, change: Callable[[dict[str, Any]], object]) -> CacheManifest:
+    """A manifest as a newer release would write it."""
+    record = manifest.model_dump(mode="json")
+    change(record)
+    return CacheManifest.from_json(json.dumps(record))
+
+
+def future_store(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    parts = two_parts()
+    parts[1] = replace(parts[1], sequences=(SequenceInfo.from_json(parts[1].sequences[0].model_dump_json()[:-1] + ',"mood":"calm"}'),))
+    writer = CacheWriter(path, from_the_future(make_manifest(parts), change), PROJECTION)
+    for number, part in enumerate(parts):
+        writer.commit(number, part)
+    writer.finish()
+    return path
+
+
+def optional(record: dict[str, Any]) -> None:
+    record["weather"] = {"rain": 0.5}
+    record["teacher"]["tongue"] = "la"
+
+
+def test_a_store_from_the_future_opens_with_its_optional_fields(tmp_path: Path) -> None:
+    cache, plain = open_cache(future_store(tmp_path / "a", optional)), make_manifest(two_parts())
+    assert cache.manifest.unknown == ("weather", "teacher.tongue")
+    assert [info.unknown for info in cache.sequences] == [(), (), ("mood",)]
+    assert cache.manifest.fingerprint != plain.fingerprint
+    assert [problem for check in verify(cache) for problem in check.problems] == []
+    (tmp_path / "a" / "index.json").unlink()
+    assert open_cache(tmp_path / "a").sequences == cache.sequences
+
+
+def test_what_a_newer_release_wrote_is_passed_on(tmp_path: Path) -> None:
+    cache = open_cache(future_store(tmp_path / "a", optional))
+    for name, run in {
+        "merged": Merge(tmp_path / "merged", [cache]),
+        "cut": Subset(tmp_path / "cut", cache, Selection(cache, ids=["sequence 1", "sequence 2"])),
+        "pulled": Pull(tmp_path / "a", tmp_path / "pulled"),
+    }.items():
+        list(run.run())
+        copy = open_cache(tmp_path / name)
+        assert copy.manifest.fingerprint == cache.manifest.fingerprint
+        assert copy.manifest.unknown == cache.manifest.unknown
+        assert copy.sequences[-1] == cache.sequences[-1]
+
+
+def test_arrays_of_the_future_stay_in_whole_parts_and_are_named_where_a_part_is_cut(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "a", two_parts())
+    shutil.copytree(store / "parts/00000/boxes", store / "parts/00000/curvature")
+    forge_part(store)
+    cache = open_cache(store)
+    whole, cut = (Subset(tmp_path / name, cache, Selection(cache, ids=ids)) for name, ids in CHOICES.items())
+    assert (whole.left_out, cut.left_out) == ((), ("curvature",))
+    for run in (whole, cut):
+        list(run.run())
+    assert open_cache(tmp_path / "whole").part(0).unknown_arrays == ("curvature",)
+    assert open_cache(tmp_path / "cut").part(0).unknown_arrays == ()
+
+
+CHOICES = {"whole": ["sequence 0", "sequence 1"], "cut": ["sequence 1"]}
+
+
+def test_stores_of_other_fields_do_not_become_one(tmp_path: Path) -> None:
+    future, plain = open_cache(future_store(tmp_path / "a", optional)), open_cache(write_store(tmp_path / "b", two_parts()))
+    with pytest.raises(CacheMismatchError) as caught:
+        Merge(tmp_path / "c", [plain, future])
+    assert "weather.rain: absent (as in release 0.1) here, 0.5 there" in str(caught.value)
+    assert "teacher.tongue: absent (as in release 0.1) here, la there" in str(caught.value)
+    planned = open_cache(future_store(tmp_path / "d", lambda record: record["plan"].update(order="morton")))
+    with pytest.raises(CacheMismatchError, match=r"plan\.order"):
+        Merge(tmp_path / "e", [plain, planned])
+
+
+def test_an_unfinished_store_of_another_rule_is_not_finished(tmp_path: Path) -> None:
+    manifest = make_manifest(two_parts())
+    CacheWriter(tmp_path / "a", from_the_future(manifest, lambda record: record["render"].update(splat="gaussian")), PROJECTION)
+    with pytest.raises(CacheMismatchError, match=r"render\.splat: absent \(as in release 0\.1\) here, gaussian there"):
+        CacheWriter(tmp_path / "a", manifest, PROJECTION)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("weather", lambda record: record.update(weather=1, requires=["weather"])),
+        ("render.splat", lambda record: record["render"].update(splat="gaussian", requires=["splat"])),
+        ("parts.codec", lambda record: record["parts"][1].update(codec="new", requires=["codec"])),
+    ],
+)
+def test_fields_that_must_be_known_are_refused_by_name(store: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    edit(store, change)
+    with pytest.raises(CacheFormatError) as caught:
+        open_cache(store)
+    assert f"made by a newer release: this one does not know {name}" in str(caught.value)
+    assert "update cross4d" in str(caught.value)
+
+
+def test_walking_from_the_root_finds_the_parts(store: Path) -> None:
+    parts = zarr.open_group(store, mode="r")["parts"]
+    assert sorted(name for name, _ in parts.members()) == ["00000", "00001"]
+    np.testing.assert_array_equal(parts["00001/points"][...], two_parts()[1].points)
+
+
+def test_stores_without_the_group_of_parts_are_as_good(store: Path) -> None:
+    (store / "parts" / "zarr.json").unlink()
+    assert [problem for check in verify(open_cache(store)) for problem in check.problems] == []
+    CacheWriter(store, make_manifest(two_parts()), PROJECTION).finish()
+    assert "00000" in zarr.open_group(store, mode="r")["parts"]

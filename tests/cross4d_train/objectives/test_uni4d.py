@@ -65,12 +65,15 @@ def test_tokens_of_one_frame_have_no_motion(encoder, objective):
 
 
 def test_clips_of_a_step_enter_the_queue_once(encoder, objective, make_batch):
-    before = objective.queue.clone()
-    objective(encoder, make_batch(clips=3))
+    before, batch = objective.queue.clone(), make_batch(clips=3)
+    objective.eval()(encoder, batch)
     assert torch.equal(objective.queue, before)
-    objective.finish_step(encoder, 0.1)
+    loss, _ = objective.train()(encoder, batch)
+    loss.backward()  # of the queue as it was
     assert objective.queue.shape == (QUEUE, encoder.channels)
     assert torch.equal(objective.queue[3:], before[:-3])
+    clips = frame_features(objective.target(batch.points)).amax(dim=1)
+    assert torch.equal(objective.queue[:3], torch.nn.functional.normalize(clips, dim=-1))
     whole = objective.queue.clone()
     objective.finish_step(encoder, 0.2)
     assert torch.equal(objective.queue, whole)
