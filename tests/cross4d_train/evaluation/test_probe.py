@@ -6,9 +6,11 @@ from cross4d_train.clips import ClipSettings
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.linear import HeadSettings
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
+from tests.cross4d_train.evaluation.by_hand import Video, across, clips_of, finish, write_videos
 
 CLIPS = recipe_clips("fake")
 
@@ -72,3 +74,46 @@ def test_a_test_side_of_short_videos_only_has_no_full_clip_accuracy(store, sourc
     assert result.num_full_clip_test_videos == 0
     assert result.raw_full_clip is None
     assert "none" in result.describe()
+
+
+@pytest.fixture
+def three_videos(tmp_path):
+    """Bodies of action 0 stand at x = -1, those of action 1 at +1. Of the test videos `late` stands left first, and `odd` is labelled
+    against what it shows.
+    """
+    videos = [
+        Video(id="left", side="train", action=0, frames=across(-1, -1, -1)),
+        Video(id="right", side="train", action=1, frames=across(1, 1, 1)),
+        Video(id="plain", side="test", action=0, frames=across(-1, -1, -1)),
+        Video(id="late", side="test", action=1, frames=across(-1, 1, 1)),
+        Video(id="odd", side="test", action=0, frames=across(1)),
+    ]
+    return write_videos(tmp_path / "three.zarr", videos)
+
+
+def probe_by_hand(path, **head):
+    """Clips of one frame, so three windows are the three frames."""
+    clips = clips_of(1)
+    settings = ProbeSettings(clips=clips, num_windows=3, head=HeadSettings(num_epochs=100, learning_rate=0.1, **head))
+    return finish(LinearProbe, path, settings)
+
+
+def test_three_videos_by_hand(three_videos):
+    """Windows right: three of `plain`, two of `late`, none of `odd`. Mean and deviation of x over training are 0 and 1, so
+    standardisation changes nothing.
+    """
+    result = probe_by_hand(three_videos)
+    for score in (result.raw, result.standardised):
+        assert (score.train_accuracy, score.clip_accuracy) == (1, pytest.approx(5 / 9))
+        assert score.video_accuracy == pytest.approx(2 / 3)
+        assert [(item.id, item.action, item.predicted) for item in score.predictions] == [("plain", 0, 0), ("late", 1, 1), ("odd", 0, 1)]
+    assert (result.num_classes, result.num_train_videos, result.num_test_videos) == (2, 2, 3)
+    assert (result.num_short_videos, result.raw_full_clip) == (0, pytest.approx(2 / 3))
+
+
+def test_videos_without_a_full_clip_by_hand(three_videos):
+    """In clips of three frames the means of x are -1, +1/3 and +1; `odd`, a single frame, is left out of the second figure."""
+    settings = ProbeSettings(clips=clips_of(3), num_windows=1, head=HeadSettings(num_epochs=100, learning_rate=0.1))
+    result = finish(LinearProbe, three_videos, settings)
+    assert (result.raw.video_accuracy, result.raw_full_clip) == (pytest.approx(2 / 3), 1)
+    assert (result.num_short_videos, result.num_full_clip_test_videos) == (1, 2)
