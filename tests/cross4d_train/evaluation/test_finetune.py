@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from cross4d_cache.errors import SettingsError
@@ -40,6 +41,13 @@ def test_labelled_videos_are_balanced_over_classes(fraction, per_class):
     assert Counter(infos[index].action for index in chosen) == dict.fromkeys(range(5), per_class)
     assert choose_labelled(infos, train, fraction=fraction, seed=1) == chosen
     assert fraction == 1 or choose_labelled(infos, train, fraction=fraction, seed=2) != chosen
+
+
+def test_a_share_of_a_class_is_rounded():
+    """Three videos of either class: 0.6 of them are 1.8, so two; 0.4 are 1.2, so one; 0.1 are none, and one is the least."""
+    infos = [SequenceInfo(id=str(index), num_frames=1, action=index % 2) for index in range(6)]
+    counts = {fraction: len(choose_labelled(infos, range(6), fraction=fraction, seed=0)) for fraction in (0.6, 0.4, 0.1)}
+    assert counts == {0.6: 4, 0.4: 2, 0.1: 2}
 
 
 @pytest.fixture
@@ -113,6 +121,21 @@ def test_batches_of_like_size():
     assert [len(batch) for batch in batches] == [2, 2, 3]
     assert [item for batch in batches for item in batch] == items
     assert [len(batch) for batch in _even_batches(items[:6], 3)] == [3, 3]
+    with pytest.raises(ValidationError, match="greater than or equal to 3"):
+        TuningSettings(batch_size=2)  # three clips would be two and one
+
+
+def test_the_norm_follows_the_labelled_clips_after_few_steps(tmp_path):
+    """Bodies at x = 100 and 102: after eight steps a running mean has come from 0 to 1 - 0.9^8, 57 % of the way, so both would lie far on
+    one side of it; with the mean of the clips they lie one deviation below and above.
+    """
+    places = (("train", 0, 100), ("train", 1, 102), ("train", 0, 100), ("train", 1, 102), ("test", 0, 100), ("test", 1, 102))
+    videos = [Video(id=f"{number}", side=side, action=action, frames=across(place)) for number, (side, action, place) in enumerate(places)]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    settings = TuningSettings(fraction=1, num_epochs=8, learning_rate=0.3, num_windows=1)
+    loader = BatchLoader(ClipDataset(path, clips_of(1)))
+    score = tuning_score(list(finetune(Coordinates((0,)), loader, train=range(4), test=range(4, 6), settings=settings)), settings)
+    assert score.video_accuracy == 1
 
 
 @pytest.fixture

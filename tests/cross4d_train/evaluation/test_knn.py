@@ -57,6 +57,18 @@ def test_three_videos_by_hand(tmp_path):
     assert (result.num_train_videos, result.num_test_videos) == (2, 3)
 
 
+def test_test_videos_are_moved_by_the_mean_of_training_too(tmp_path):
+    """Training as above; (2.2, 1.5) has slope 0.68, so is of action 1 as it is; standardised it is (-0.8, -0.5), so of action 0."""
+    videos = [
+        Video(id="a", side="train", action=0, frames=flat(2, 1)),
+        Video(id="b", side="train", action=1, frames=flat(4, 3)),
+        Video(id="c", side="test", action=0, frames=flat(2.2, 1.5)),
+    ]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    result = finish(NearestNeighbours, path, NeighbourSettings(clips=clips_of(1, 1), num_windows=1, num_neighbours=1))
+    assert (result.raw.video_accuracy, result.standardised.video_accuracy) == (0, 1)
+
+
 def test_votes_by_hand():
     """A vote is (1 + cosine) / 2. Cosines 0.5 and -0.6 of action 9, 0.3 of action 4, so votes 0.75, 0.2 and 0.65.
 
@@ -79,10 +91,10 @@ def test_votes_of_all_windows_count_by_hand():
 
 
 def test_windows_of_a_training_video_have_its_action(tmp_path):
-    """Two windows each: frames 0 and 1 of a video. The test video lies between them, nearest to the second window of `b`."""
+    """Two windows each: frames 0 and 1 of a video. The test video lies between them, nearest to the first window of `b`."""
     videos = [
         Video(id="a", side="train", action=0, frames=[[(1.0, 0.0, 0.0)], [(1.0, 0.2, 0.0)]]),
-        Video(id="b", side="train", action=1, frames=[[(0.0, 1.0, 0.0)], [(0.6, 0.8, 0.0)]]),
+        Video(id="b", side="train", action=1, frames=[[(0.6, 0.8, 0.0)], [(0.0, 1.0, 0.0)]]),
         Video(id="c", side="test", action=1, frames=[[(0.7, 0.7, 0.0)], [(0.7, 0.7, 0.0)]]),
     ]
     path = write_videos(tmp_path / "store.zarr", videos)

@@ -5,6 +5,7 @@ from torch import nn
 from cross4d_cache.errors import SettingsError
 from cross4d_train.evaluation.features import VideoFeatures, labelled
 from cross4d_train.evaluation.linear import HeadSettings, LinearHead, accuracy, check_labels, fit_head, moments, train_head
+from cross4d_train.initialise import build_seeded
 
 SETTINGS = HeadSettings(num_epochs=40, learning_rate=1e-2)
 
@@ -123,3 +124,29 @@ def test_a_score_of_three_videos():
     assert score.video_accuracy == pytest.approx(2 / 3)
     assert score.accuracy_over({"v1", "v2"}) == pytest.approx(1 / 2)
     assert score.accuracy_over({"elsewhere"}) is None
+
+
+def test_a_head_is_trained_as_its_settings_say():
+    """The slow twin of AdamW, window by window in the order that the seed draws anew for every epoch, with gradients by hand.
+
+    Of cross-entropy after softmax shares p: (p - one_hot) x for the weights, p - one_hot for the biases.
+    """
+    settings = HeadSettings(num_epochs=3, batch_size=1, learning_rate=0.1, weight_decay=0.5, seed=3)
+    train = videos_of((0.0, 2.0), (3.0, -1.0), actions=(4, 9))
+    windows, targets = [0.0, 2.0, 3.0, -1.0], [0, 0, 1, 1]
+    start = build_seeded(lambda: nn.Linear(1, 2), 3)
+    values = torch.cat([start.weight.detach(), start.bias.detach().unsqueeze(1)], dim=1).double()
+    first, second, step = torch.zeros(2, 2).double(), torch.zeros(2, 2).double(), 0
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(3):
+        for window in torch.randperm(4, generator=generator).tolist():
+            inputs = torch.tensor([windows[window], 1.0]).double()
+            error = (values @ inputs).softmax(dim=0)
+            error[targets[window]] -= 1
+            gradient, step = torch.outer(error, inputs), step + 1
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            values = values * (1 - 0.1 * 0.5)
+            values = values - 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    layer = train_head(train, settings, standardise=False).layer
+    found = torch.cat([layer.weight, layer.bias.unsqueeze(1)], dim=1)
+    assert torch.allclose(found.double(), values, atol=1e-4)

@@ -5,8 +5,8 @@ import pytest
 from cross4d_train.clips import ClipSettings
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.evaluation import Place
-from cross4d_train.evaluation.linear import HeadSettings
+from cross4d_train.evaluation.evaluation import Place, VideoPrediction
+from cross4d_train.evaluation.linear import HeadScore, HeadSettings, accuracy
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
@@ -117,3 +117,34 @@ def test_videos_without_a_full_clip_by_hand(three_videos):
     result = finish(LinearProbe, three_videos, settings)
     assert (result.raw.video_accuracy, result.raw_full_clip) == (pytest.approx(2 / 3), 1)
     assert (result.num_short_videos, result.num_full_clip_test_videos) == (1, 2)
+
+
+def test_videos_without_a_label_and_classes_are_counted(tmp_path):
+    """Three classes and one unlabelled video in training; of them the test side has one, and two unlabelled videos."""
+    sides = {"train": (0, 1, 2, -1), "test": (0, -1, -1)}
+    videos = [
+        Video(id=f"{side}{number}", side=side, action=action, frames=across(action))
+        for side, actions in sides.items()
+        for number, action in enumerate(actions)
+    ]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    result = finish(LinearProbe, path, ProbeSettings(clips=clips_of(1), num_windows=1, head=HeadSettings(num_epochs=1)))
+    assert (result.num_classes, result.num_unlabelled_videos) == (3, 3)
+    assert (result.num_train_videos, result.num_test_videos) == (3, 1)
+
+
+def test_both_heads_have_their_own_figures(three_videos, monkeypatch):
+    """A head without standardisation that has `late` wrong, one with it that has all right; `odd` has no full clip of three frames."""
+
+    def fit(train, test, settings, *, standardise):
+        guesses = {"plain": 0, "late": int(standardise), "odd": 0}
+        found = tuple(VideoPrediction(id=id, action=guesses[id] if id != "late" else 1, predicted=guesses[id]) for id in test.ids)
+        return HeadScore(train_accuracy=1, clip_accuracy=1, video_accuracy=accuracy(found), predictions=found)
+
+    monkeypatch.setattr("cross4d_train.evaluation.probe.fit_head", fit)
+    result = finish(LinearProbe, three_videos, ProbeSettings(clips=clips_of(3), num_windows=1))
+    assert (result.raw.video_accuracy, result.standardised.video_accuracy) == (pytest.approx(2 / 3), 1)
+    assert (result.raw_full_clip, result.standardised_full_clip) == (pytest.approx(1 / 2), 1)
+    off, on = (line.split() for line in result.describe().splitlines()[-2:])
+    assert off == ["off", "1.000", "0.667", "0.500", "1.000"]
+    assert on == ["on", "1.000", "1.000", "1.000", "1.000"]
