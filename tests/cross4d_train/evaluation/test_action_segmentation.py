@@ -108,23 +108,26 @@ def test_scores_by_hand(store):
     assert result.f1 == {"10": pytest.approx(8 / 9), "25": pytest.approx(8 / 9), "50": pytest.approx(4 / 9)}
 
 
-def test_three_recordings_by_hand(tmp_path, monkeypatch):
-    """Frames at x = -1 are of action 0, those at +1 of action 1; a training recording has both. Clips of two frames.
+def test_recordings_by_hand(tmp_path, monkeypatch):
+    """Frames at x = -1 are of action 0, those at +1 of action 1; a training recording has both. Clips of two.
 
     `plain` is as in training. `odd` is labelled 0 0 1 and stands at -1 1 1: frames right 2 of 3, orders alike; segments overlap by 1/2
-    each, which is enough at 0.5.
+    each, which is enough at 0.5. `left` and `right` never move, so standardised by themselves they would be the same. Windows of `odd`
+    are 0-1 and 1-2.
     """
     videos = [
         by_hand.Video(id="train", side="train", action=0, frames=by_hand.across(-1, 1, -1, 1), actions=(0, 1, 0, 1)),
         by_hand.Video(id="plain", side="test", action=0, frames=by_hand.across(1, -1, -1), actions=(1, 0, 0)),
         by_hand.Video(id="odd", side="test", action=0, frames=by_hand.across(-1, 1, 1), actions=(0, 0, 1)),
+        by_hand.Video(id="left", side="test", action=0, frames=by_hand.across(-1, -1, -1), actions=(0, 0, 0)),
+        by_hand.Video(id="right", side="test", action=0, frames=by_hand.across(1, 1, 1), actions=(1, 1, 1)),
     ]
     path = by_hand.write_videos(tmp_path / "store.zarr", videos)
     rates = by_hand.record_rates(monkeypatch)
     settings = ActionSegmentSettings(clips=by_hand.clips_of(2), num_epochs=60, learning_rate=0.1)
     result = by_hand.finish(ActionSegmentation, path, settings)
-    assert [item.predicted for item in result.recordings] == [(1, 0, 0), (0, 1, 1)]
-    assert [item.actions for item in result.recordings] == [(1, 0, 0), (0, 0, 1)]
-    assert result.accuracy == pytest.approx(5 / 6)
+    assert [item.predicted for item in result.recordings] == [(1, 0, 0), (0, 1, 1), (0, 0, 0), (1, 1, 1)]
+    assert [item.actions for item in result.recordings] == [(1, 0, 0), (0, 0, 1), (0, 0, 0), (1, 1, 1)]
+    assert result.accuracy == pytest.approx(11 / 12)
     assert (result.edit, result.f1) == (1, {"10": 1, "25": 1, "50": 1})
     assert [rates[epoch] for epoch in (0, 15, 30, 45)] == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-5)

@@ -133,6 +133,25 @@ def test_three_videos_by_hand(tmp_path, monkeypatch, end_to_end):
     assert [rates[epoch] for epoch in (0, 15, 30, 45)] == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-5)
 
 
+def test_test_clips_are_not_standardised_by_themselves(tmp_path):
+    """`low` is at y = 0 all over and `high` at y = 1, each in a batch of its own: by itself either would be in the middle."""
+    parts = {"both": (0, 2), "low": (0, 0), "high": (2, 2)}
+    videos = [
+        by_hand.Video(
+            id=name,
+            side="train" if name == "both" else "test",
+            action=0,
+            frames=[[(0.1 * number, label / 2, 0.0) for number, label in enumerate(labels)]] * 4,
+            parts=[labels] * 4,
+        )
+        for name, labels in parts.items()
+    ]
+    path = by_hand.write_videos(tmp_path / "store.zarr", videos)
+    settings = SegmentSettings(clips=by_hand.clips_of(2), num_epochs=60, learning_rate=0.1, batch_size=1, ignored=(1,))
+    result = by_hand.finish(Segmentation, path, settings, by_hand.Coordinates((1,)))
+    assert [video.predicted for video in result.videos] == [{0: 4}, {2: 4}]
+
+
 def test_the_head_judges_by_the_mean_over_batches_since_it_forgot():
     """Batches of one channel with means 1 and 4, and variances, of the sample, 2 and 8: later mean 2.5 and variance 5."""
     head = SegmentHead(1, 2, seed=0)
