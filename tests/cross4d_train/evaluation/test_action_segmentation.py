@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from cross4d_train.evaluation.action_segmentation import (
     frame_features,
 )
 from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings
@@ -131,3 +134,22 @@ def test_recordings_by_hand(tmp_path, monkeypatch):
     assert result.accuracy == pytest.approx(11 / 12)
     assert (result.edit, result.f1) == (1, {"10": 1, "25": 1, "50": 1})
     assert [rates[epoch] for epoch in (0, 15, 30, 45)] == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-5)
+
+
+def test_a_frame_of_two_windows_has_the_sum_of_their_softmax(tmp_path, monkeypatch):
+    """Three frames in clips of two: the middle one is in both. Shares there: 0.92 of class 0 and 0.08 of 2, then 0.88 of 1 and 0.12 of 2.
+
+    So class 0; the sums of logits, 10.5, 10 and 16, would say class 2, and the later window alone class 1.
+    """
+    videos = [by_hand.Video(id=side, side=side, action=0, frames=by_hand.across(0, 0, 0), actions=(0, 0, 1)) for side in ("train", "test")]
+    path = by_hand.write_videos(tmp_path / "store.zarr", videos)
+    evaluation = by_hand.make_evaluation(ActionSegmentation, path, ActionSegmentSettings(clips=by_hand.clips_of(2), batch_size=1))
+    evaluation.num_classes = 3
+    logits = [[[0.0, 9.0, 0.0], [10.5, 0.0, 8.0]], [[0.0, 10.0, 8.0], [0.0, 0.0, 9.0]]]
+    windows = itertools.chain(torch.tensor([window]) for window in logits)
+    monkeypatch.setattr(evaluation, "_frames", lambda *_: next(windows))
+    evaluation.loader = Place().loader(evaluation.dataset)
+    head = SegmentHead(3, 3, seed=0)
+    monkeypatch.setattr(head, "forward", lambda features: features)
+    found = evaluation._label(1, head, Place())
+    assert (found.id, found.actions, found.predicted) == ("test", (0, 0, 1), (1, 0, 2))

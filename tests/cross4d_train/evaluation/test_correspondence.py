@@ -178,3 +178,16 @@ def test_pairs_of_frames_by_hand(tmp_path):
     result = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(6, 2), gaps=(1, 4, 5)))
     assert [score.num_queries for score in result.scores] == [3 * 2, 2 * 2, 1 * 2]
     assert [score.coordinates for score in result.scores] == [1, 1, 1]
+
+
+def test_the_middle_pair_of_frames_by_hand(tmp_path):
+    """Two frames apart in a clip of six: pairs begin at 0, at 2, (6 - 2) // 2, and at 3.
+
+    Frames 0 and 2 share two tracks, 2 and 4 none, 3 and 5 two; 1 and 3 would share two as well.
+    """
+    tracks = [[0, 1], [4, 5], [0, 1], [4, 5], [8, 9], [4, 5]]
+    still = [[(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]] * 6
+    videos = [Video(id=side, side=side, action=0, frames=still, surfaces=tracks) for side in ("train", "test")]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    (score,) = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(6, 2), gaps=(2,))).scores
+    assert score.num_queries == 2 + 0 + 2

@@ -143,7 +143,7 @@ def test_budgets_are_standardised_by_all_training_tokens(monkeypatch):
     seen, fit = [], parts._fit
     monkeypatch.setattr(parts, "_fit", lambda features, *others: (seen.append(features.flatten().tolist()), fit(features, *others))[1])
     tokens = on_a_line(0, 2, 4, 10, parts=[0, 0, 1, 1])
-    score_parts(tokens, tokens, PartSettings(clips=CLIPS, budgets=(2,), num_draws=2))
+    score_parts(tokens, on_a_line(100, 300, parts=[0, 1]), PartSettings(clips=CLIPS, budgets=(2,), num_draws=2))
     expected = {round((place - 4) / 14**0.5, 4) for place in (0, 2, 4, 10)}
     assert [len(drawn) for drawn in seen] == [2, 2, 4]
     assert all({round(value, 4) for value in drawn} <= expected for drawn in seen)

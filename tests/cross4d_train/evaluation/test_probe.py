@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.data import ClipDataset
 from cross4d_train.encoders import build_encoder
@@ -10,6 +11,7 @@ from cross4d_train.evaluation.linear import HeadScore, HeadSettings, accuracy
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
+from tests.cross4d_train.conftest import write_store
 from tests.cross4d_train.evaluation.by_hand import Video, across, clips_of, finish, write_videos
 
 CLIPS = recipe_clips("fake")
@@ -47,6 +49,19 @@ def test_test_videos_the_encoder_has_seen(dataset, source):
     assert seen(side="all", origin=elsewhere["fingerprint"]) == 4, "another teacher, but the same videos"
     assert seen(side="all", origin=elsewhere["sequences"]) is None
     assert seen(protocol="a protocol this store does not know") is None
+
+
+def test_both_sides_are_those_of_the_protocol(tmp_path, source):
+    """Four videos, each on another pair of sides; the first protocol is the default."""
+    sides = [("train", "train"), ("train", "test"), ("test", "train"), ("test", "test")]
+    infos = [
+        SequenceInfo(id=f"s{number}", num_frames=3, action=min(number, 1), splits={"cross-subject": subject, "cross-view": view})
+        for number, (subject, view) in enumerate(sides)
+    ]
+    dataset = ClipDataset(write_store(tmp_path / "store.zarr", infos), CLIPS, targets=False)
+    found = {name: LinearProbe(source, dataset, ProbeSettings(clips=CLIPS, protocol=name)) for name in (None, "cross-view")}
+    assert [(probe.train, probe.test) for probe in found.values()] == [((0, 1), (2, 3)), ((0, 2), (1, 3))]
+    assert [probe.settings.protocol for probe in found.values()] == ["cross-subject", "cross-view"]
 
 
 def test_both_denominators_are_told_apart(store, source):

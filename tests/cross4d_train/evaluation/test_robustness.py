@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from cross4d_train.evaluation.linear import HeadSettings
+from cross4d_train.evaluation.linear import HeadSettings, predictions
 from cross4d_train.evaluation.probe import ProbeSettings
 from cross4d_train.evaluation.robustness import Robustness
 from tests.cross4d_train.evaluation.by_hand import Coordinates, Video, across, clips_of, finish, write_videos
@@ -17,6 +18,7 @@ def test_three_videos_by_hand(tmp_path):
         Video(id="right", side="train", action=1, frames=across(1, 1, 1, 1, num_points=8)),
         Video(id="a", side="test", action=0, frames=across(-3, -1, 1, -1, num_points=8)),
         Video(id="b", side="test", action=1, frames=across(5, -1, 1, -1, num_points=8)),
+        Video(id="unlabelled", side="test", action=-1, frames=across(1, 1, 1, 1, num_points=8)),
         Video(id="c", side="test", action=1, frames=across(-3, 5, 1, 1, num_points=8)),
     ]
     path = write_videos(tmp_path / "store.zarr", videos)
@@ -34,3 +36,26 @@ def test_three_videos_by_hand(tmp_path):
     assert wrong == frames | points | jitter
     assert [score.standardised for score in result.scores] == pytest.approx([1, 2 / 3, 2 / 3, 2 / 3] + [1] * 8)
     assert (result.num_train_videos, result.num_test_videos) == (2, 3)
+
+
+def test_both_heads_have_their_own_figures(tmp_path, monkeypatch):
+    """A head without standardisation that says 0 of everything, and one with it that says 1: of three test videos two are of action 1."""
+
+    class Constant:
+        def __init__(self, standardise):
+            self.guess = int(standardise)
+
+        def predict(self, videos):
+            return predictions(videos, torch.full((len(videos.ids),), self.guess))
+
+    monkeypatch.setattr("cross4d_train.evaluation.robustness.train_head", lambda train, settings, *, standardise: Constant(standardise))
+    videos = [
+        Video(id=f"{side}{number}", side=side, action=action, frames=across(0, num_points=8))
+        for side, actions in (("train", (0, 1)), ("test", (0, 1, 1)))
+        for number, action in enumerate(actions)
+    ]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    result = finish(Robustness, path, ProbeSettings(clips=clips_of(1, 8), num_windows=1))
+    assert [(score.raw, score.standardised) for score in result.scores] == [(pytest.approx(1 / 3), pytest.approx(2 / 3))] * 12
+    assert {item.predicted for score in result.scores for item in score.raw_predictions} == {0}
+    assert [line.split()[-2:] for line in result.describe().splitlines()[-12:]] == [["0.333", "0.667"]] * 12

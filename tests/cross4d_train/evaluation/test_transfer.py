@@ -35,9 +35,12 @@ def test_two_encoders_on_two_stores_by_hand(tmp_path):
     result = transfer_result(["plain", "mirrored"], stores, probes)
     shares = [[round(3 * probe.standardised.video_accuracy) for probe in row] for row in result.probes]
     assert shares == [[2, 1], [1, 2]]
-    _, columns, *rows = result.describe().splitlines()
+    shown = [[{"video_accuracy": 0.1 * row + 0.2 * column} for column in (0, 1)] for row in (0, 1)]
+    raw = [[probe.raw.model_copy(update=shown[row][column]) for column, probe in enumerate(probes[row])] for row in (0, 1)]
+    told = [[probe.model_copy(update={"raw": raw[row][column]}) for column, probe in enumerate(probes[row])] for row in (0, 1)]
+    _, columns, *rows = transfer_result(["plain", "mirrored"], stores, told).describe().splitlines()
     assert columns.split() == ["fake", "(store0.zarr)", "fake", "(store1.zarr)"]
     assert [row.split() for row in rows] == [
-        ["plain", "0.667", "/", "0.667", "0.333", "/", "0.333"],
-        ["mirrored", "0.333", "/", "0.333", "0.667", "/", "0.667"],
+        ["plain", "0.000", "/", "0.667", "0.200", "/", "0.333"],
+        ["mirrored", "0.100", "/", "0.333", "0.300", "/", "0.667"],
     ]
