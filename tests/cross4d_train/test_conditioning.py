@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import open_cache
-from cross4d_train.conditioning import Conditioning, TargetStatistics, gather_statistics
+from cross4d_train.conditioning import Conditioning, TargetStatistics, gather_statistics, sample_sequences
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.run import RunFolder
 from cross4d_train.targets import point_targets
@@ -118,6 +118,13 @@ def test_of_many_sequences_evenly_spaced_ones_are_read(store, monkeypatch):
     some = gather_statistics(cache, chosen, "frames")
     assert some.counts < everything.counts
     assert same_statistics(some, gather_statistics(cache, (0, 5, 10), "frames"))
+
+
+def test_evenly_spaced_sequences_by_hand(monkeypatch):
+    """Four of eleven: places 0, 3.33, 6.67 and 10, so 0, 3, 7 and 10."""
+    monkeypatch.setattr("cross4d_train.conditioning.MOST_SEQUENCES", 4)
+    assert sample_sequences(range(20, 31)) == [20, 23, 27, 30]
+    assert sample_sequences((5, 7)) == [5, 7]
 
 
 def conditioned(conditioning, **objective):
