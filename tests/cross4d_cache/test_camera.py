@@ -156,6 +156,8 @@ def test_a_camera_around_the_subject_by_hand(swapped: bool) -> None:
     np.testing.assert_allclose(pixels, expected[:, ::-1] if swapped else expected, atol=1e-4)
     np.testing.assert_allclose(depth, 2, rtol=1e-6)
     np.testing.assert_allclose(views.depth_ranges, [[2, 2]], rtol=1e-6)
+    wide, narrow = (30, 96), (46, 80)  # whole pixels, and one more: 31.5 to 94.5, 47.25 to 78.75
+    assert views.bounds == (Bounds(*wide, *narrow) if swapped else Bounds(*narrow, *wide),)
     assert views.diagonal == pytest.approx(5**0.5)
     assert float(cameras.tolerance(0.01, torch.tensor([2.0]), torch.tensor([0]))) == pytest.approx(0.01 * 5**0.5)
     per_metre = cameras.pixels_per_metre(torch.full((1, 1, 1), 2.0), 0)
@@ -176,6 +178,8 @@ def test_how_far_a_camera_backs_off_by_hand(points: list[tuple[float, float, flo
     centroid = np.mean(points, axis=0)
     local = camera.world_to_camera[:3, :3] @ centroid + camera.world_to_camera[:3, 3]
     np.testing.assert_allclose(local, [0, 0, distance], atol=1e-6)
+    front, back = (point[2] - centroid[2] for point in (points[0], points[-1]))
+    np.testing.assert_allclose(views.depth_ranges, [[distance + front, distance + back]], rtol=1e-6)
 
 
 def test_views_go_round_by_hand() -> None:
