@@ -118,9 +118,9 @@ def _distance(
 
 
 def _towards(centroid: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, "3 3"]:
-    """World-to-camera rotation of a camera at the origin that looks at `centroid`, its rows level."""
+    """World-to-camera rotation of a camera at the origin that looks at `centroid`, its rows level; straight ahead if it is the origin."""
     x, y, z = centroid
-    across = math.hypot(x, z) or 1.0
+    across = math.hypot(x, z) or float(y == 0)
     cos, sin = across / math.hypot(across, y), y / math.hypot(across, y)
     pitch = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     return np.asarray(pitch @ yaw(-math.atan2(x, z)))

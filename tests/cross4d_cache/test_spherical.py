@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -196,6 +197,22 @@ def test_a_point_at_the_sensor_hides_nothing() -> None:
     found = observe(np.concatenate([without_echo, sphere]), spherical(8))[2]
     np.testing.assert_array_equal(found[:, 200:], observe(sphere, spherical(8))[2])
     assert not found[:, :200].any()
+
+
+def test_pixels_per_metre_by_hand() -> None:
+    """Ten rows a radian, row 4 straight ahead: the middle of row 8 is at 0.45 radians. There the circle is shorter by the cosine."""
+    made = batch_cameras([place(np.array([[0, 0, 1], [0, 1, 1]], dtype=np.float32), spherical(1))], torch.device("cpu"))
+    cameras = replace(made, focal=torch.full((1,), 10.0).double(), centre_row=torch.full((1,), 4.0).double())
+    columns, rows = cameras.pixels_per_metre(torch.full((1, 1, 1), 2.0), 8)
+    assert float(rows) == pytest.approx(10 / 2)
+    assert float(columns) == pytest.approx(IMAGE_SIZE / (2 * math.pi) / math.cos(0.45) / 2)
+
+
+def test_a_point_as_near_as_has_no_direction_is_in_no_image() -> None:
+    """Straight ahead at 1 m and at 2 m, where only points farther than 1 m have a direction."""
+    points = np.array([[0, 0, 1], [0, 0, 2]], dtype=np.float32)
+    cameras = replace(batch_cameras([place(points, spherical(1))], torch.device("cpu")), nearest=torch.ones(1, dtype=torch.float64))
+    assert cameras.project(torch.from_numpy(points), torch.zeros(2, dtype=torch.int64))[1].tolist() == [math.inf, 2]
 
 
 @pytest.mark.parametrize("points", [np.zeros((3, 3)), np.array([[0, 0, 4.0]]), np.array([[0, 3.0, 0], [0, 3.0, 0]])])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import open_cache
-from cross4d_train.conditioning import Conditioning, TargetStatistics, gather_statistics
+from cross4d_train.conditioning import Conditioning, TargetStatistics, gather_statistics, sample_sequences
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.run import RunFolder
 from cross4d_train.targets import point_targets
@@ -120,6 +120,13 @@ def test_of_many_sequences_evenly_spaced_ones_are_read(store, monkeypatch):
     assert same_statistics(some, gather_statistics(cache, (0, 5, 10), "frames"))
 
 
+def test_evenly_spaced_sequences_by_hand(monkeypatch):
+    """Four of eleven: places 0, 3.33, 6.67 and 10, so 0, 3, 7 and 10."""
+    monkeypatch.setattr("cross4d_train.conditioning.MOST_SEQUENCES", 4)
+    assert sample_sequences(range(20, 31)) == [20, 23, 27, 30]
+    assert sample_sequences((5, 7)) == [5, 7]
+
+
 def conditioned(conditioning, **objective):
     options = {"objective.conditioning": conditioning} | {f"objective.{key}": value for key, value in objective.items()}
     return make_settings(num_epochs=2).changed(options)
@@ -212,3 +219,33 @@ def test_what_was_conditioned_can_be_restored_in_the_components_kept(name, exact
     restored = conditioning.restore(conditioning(features))
     assert torch.allclose(restored, features, atol=1e-3 if exact else 1.5)
     assert exact == torch.allclose(restored, features, atol=1e-3)
+
+
+def test_a_patch_that_training_never_hit_has_the_mean_of_all():
+    """Targets (1, 0) and (3, 4) of patch 0, none of patch 1, (5, 2) of patch 2: means (2, 2), (9, 6) / 3 and (5, 2)."""
+    features, patches = np.array([[1, 0], [3, 4], [5, 2]], dtype=np.float16), np.array([0, 0, 2])
+    module = fitted("center-patch", features, patches, 3)
+    assert module.means.tolist() == [[2, 2], [3, 2], [5, 2]]
+    assert fitted("center", features, patches, 3).means.tolist() == [[3, 2]]
+    asked = torch.tensor([[10.0, 10.0]] * 3)
+    assert module(asked, torch.arange(3)).tolist() == [[8, 8], [7, 8], [5, 8]]
+
+
+def test_whitening_by_hand():
+    """About their mean (2, 1) the targets are (3, 0), (-3, 0), (0, -1), (0, 1): variances 9 / 2 and 1 / 2, along the axes.
+
+    The strongest component is the first channel, divided by sqrt(4.5); the second by sqrt(0.5).
+    """
+    features = np.array([[5, 1], [-1, 1], [2, 0], [2, 2]], dtype=np.float16)
+    module = fitted("whiten:2", features, np.zeros(4, dtype=np.int64), 1)
+    expected = [[3 / 4.5**0.5, 0], [0, -1 / 0.5**0.5]]
+    assert np.allclose(module(torch.tensor([[5.0, 1.0], [2.0, 0.0]])), expected, atol=1e-5)
+    (strongest,) = fitted("whiten:1", features, np.zeros(4, dtype=np.int64), 1)(torch.tensor([[5.0, 7.0]])).tolist()
+    assert strongest == pytest.approx([3 / 4.5**0.5])
+
+
+def test_a_component_without_variance_is_not_blown_up_without_bound():
+    """Of two channels one is constant: it is taken as if it had a millionth of the variance of the other, 4, so divided by 0.002."""
+    features = np.array([[0, 1], [4, 1]], dtype=np.float16)
+    module = fitted("whiten:2", features, np.zeros(2, dtype=np.int64), 1)
+    assert np.allclose(module(torch.tensor([[4.0, 1.5]])), [[2 / 2, 0.5 / 0.002]], rtol=1e-4)

@@ -10,6 +10,7 @@ from cross4d_train.evaluation.evaluation import Place
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.conftest import make_infos, write_store
+from tests.cross4d_train.evaluation.by_hand import Video, clips_of, finish, write_videos
 
 
 def make_frames(seed=0, count=60):
@@ -110,3 +111,83 @@ def test_a_dataset_without_splits_is_asked_whole(tmp_path, monkeypatch):
         tmp_path / "unsplit.zarr", [info.model_copy(update={"splits": {}}) for info in make_infos()]
     )  # it could have some, and has none
     assert len(make(path, gaps=(1,)).test) == 12
+
+
+def test_a_match_is_right_within_a_share_of_the_first_frame_s_box():
+    """The first frame's diagonal is 5, so a tenth is 0.5; that of the second is 50.
+
+    Points stay themselves. By features 0 is taken for 1, 0.4 from its true place; 1 for 2, 1.6 away; 2 for itself; 3 for 0, 50 away:
+    two right. By coordinates (0, 0) finds itself, (3, 4) and (1, 1) find the wrong neighbour, (0, 1) finds (0, 0): one right.
+    """
+    points = torch.tensor(
+        [[[0.0, 0, 0], [3, 4, 0], [1, 1, 0], [0, 1, 0]], [[0.0, 0, 0], [0.4, 0, 0], [2, 0, 0], [30, 40, 0]]],
+    )
+    one_hot = torch.eye(4)
+    features = torch.stack([one_hot[[1, 2, 2, 0]], one_hot])
+    ids = torch.arange(4).expand(2, -1)
+    assert match(points, features, ids, tolerance=0.1)[:3] == [4, 2, 1]
+    assert match(points, features, ids, tolerance=0.079)[:3] == [4, 1, 1], "0.395 is less than 0.4"
+
+
+def test_a_random_point_is_right_where_all_are_near():
+    """All points of the second frame lie within the radius of 0.1, so whatever is drawn is right; far apart, the true one alone is."""
+    points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 0, 0]], [[5.0, 0, 0], [5.05, 0, 0], [5.02, 0, 0]]])
+    ids, features = torch.arange(3).expand(2, -1), torch.eye(3).expand(2, -1, -1)
+    assert match(points, features, ids, tolerance=0.1) == [3, 3, 3, 3]
+    points[1] *= 10  # 50, 50.5 and 50.2
+    drawn = torch.Generator().manual_seed(0)
+    order = torch.randperm(3, generator=drawn)
+    expected = int((torch.randint(3, (3,), generator=drawn) == order).sum())
+    assert match(points, features, ids, tolerance=0.1) == [3, 3, 1, expected]
+
+
+def test_three_videos_by_hand(tmp_path):
+    """Features are coordinates, compared by direction, between two frames; a match has to be exact to 2 % of the box.
+
+    `grows`: all three points go twice as far from the origin: three right by direction; by coordinates (2, 1, 0) finds (2, 0, 0), which
+    was (1, 0, 0), so two. `rests`: three and three. `swaps`: two points change places, and one is right either way. `odd` has no track.
+    """
+    first = [(1.0, 0.0, 0.0), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    doubled = [(2 * x, 2 * y, 2 * z) for x, y, z in first]
+    tracks = [[0, 1, 2], [0, 1, 2]]
+    videos = [
+        Video(id="unused", side="train", action=0, frames=[first, first], surfaces=tracks),
+        Video(id="grows", side="test", action=0, frames=[first, doubled], surfaces=tracks),
+        Video(id="rests", side="test", action=0, frames=[first, first], surfaces=tracks),
+        Video(id="swaps", side="test", action=0, frames=[first, first], surfaces=[[0, 1, 2], [1, 0, 2]]),
+        Video(id="odd", side="test", action=0, frames=[first, first], surfaces=[[0, 1, 2], [3, 4, 5]]),
+    ]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    result = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(2, 3), gaps=(1,)))
+    (score,) = result.scores
+    assert {name: counts[:3] for name, counts in score.videos.items()} == {
+        "grows": (3, 3, 2),
+        "rests": (3, 3, 3),
+        "swaps": (3, 1, 1),
+        "odd": (0, 0, 0),
+    }
+    assert (score.num_queries, score.features, score.coordinates) == (9, pytest.approx(7 / 9), pytest.approx(6 / 9))
+    assert score.chance == pytest.approx(sum(counts[3] for counts in score.videos.values()) / 9)
+
+
+def test_pairs_of_frames_by_hand(tmp_path):
+    """Ten frames, a clip of six: pairs four apart begin at 0, 1 (the middle, (6 - 4) // 2) and 1 again, so once each; five apart at 0."""
+    still = [[(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]] * 10
+    videos = [Video(id=side, side=side, action=0, frames=still, surfaces=[[0, 1]] * 10) for side in ("train", "test")]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    result = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(6, 2), gaps=(1, 4, 5)))
+    assert [score.num_queries for score in result.scores] == [3 * 2, 2 * 2, 1 * 2]
+    assert [score.coordinates for score in result.scores] == [1, 1, 1]
+
+
+def test_the_middle_pair_of_frames_by_hand(tmp_path):
+    """Two frames apart in a clip of six: pairs begin at 0, at 2, (6 - 2) // 2, and at 3.
+
+    Frames 0 and 2 share two tracks, 2 and 4 none, 3 and 5 two; 1 and 3 would share two as well.
+    """
+    tracks = [[0, 1], [4, 5], [0, 1], [4, 5], [8, 9], [4, 5]]
+    still = [[(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]] * 6
+    videos = [Video(id=side, side=side, action=0, frames=still, surfaces=tracks) for side in ("train", "test")]
+    path = write_videos(tmp_path / "store.zarr", videos)
+    (score,) = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(6, 2), gaps=(2,))).scores
+    assert score.num_queries == 2 + 0 + 2

@@ -26,6 +26,12 @@ def test_points_that_are_left_are_some_of_the_frame_s_own():
     assert torch.equal(found, corrupt("points", 0.25))
 
 
+def test_every_frame_of_every_clip_loses_points_of_its_own():
+    same = torch.arange(40.0).view(1, 1, 40, 1).expand(2, 8, 40, 3)
+    found = Corruption(kind="points", level=0.25).apply(same, torch.Generator().manual_seed(1))
+    assert len({tuple(sorted(frame[:, 0].tolist())) for clip in found for frame in clip}) == 16
+
+
 def test_noise_has_its_deviation():
     assert (corrupt("jitter", 0.05) - POINTS).std() == pytest.approx(0.05, rel=0.05)
 

@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from cross4d_cache.store import open_cache
+from cross4d_cache.store import NOT_VISIBLE, open_cache
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.held_out import held_out_loss
 from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.objectives import build_objective
+from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from tests.cross4d_train.conftest import make_infos, write_store
+from tests.cross4d_train.conftest import CHANNELS, TARGETS, make_infos, write_store
+from tests.cross4d_train.evaluation.by_hand import Coordinates, Video, across, clips_of, write_videos
 
 CLIPS = ClipSettings(num_frames=3, num_points=48, stride=1)
 
@@ -103,3 +106,34 @@ def test_test_videos_of_which_nothing_is_seen_give_a_number(store, tmp_path):
     bare = write_store(tmp_path / "bare.zarr", make_infos(), targets=False)
     found = losses(bare, encoder, objective)
     assert all(np.isfinite([found.student, found.constant, found.position]))
+
+
+HIDDEN = (NOT_VISIBLE, NOT_VISIBLE)
+
+
+def test_three_videos_by_hand(tmp_path):
+    """The table of every frame: row 0 is 2 e0 of patch 1, row 1 is 3 e1 of patch 2, row 2 is 5 e0 of patch 6, in the second view.
+
+    Training knows two frames, so the sum of directions is 4 e0 + 2 e1, of cosine 2 / sqrt(5) with e0 and 1 / sqrt(5) with e1. Test:
+    one point sees row 0, one row 1, one rows 1 and 2, with mean (5 e0 + 3 e1) / 2, one nothing. Their cosines with the constant are
+    2 / sqrt(5), 1 / sqrt(5) and (10 + 3) / sqrt(5 * 34). The table knows e0, e1, and for the third 2 e0 + 2 e1, of cosine 8 / sqrt(2 * 34).
+    The student says e1: 0, 1 and 3 / sqrt(34).
+    """
+    features = np.zeros((3, CHANNELS))
+    features[[0, 1, 2], [0, 1, 0]] = (2, 3, 5)
+    seen = [[(0, NOT_VISIBLE), (1, NOT_VISIBLE), (1, 2), HIDDEN]]
+    videos = [
+        Video(id=f"{side}{number}", side=side, action=0, frames=across(0.5, num_points=4), slots=seen)
+        for side, count in (("train", 2), ("test", 1))
+        for number in range(count)
+    ]
+    path = write_videos(tmp_path / "store.zarr", videos, features, patches=(1, 2, 6))
+    objective = build_objective(ObjectiveSettings(name="dense", conditioning="none"), Coordinates(), TARGETS)
+    with torch.no_grad():
+        objective.head.weight.zero_()
+        objective.head.bias.copy_(torch.eye(CHANNELS)[1])
+    dataset = ClipDataset(path, clips_of(1, 4))
+    found = held_out_loss(Coordinates(), objective, dataset, train=(0, 1), test=(2,), seed=0)
+    assert found.student == pytest.approx(1 - (0 + 1 + 3 / 34**0.5) / 3, abs=1e-5)
+    assert found.constant == pytest.approx(1 - (2 / 5**0.5 + 1 / 5**0.5 + 13 / 170**0.5) / 3, abs=1e-5)
+    assert found.position == pytest.approx(1 - (1 + 1 + 8 / 68**0.5) / 3, abs=1e-5)

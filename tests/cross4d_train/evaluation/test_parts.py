@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -99,3 +101,49 @@ def test_tokens_without_a_part_do_not_count():
     expected = score_parts(train, test, SETTINGS)
     unknown = TokenFeatures(features=torch.full((7, train.features.shape[1]), 50.0), parts=torch.full((7,), UNLABELLED_PART))
     assert score_parts(join_tokens([train, unknown]), join_tokens([unknown, test]), SETTINGS) == expected
+
+
+def on_a_line(*places, parts):
+    """Tokens of one channel."""
+    return TokenFeatures(features=torch.tensor([[float(place)] for place in places]), parts=torch.tensor(parts))
+
+
+def test_mean_iou_by_hand():
+    """Part 0: 2 of 3 guessed, and nothing else called so: 2/3. Part 1: 1 of 1, and one more called so: 1/2. Part 2 is guessed once where
+    there is none; it is not averaged over, but the guess is missed above: part 3 has 0 of 1.
+    """
+    truth, guessed = torch.tensor([0, 0, 0, 1, 3]), torch.tensor([0, 0, 1, 1, 2])
+    assert mean_iou(guessed, truth, 4) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_tokens_of_three_videos_by_hand():
+    """Training tokens lie at 8 and 12. Of the test tokens two at 8 are of part 0, at 12 one is of part 0 and one of part 1.
+
+    So part 0 has 2 of 3, part 1 has 1 of 2. The one token without a part counts nowhere, wherever it lies.
+    """
+    train = on_a_line(8, 8, 12, 12, 500, parts=[0, 0, 1, 1, UNLABELLED_PART])
+    test = on_a_line(8, 8, 12, 12, 8, parts=[0, 0, 0, 1, UNLABELLED_PART])
+    score = score_parts(train, test, SETTINGS)
+    assert (score.num_train_tokens, score.num_test_tokens) == (4, 4)
+    assert score.all == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_the_classifier_minimises_cross_entropy_and_half_the_squared_weights():
+    """Tokens at -1 and 1 of two parts, weights -w and w. The loss is log(1 + exp(-2w)) + decay / 2 * 2 * w^2; its derivative
+    -2 / (1 + exp(2w)) + 2 * decay * w is zero at w = 1 if decay = 1 / (1 + exp(2)).
+    """
+    train = on_a_line(-1, 1, parts=[0, 1])
+    classifier = parts._fit(train.features, train.parts, 2, 1 / (1 + math.exp(2)))
+    assert classifier.weight.flatten().tolist() == pytest.approx([-1, 1], abs=1e-3)
+    assert classifier.bias.tolist() == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_budgets_are_standardised_by_all_training_tokens(monkeypatch):
+    """Tokens 0, 2, 4 and 10: mean 4, deviation sqrt((16 + 4 + 0 + 36) / 4); a budget of two sees two of the same four numbers."""
+    seen, fit = [], parts._fit
+    monkeypatch.setattr(parts, "_fit", lambda features, *others: (seen.append(features.flatten().tolist()), fit(features, *others))[1])
+    tokens = on_a_line(0, 2, 4, 10, parts=[0, 0, 1, 1])
+    score_parts(tokens, on_a_line(100, 300, parts=[0, 1]), PartSettings(clips=CLIPS, budgets=(2,), num_draws=2))
+    expected = {round((place - 4) / 14**0.5, 4) for place in (0, 2, 4, 10)}
+    assert [len(drawn) for drawn in seen] == [2, 2, 4]
+    assert all({round(value, 4) for value in drawn} <= expected for drawn in seen)

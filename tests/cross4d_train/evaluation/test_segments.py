@@ -57,3 +57,15 @@ def test_f1():
     assert match_segments([1, 1, 1, 1], [2, 2, 2, 2], 0.1).f1 == 0
     assert (Matches(1, 2, 3) + Matches(1, 0, 1)) == Matches(2, 2, 4)
     assert Matches(2, 2, 4).f1 == pytest.approx(2 * 0.5 * (1 / 3) / (0.5 + 1 / 3))
+
+
+def test_segments_matched_by_hand():
+    """Truth: 0 in frames 0-3, 1 in 4-9. Predicted: 0 in 0-1, 1 in 2-4, 0 in 5, 1 in 6-9.
+
+    Overlaps: 0-1 with 0-3 is 2/4; 2-4 with 4-9 is 1/8; 5 with 0-3 is 0; 6-9 with 4-9 is 4/6.
+    """
+    true, predicted = [0] * 4 + [1] * 6, [0, 0, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert match_segments(predicted, true, 0.5) == Matches(2, 2, 0)
+    assert match_segments(predicted, true, 0.51) == Matches(1, 3, 1)
+    assert match_segments(predicted, true, 0.1) == Matches(2, 2, 0), "2-4 claims 4-9 first, so 6-9 finds it taken"
+    assert edit_score(predicted, true) == pytest.approx(0.5), "0101 against 01: two of four too many"
