@@ -92,7 +92,7 @@ def build(
     from cross4d_cache.device import choose_device
     from cross4d_cache.fitting import ProjectionFit
     from cross4d_cache.plan import BuildSettings, plan_build
-    from cross4d_cache.selection import select_sequences
+    from cross4d_cache.selection import remarks, select_sequences
     from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
@@ -113,6 +113,8 @@ def build(
     check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
     select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
+    for remark in remarks(source):
+        say(f"note: {remark}")
     model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed)
     fit = ProjectionFit(source, model, settings, out)
     if fit.num_frames:
@@ -152,7 +154,7 @@ def check_data(
     inspection = inspect(source, results)
     print(json.dumps(as_record(inspection, source)) if as_json else describe(inspection, source))
     if inspection.damaged:
-        raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fetch them again, or leave them out")
+        raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fix or fetch them, or leave them out")
     source.sequences()  # an empty folder is an error too
 
 

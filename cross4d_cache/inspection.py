@@ -15,6 +15,8 @@ from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.frames import thin
+from cross4d_cache.join import Join
+from cross4d_cache.selection import remarks
 from cross4d_cache.types import Frame, SequenceInfo
 
 SAMPLE, SHOWN = 8, 5
@@ -54,6 +56,7 @@ class Inspection:
     """What there is, what is missing, what is damaged.
 
     `missing` are ids that a complete copy has and this one lacks; empty where the ids of a complete copy are not known.
+    `joins` are the user's own lists with the sequences that they speak of, and `notes` say in words what these and others lack.
     `damaged` is what the listing or reading found; `read` sequences were read to their end. `points_per_frame` is the median of
     these, before thinning. `cache_bytes` is a rough estimate for the defaults of `build` and a teacher of 384 channels or more.
     """
@@ -67,6 +70,7 @@ class Inspection:
     damaged: tuple[DatasetError, ...]
     damaged_ids: tuple[str, ...]
     coverage: tuple[ClipCoverage, ...]
+    joins: tuple[Join, ...]
     notes: tuple[str, ...]
     points_per_frame: float | None
     disk_bytes: int
@@ -132,7 +136,8 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
             *(result.info.id for result in results if result.damage is not None),
         ),
         coverage=tuple(clip_coverage(sequences, protocol, length) for protocol in protocols[:1] for length in CLIP_LENGTHS),
-        notes=tuple(dataset.notes()),
+        joins=tuple(dataset.joins()),
+        notes=tuple(remarks(dataset)),
         points_per_frame=points,
         disk_bytes=disk_bytes(dataset.root),
         cache_bytes=None if points is None else estimate_cache_bytes(num_frames, points, CHANNELS),
@@ -145,9 +150,14 @@ def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int
 
 
 def disk_bytes(root: Path) -> int:
-    """Size of all files below a folder."""
-    total = 0
-    for folder, _, names in tqdm(os.walk(root), desc="sizes", unit="folder", delay=2, file=sys.stderr):
+    """Size of all files below a folder, also of folders that are linked, each once."""
+    total, seen = 0, set[tuple[int, int]]()
+    for folder, inner, names in tqdm(os.walk(root, followlinks=True), desc="sizes", unit="folder", delay=2, file=sys.stderr):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above would go round for ever
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         for name in names:
             try:
                 total += os.stat(os.path.join(folder, name)).st_size
@@ -158,7 +168,11 @@ def disk_bytes(root: Path) -> int:
 
 def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
     """An inspection as a JSON object."""
-    record = asdict(replace(inspection, damaged=()))
+    record = asdict(replace(inspection, damaged=(), joins=()))
+    record["joins"] = [
+        {"list": item.title, "matched": len(item.partners), "extra_rows": item.extra_rows, "extra_sequences": item.extra_sequences}
+        for item in inspection.joins
+    ]
     record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
     options = dataset.options.model_dump(mode="json")
     return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
@@ -188,10 +202,10 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
     for error in item.damaged:
         lines.append("damaged: " + str(error).replace("\n", "\n  "))
-    if item.damaged_ids:
+    if item.damaged_ids and item.num_sequences:
         lines.append("to build without them: " + " ".join(f"--exclude {name}" for name in item.damaged_ids))
     incomplete = item.missing or item.damaged or (item.expected_sequences or 0) > item.num_sequences
-    if incomplete or any((side.expected or 0) > side.found for side in item.sides):
+    if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
         lines.append(f"to fetch: {dataset.release.files}\n    from {dataset.release.page}")
     return "\n".join(lines)
 

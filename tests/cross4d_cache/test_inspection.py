@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cross4d_cache.cli import app
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.inspection import SAMPLE, estimate_cache_bytes
+from cross4d_cache.inspection import SAMPLE, disk_bytes, estimate_cache_bytes
 
 NAMES = [f"a01_s{subject:02d}_e{take:02d}" for subject in range(1, 11) for take in (1, 2)]
 
@@ -108,6 +108,55 @@ def test_points_that_are_all_in_one_place_are_damage(tmp_path: Path) -> None:
 def test_an_empty_folder_and_a_generated_dataset_are_refused(tmp_path: Path) -> None:
     assert isinstance(check("--dataset", "msr_action3d", "--data", tmp_path, code=1)[1], DatasetError)
     assert isinstance(check("--dataset", "synthetic", code=1)[1], SettingsError)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    for name in ("001", "002", "003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.xyz").write_text("0 0 1\n1 0 1\n0 1 1\n")
+    return tmp_path
+
+
+def test_rows_and_sequences_without_a_partner_are_counted_and_named(own: Path) -> None:
+    (own / "labels.csv").write_text("sequence,split\n001,train\n2,test\n9,test\n")
+    text, _ = check("--dataset", "folder", "--data", own)
+    assert "note: labels.csv: 2 rows without a sequence: 2, 9" in text
+    assert "note: labels.csv: 2 sequences without a row: 002, 003" in text
+    assert "'2' resembles '002'" in text
+    record = json.loads(check("--dataset", "folder", "--data", own, "--json")[0])
+    assert record["joins"] == [{"list": "labels.csv", "matched": 1, "extra_rows": ["2", "9"], "extra_sequences": ["002", "003"]}]
+
+
+def test_labels_of_nothing_are_an_error_after_the_report(own: Path) -> None:
+    (own / "labels.csv").write_text("sequence,split\n1,train\n2,test\n")
+    text, error = check("--dataset", "folder", "--data", own, code=1)
+    assert "labels.csv: 3 sequences without a row: 001, 002, 003" in text
+    assert isinstance(error, DatasetError)
+    assert "none of its 2 rows names a sequence" in str(error)
+
+
+def test_sizes_are_those_behind_links(own: Path) -> None:
+    size = disk_bytes(own)
+    (own / "flat").mkdir()
+    for name in ("001", "002", "003"):
+        (own / "flat" / name).symlink_to(own / name)
+    (own / "001" / "up").symlink_to(own)
+    assert disk_bytes(own / "flat" / "002") == size / 3
+    assert disk_bytes(own) == size
+
+
+def test_damage_of_the_users_own_files_sends_nobody_to_fetch(own: Path) -> None:
+    (own / "002" / "0.xyz").write_text("no numbers")
+    text, _ = check("--dataset", "folder", "--data", own, code=1)
+    assert "damaged: " in text
+    assert "to fetch" not in text
+
+
+def test_a_folder_that_is_not_there_is_said_in_words_of_what_it_holds(own: Path) -> None:
+    for name, words in (("folder", "a folder for each sequence"), ("msr_action3d", "files named a01_s01_e01_sdepth.bin")):
+        _, error = check("--dataset", name, "--data", own / "nowhere", code=1)
+        assert f"a folder that holds {words}" in str(error)
 
 
 def test_the_estimate_is_near_what_was_measured() -> None:
