@@ -135,6 +135,8 @@ def check_data(
     data: Data = None,
     option: Option = None,
     read_all: Annotated[bool, typer.Option("--read-all", help="Read every frame, not only names, headers and a few sequences.")] = False,
+    points: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 4096,
+    views: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 1,
     as_json: Json = False,
 ) -> None:
     """What a folder of raw data holds: what is there, what is missing, what is damaged, and how large its store will be."""
@@ -151,7 +153,7 @@ def check_data(
         )
     chosen = choose(source, read_all=read_all)
     results = list(tqdm(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", file=sys.stderr))
-    inspection = inspect(source, results)
+    inspection = inspect(source, results, kept_points=points, views=views)
     print(json.dumps(as_record(inspection, source)) if as_json else describe(inspection, source))
     if inspection.damaged:
         raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fix or fetch them, or leave them out")

@@ -86,7 +86,7 @@ def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str
 
 
 def summary(cache: Cache) -> dict[str, Any]:
-    """What a store is. `dense_bytes` is what one float16 target for each of 2,048 points a frame would take."""
+    """What a store is. `dense_bytes` is what a float16 target of its own for each point that has one would take."""
     manifest = cache.manifest
     parts, teacher = manifest.parts, manifest.teacher
     sides = {protocol: Counter(info.splits.get(protocol, "neither") for info in cache.sequences) for protocol in manifest.dataset.protocols}
@@ -116,7 +116,7 @@ def summary(cache: Cache) -> dict[str, Any]:
         "rows_per_frame": round(rows / max(frames, 1), 2),
         "bytes": size,
         "bytes_per_frame": round(size / max(frames, 1)),
-        "dense_bytes": frames * 2048 * manifest.projection.channels * 2,
+        "dense_bytes": sum(part.num_visible for part in parts) * manifest.projection.channels * 2,
         "fingerprint": manifest.fingerprint,
         "checksum": manifest.checksum,
     }

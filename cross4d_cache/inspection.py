@@ -25,11 +25,16 @@ SAMPLE, SHOWN = 8, 5
 CLIP_LENGTHS = (4, 8, 12, 16, 20, 24, 32, 36)
 """Frames of the clips that published protocols use."""
 
-POINTS_PER_FRAME, CHANNELS, HIT_PATCHES = 4096, 384, 50
-"""The build's default points and channels, and the patches that a body typically hits (measured: 46.6 on MSR-Action3D at 224 px)."""
+POINTS_PER_FRAME, CHANNELS = 4096, 384
+"""The build's default points and channels."""
 
-BYTES_PER_POINT = 4.8
-"""16-bit coordinates and one patch slot, after zstd: 60 % of 8 bytes (measured on MSR-Action3D)."""
+BODY_PATCHES, ALL_PATCHES = 50, 256
+"""Patches of an image that a body typically hits (measured: 46.6 on MSR-Action3D at 224 px), and all of an image of 224 px."""
+
+PACKED = 0.6
+"""What zstd leaves of coordinates and patch slots (measured on MSR-Action3D)."""
+COORDINATE_BYTES, SLOT_BYTES = 6, 2
+"""Of a point, and of a point in a view."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Inspection:
     `missing` are ids that a complete copy has and this one lacks; empty where the ids of a complete copy are not known.
     `joins` are the user's own lists with the sequences that they speak of, and `notes` say in words what these and others lack.
     `damaged` is what the listing or reading found; `read` sequences were read to their end. `points_per_frame` is the median of
-    these, before thinning. `cache_bytes` is a rough estimate for the defaults of `build` and a teacher of 384 channels or more.
+    these, before thinning. `cache_bytes` are rough estimates for a store of at most `kept_points` a frame and so many `views`, with 384
+    channels: of bodies, and of scenes that fill all images.
     """
 
     sides: tuple[SideCount, ...]
@@ -74,7 +80,9 @@ class Inspection:
     notes: tuple[str, ...]
     points_per_frame: float | None
     disk_bytes: int
-    cache_bytes: int | None
+    kept_points: int
+    views: int
+    cache_bytes: tuple[int, int] | None
 
 
 def choose(dataset: FileDataset, *, read_all: bool) -> list[SequenceInfo]:
@@ -109,8 +117,8 @@ def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int]) -> Ite
         yield frame
 
 
-def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
-    """Put together what the listing says and what reading found."""
+def inspect(dataset: FileDataset, results: list[ReadResult], *, kept_points: int = POINTS_PER_FRAME, views: int = 1) -> Inspection:
+    """Put together what the listing says and what reading found, and how large a store of so many points and views gets."""
     listing, expected = dataset.listing, dataset.expected()
     sequences = listing.sequences
     found = Counter((protocol, side) for info in sequences for protocol, side in info.splits.items())
@@ -140,13 +148,17 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
         notes=tuple(remarks(dataset)),
         points_per_frame=points,
         disk_bytes=disk_bytes(dataset.root),
-        cache_bytes=None if points is None else estimate_cache_bytes(num_frames, points, CHANNELS),
+        kept_points=kept_points,
+        views=views,
+        cache_bytes=None if points is None else estimate_cache_bytes(num_frames, min(points, float(kept_points)), CHANNELS, views),
     )
 
 
-def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int) -> int:
-    """About how large the store of a build with default settings gets; within some ten percent for bodies, unknown for scenes."""
-    return int(num_frames * (min(points_per_frame, POINTS_PER_FRAME) * BYTES_PER_POINT + HIT_PATCHES * 2 * channels))
+def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int, views: int) -> tuple[int, int]:
+    """About how large the store of so many kept points gets, for bodies (within some ten percent) and for scenes that fill all images."""
+    point_bytes = points_per_frame * PACKED * (COORDINATE_BYTES + views * SLOT_BYTES)
+    body, scene = (views * min(patches, points_per_frame) * 2 * channels for patches in (BODY_PATCHES, ALL_PATCHES))
+    return int(num_frames * (point_bytes + body)), int(num_frames * (point_bytes + scene))
 
 
 def disk_bytes(root: Path) -> int:
@@ -192,11 +204,7 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
     if item.points_per_frame is not None:
         lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
-    lines.append(
-        f"size: {_bytes(item.disk_bytes)} on disk; a store of bodies (scenes need more) takes about {_bytes(item.cache_bytes or 0)}"
-        if item.cache_bytes
-        else f"size: {_bytes(item.disk_bytes)} on disk"
-    )
+    lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))
     lines += [f"note: {note}" for note in item.notes]
     if item.missing:
         lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
@@ -208,6 +216,14 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
     if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
         lines.append(f"to fetch: {dataset.release.files}\n    from {dataset.release.page}")
     return "\n".join(lines)
+
+
+def _store_size(item: Inspection) -> str:
+    if item.cache_bytes is None:
+        return ""
+    body, scene = map(_bytes, item.cache_bytes)
+    build = f"--points {item.kept_points} --views {item.views}"
+    return f"; a store takes about {body} of bodies, up to {scene} of scenes that fill the images ({build}, {CHANNELS} channels)"
 
 
 def _of(expected: int | None) -> str:

@@ -161,4 +161,14 @@ def test_a_folder_that_is_not_there_is_said_in_words_of_what_it_holds(own: Path)
 
 def test_the_estimate_is_near_what_was_measured() -> None:
     """The store of 10,411 MSR-Action3D frames with 192 channels took 364.8 MB (docs/benchmarks)."""
-    assert estimate_cache_bytes(10_411, 7220.0, 192) == pytest.approx(364.8e6, rel=0.15)
+    assert estimate_cache_bytes(10_411, 4096.0, 192, 1)[0] == pytest.approx(364.8e6, rel=0.15)
+
+
+def test_the_estimate_counts_points_and_views(own: Path) -> None:
+    """A view adds two bytes a point, and its own rows; there are never more rows than points."""
+    one, eight = (estimate_cache_bytes(1, 65_536.0, 384, views) for views in (1, 8))
+    assert one == pytest.approx((65_536 * 0.6 * 8 + 50 * 768, 65_536 * 0.6 * 8 + 256 * 768), abs=1)
+    assert eight == pytest.approx((65_536 * 0.6 * 22 + 8 * 50 * 768, 65_536 * 0.6 * 22 + 8 * 256 * 768), abs=1)
+    few = json.loads(check("--dataset", "folder", "--data", own, "--points", 2, "--views", 3, "--json")[0])
+    assert few["cache_bytes"] == pytest.approx([3 * (2 * 0.6 * 12 + 3 * 2 * 768)] * 2, abs=1)
+    assert "(--points 2 --views 3, 384 channels)" in check("--dataset", "folder", "--data", own, "--points", 2, "--views", 3)[0]

@@ -144,12 +144,26 @@ def test_npz_places_and_scales_its_points(tmp_path: Path) -> None:
         ("x,y,z", [1, 2, 3]),
         ("x,-z,y", [1, -3, 2]),  # z up, y forward: what is 3 up is -3 down
         ("x,-y,-z", [1, -2, -3]),  # y up, facing z: the camera stands on the side of z
-        ("-y,-z,x", [-2, -3, 1]),  # a LiDAR: 1 forward, 2 left, 3 up
+        ("-y,-z,x", [-2, -3, 1]),  # KITTI's LiDAR: 1 forward, 2 left, 3 up
     ],
 )
 def test_axes_and_unit(tmp_path: Path, axes: str, expected: list[float]) -> None:
     put(tmp_path, "only/0.xyz")
     np.testing.assert_allclose(read_one(tmp_path, axes=axes, metres_per_unit="0.001").points, [np.array(expected) / 1000], rtol=1e-6)
+
+
+def test_the_axes_that_the_help_names_show_kitti_and_nuscenes_alike(tmp_path: Path) -> None:
+    """The same scene by both, whose LiDARs differ in their axes: the ground is below, and the box ahead, 6 to 9 m."""
+    examples = {example.name: example for example in EXAMPLES}
+    seen = []
+    for name in ("folder-kitti", "folder-nuscenes"):
+        (tmp_path / name).mkdir()
+        examples[name].write(tmp_path / name)
+        dataset = opened(tmp_path / name, **examples[name].options)
+        assert f"`{dataset.options.axes}`" in str(Folder.Options.__doc__)
+        seen.append(dataset.read(dataset.sequences()[0]).frame(0))
+    np.testing.assert_array_equal(*seen)
+    assert seen[0][:, 1].max() == pytest.approx(1.7, abs=1e-3)
 
 
 def test_sequences_and_frames_are_in_natural_order(tmp_path: Path) -> None:
