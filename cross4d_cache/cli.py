@@ -87,7 +87,7 @@ def build(
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
     from cross4d_cache.build import Build
-    from cross4d_cache.console import follow, print_result, say, summary, warn_random
+    from cross4d_cache.console import follow, note_sides, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
     from cross4d_cache.fitting import ProjectionFit
@@ -126,7 +126,9 @@ def build(
     _check_finished(run.writer)
     steps = ((progress.frames_done, progress.note) for progress in run.run())
     follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build")
-    print_result({**run.progress.report(), **summary(open_cache(out))}, as_json)
+    finished = open_cache(out)
+    note_sides(finished)
+    print_result({**run.progress.report(), **summary(finished)}, as_json)
 
 
 @app.command("check-data")
@@ -169,11 +171,12 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from cross4d_cache.console import print_overview, print_result, summary, warn_random
+    from cross4d_cache.console import note_sides, print_overview, print_result, summary, warn_random
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
     warn_random(cache.manifest)
+    note_sides(cache)
     if png is not None:
         from cross4d_cache.picture import draw_summary
 

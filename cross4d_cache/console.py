@@ -27,6 +27,15 @@ def warn_random(manifest: CacheManifest) -> None:
         say(f"WARNING: teacher {manifest.teacher.name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing")
 
 
+def note_sides(cache: Cache) -> None:
+    """Say of which protocols a finished store has one side alone, as one of the first sequences often does: evaluations need both."""
+    for side, other in (("test", "train"), ("train", "test")):
+        sides = {name: {info.splits.get(name) for info in cache.sequences} for name in cache.manifest.dataset.protocols}
+        lacking = [name for name, found in sides.items() if other in found and side not in found]
+        if cache.manifest.complete and lacking:
+            say(f"note: no sequence is on the {side} side of {', '.join(lacking)}; a build without --limit has what the dataset has of it")
+
+
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """The result: one JSON object, or aligned lines."""
     if as_json:
