@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import p4transformer, point4d, pstnet
 from cross4d_train.encoders.encoder import Encoder
@@ -28,3 +30,10 @@ def build_encoder(name: str, size: str, seed: int = 0) -> Encoder:
     if size not in sizes:
         raise SettingsError(f"encoder {name} has no size {size!r}", expected=f"one of: {', '.join(sizes)}", hint="choose one with --size")
     return build_seeded(lambda: make(sizes[size]), seed)
+
+
+def outline_encoder(name: str, size: str) -> Encoder:
+    """An encoder of a name and size that exist, with the shapes of its weights and no numbers: what there is to count of it."""
+    make, sizes = ENCODERS[name]
+    with torch.device("meta"):
+        return make(sizes[size])

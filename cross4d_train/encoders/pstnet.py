@@ -3,6 +3,7 @@
 8.26 M parameters with its linear head for 20 actions.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ class PSTNetConfig:
     @property
     def spatial_stride(self) -> int:
         """How many points of a frame there are to a token."""
-        return int(torch.tensor([layer.spatial_stride for layer in self.convolutions]).prod())
+        return math.prod(layer.spatial_stride for layer in self.convolutions)
 
 
 def _pyramid(widths: tuple[tuple[int, int], ...], strides: tuple[int, ...]) -> tuple[Convolution, ...]:
