@@ -163,13 +163,13 @@ def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int
 
 def disk_bytes(root: Path) -> int:
     """Size of all files below a folder, also of folders that are linked, each once."""
-    total, seen = 0, set[tuple[int, int]]()
+    total, seen = 0, set[str]()
     for folder, inner, names in tqdm(os.walk(root, followlinks=True), desc="sizes", unit="folder", delay=2, file=sys.stderr):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above would go round for ever
+        place = os.path.realpath(folder)
+        if place in seen:  # a link to a folder above would go round for ever
             inner.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(place)
         for name in names:
             try:
                 total += os.stat(os.path.join(folder, name)).st_size
