@@ -87,12 +87,12 @@ def build(
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
     from cross4d_cache.build import Build
-    from cross4d_cache.console import follow, print_result, say, summary, warn_random
+    from cross4d_cache.console import follow, note_sides, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
     from cross4d_cache.fitting import ProjectionFit
     from cross4d_cache.plan import BuildSettings, plan_build
-    from cross4d_cache.selection import select_sequences
+    from cross4d_cache.selection import remarks, select_sequences
     from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
@@ -113,6 +113,8 @@ def build(
     check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
     select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
+    for remark in remarks(source):
+        say(f"note: {remark}")
     model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed)
     fit = ProjectionFit(source, model, settings, out)
     if fit.num_frames:
@@ -124,7 +126,9 @@ def build(
     _check_finished(run.writer)
     steps = ((progress.frames_done, progress.note) for progress in run.run())
     follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build")
-    print_result({**run.progress.report(), **summary(open_cache(out))}, as_json)
+    finished = open_cache(out)
+    note_sides(finished)
+    print_result({**run.progress.report(), **summary(finished)}, as_json)
 
 
 @app.command("check-data")
@@ -133,6 +137,8 @@ def check_data(
     data: Data = None,
     option: Option = None,
     read_all: Annotated[bool, typer.Option("--read-all", help="Read every frame, not only names, headers and a few sequences.")] = False,
+    points: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 4096,
+    views: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 1,
     as_json: Json = False,
 ) -> None:
     """What a folder of raw data holds: what is there, what is missing, what is damaged, and how large its store will be."""
@@ -149,10 +155,10 @@ def check_data(
         )
     chosen = choose(source, read_all=read_all)
     results = list(tqdm(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", file=sys.stderr))
-    inspection = inspect(source, results)
+    inspection = inspect(source, results, kept_points=points, views=views)
     print(json.dumps(as_record(inspection, source)) if as_json else describe(inspection, source))
     if inspection.damaged:
-        raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fetch them again, or leave them out")
+        raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fix or fetch them, or leave them out")
     source.sequences()  # an empty folder is an error too
 
 
@@ -165,12 +171,13 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from cross4d_cache.console import note_newer, print_overview, print_result, summary, warn_random
+    from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, summary, warn_random
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
     note_newer(cache)
     warn_random(cache.manifest)
+    note_sides(cache)
     if png is not None:
         from cross4d_cache.picture import draw_summary
 

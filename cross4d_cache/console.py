@@ -35,6 +35,15 @@ def note_newer(cache: Cache) -> None:
         say(note)
 
 
+def note_sides(cache: Cache) -> None:
+    """Say of which protocols a finished store has one side alone, as one of the first sequences often does: evaluations need both."""
+    for side, other in (("test", "train"), ("train", "test")):
+        sides = {name: {info.splits.get(name) for info in cache.sequences} for name in cache.manifest.dataset.protocols}
+        lacking = [name for name, found in sides.items() if other in found and side not in found]
+        if cache.manifest.complete and lacking:
+            say(f"note: no sequence is on the {side} side of {', '.join(lacking)}; a build without --limit has what the dataset has of it")
+
+
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """The result: one JSON object, or aligned lines."""
     if as_json:
@@ -94,7 +103,7 @@ def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str
 
 
 def summary(cache: Cache) -> dict[str, Any]:
-    """What a store is. `dense_bytes` is what one float16 target for each of 2,048 points a frame would take."""
+    """What a store is. `dense_bytes` is what a float16 target of its own for each point that has one would take."""
     manifest = cache.manifest
     parts, teacher = manifest.parts, manifest.teacher
     sides = {protocol: Counter(info.splits.get(protocol, "neither") for info in cache.sequences) for protocol in manifest.dataset.protocols}
@@ -124,7 +133,7 @@ def summary(cache: Cache) -> dict[str, Any]:
         "rows_per_frame": round(rows / max(frames, 1), 2),
         "bytes": size,
         "bytes_per_frame": round(size / max(frames, 1)),
-        "dense_bytes": frames * 2048 * manifest.projection.channels * 2,
+        "dense_bytes": sum(part.num_visible for part in parts) * manifest.projection.channels * 2,
         "fingerprint": manifest.fingerprint,
         "checksum": manifest.checksum,
     }

@@ -15,6 +15,8 @@ from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.frames import thin
+from cross4d_cache.join import Join
+from cross4d_cache.selection import remarks
 from cross4d_cache.types import Frame, SequenceInfo
 
 SAMPLE, SHOWN = 8, 5
@@ -23,11 +25,16 @@ SAMPLE, SHOWN = 8, 5
 CLIP_LENGTHS = (4, 8, 12, 16, 20, 24, 32, 36)
 """Frames of the clips that published protocols use."""
 
-POINTS_PER_FRAME, CHANNELS, HIT_PATCHES = 4096, 384, 50
-"""The build's default points and channels, and the patches that a body typically hits (measured: 46.6 on MSR-Action3D at 224 px)."""
+POINTS_PER_FRAME, CHANNELS = 4096, 384
+"""The build's default points and channels."""
 
-BYTES_PER_POINT = 4.8
-"""16-bit coordinates and one patch slot, after zstd: 60 % of 8 bytes (measured on MSR-Action3D)."""
+BODY_PATCHES, ALL_PATCHES = 50, 256
+"""Patches of an image that a body typically hits (measured: 46.6 on MSR-Action3D at 224 px), and all of an image of 224 px."""
+
+PACKED = 0.6
+"""What zstd leaves of coordinates and patch slots (measured on MSR-Action3D)."""
+COORDINATE_BYTES, SLOT_BYTES = 6, 2
+"""Of a point, and of a point in a view."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,10 @@ class Inspection:
     """What there is, what is missing, what is damaged.
 
     `missing` are ids that a complete copy has and this one lacks; empty where the ids of a complete copy are not known.
+    `joins` are the user's own lists with the sequences that they speak of, and `notes` say in words what these and others lack.
     `damaged` is what the listing or reading found; `read` sequences were read to their end. `points_per_frame` is the median of
-    these, before thinning. `cache_bytes` is a rough estimate for the defaults of `build` and a teacher of 384 channels or more.
+    these, before thinning. `cache_bytes` are rough estimates for a store of at most `kept_points` a frame and so many `views`, with 384
+    channels: of bodies, and of scenes that fill all images.
     """
 
     sides: tuple[SideCount, ...]
@@ -67,10 +76,13 @@ class Inspection:
     damaged: tuple[DatasetError, ...]
     damaged_ids: tuple[str, ...]
     coverage: tuple[ClipCoverage, ...]
+    joins: tuple[Join, ...]
     notes: tuple[str, ...]
     points_per_frame: float | None
     disk_bytes: int
-    cache_bytes: int | None
+    kept_points: int
+    views: int
+    cache_bytes: tuple[int, int] | None
 
 
 def choose(dataset: FileDataset, *, read_all: bool) -> list[SequenceInfo]:
@@ -105,8 +117,8 @@ def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int]) -> Ite
         yield frame
 
 
-def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
-    """Put together what the listing says and what reading found."""
+def inspect(dataset: FileDataset, results: list[ReadResult], *, kept_points: int = POINTS_PER_FRAME, views: int = 1) -> Inspection:
+    """Put together what the listing says and what reading found, and how large a store of so many points and views gets."""
     listing, expected = dataset.listing, dataset.expected()
     sequences = listing.sequences
     found = Counter((protocol, side) for info in sequences for protocol, side in info.splits.items())
@@ -132,22 +144,32 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
             *(result.info.id for result in results if result.damage is not None),
         ),
         coverage=tuple(clip_coverage(sequences, protocol, length) for protocol in protocols[:1] for length in CLIP_LENGTHS),
-        notes=tuple(dataset.notes()),
+        joins=tuple(dataset.joins()),
+        notes=tuple(remarks(dataset)),
         points_per_frame=points,
         disk_bytes=disk_bytes(dataset.root),
-        cache_bytes=None if points is None else estimate_cache_bytes(num_frames, points, CHANNELS),
+        kept_points=kept_points,
+        views=views,
+        cache_bytes=None if points is None else estimate_cache_bytes(num_frames, min(points, float(kept_points)), CHANNELS, views),
     )
 
 
-def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int) -> int:
-    """About how large the store of a build with default settings gets; within some ten percent for bodies, unknown for scenes."""
-    return int(num_frames * (min(points_per_frame, POINTS_PER_FRAME) * BYTES_PER_POINT + HIT_PATCHES * 2 * channels))
+def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int, views: int) -> tuple[int, int]:
+    """About how large the store of so many kept points gets, for bodies (within some ten percent) and for scenes that fill all images."""
+    point_bytes = points_per_frame * PACKED * (COORDINATE_BYTES + views * SLOT_BYTES)
+    body, scene = (views * min(patches, points_per_frame) * 2 * channels for patches in (BODY_PATCHES, ALL_PATCHES))
+    return int(num_frames * (point_bytes + body)), int(num_frames * (point_bytes + scene))
 
 
 def disk_bytes(root: Path) -> int:
-    """Size of all files below a folder."""
-    total = 0
-    for folder, _, names in tqdm(os.walk(root), desc="sizes", unit="folder", delay=2, file=sys.stderr):
+    """Size of all files below a folder, also of folders that are linked, each once."""
+    total, seen = 0, set[str]()
+    for folder, inner, names in tqdm(os.walk(root, followlinks=True), desc="sizes", unit="folder", delay=2, file=sys.stderr):
+        place = os.path.realpath(folder)
+        if place in seen:  # a link to a folder above would go round for ever
+            inner.clear()
+            continue
+        seen.add(place)
         for name in names:
             try:
                 total += os.stat(os.path.join(folder, name)).st_size
@@ -158,7 +180,11 @@ def disk_bytes(root: Path) -> int:
 
 def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
     """An inspection as a JSON object."""
-    record = asdict(replace(inspection, damaged=()))
+    record = asdict(replace(inspection, damaged=(), joins=()))
+    record["joins"] = [
+        {"list": item.title, "matched": len(item.partners), "extra_rows": item.extra_rows, "extra_sequences": item.extra_sequences}
+        for item in inspection.joins
+    ]
     record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
     options = dataset.options.model_dump(mode="json")
     return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
@@ -178,22 +204,26 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
     if item.points_per_frame is not None:
         lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
-    lines.append(
-        f"size: {_bytes(item.disk_bytes)} on disk; a store of bodies (scenes need more) takes about {_bytes(item.cache_bytes or 0)}"
-        if item.cache_bytes
-        else f"size: {_bytes(item.disk_bytes)} on disk"
-    )
+    lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))
     lines += [f"note: {note}" for note in item.notes]
     if item.missing:
         lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
     for error in item.damaged:
         lines.append("damaged: " + str(error).replace("\n", "\n  "))
-    if item.damaged_ids:
+    if item.damaged_ids and item.num_sequences:
         lines.append("to build without them: " + " ".join(f"--exclude {name}" for name in item.damaged_ids))
     incomplete = item.missing or item.damaged or (item.expected_sequences or 0) > item.num_sequences
-    if incomplete or any((side.expected or 0) > side.found for side in item.sides):
+    if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
         lines.append(f"to fetch: {dataset.release.files}\n    from {dataset.release.page}")
     return "\n".join(lines)
+
+
+def _store_size(item: Inspection) -> str:
+    if item.cache_bytes is None:
+        return ""
+    body, scene = map(_bytes, item.cache_bytes)
+    build = f"--points {item.kept_points} --views {item.views}"
+    return f"; a store takes about {body} of bodies, up to {scene} of scenes that fill the images ({build}, {CHANNELS} channels)"
 
 
 def _of(expected: int | None) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError
 from cross4d_cache.store.digest import sha256_bytes, write_durably
-from cross4d_train.encoders import configure_encoder, find_encoder
+from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import Origin, RunSettings
 
@@ -135,8 +135,8 @@ def load_encoder(checkpoint: Checkpoint) -> Encoder:
         config = kind.Config.from_json(json.dumps(checkpoint.record.encoder_config))
         if config.unknown:
             raise NewerRecordError(f"this release does not know {', '.join(config.unknown)[:200]}")
-        with torch.device("meta"):  # a configuration from elsewhere may ask for any amount of memory, its weights say how much there is
-            check_weights(kind(config), weights, "encoder")
+        # A configuration from elsewhere may ask for any amount of memory; its weights say how much there is.
+        check_weights(outline_encoder(kind, config), weights, "encoder")
     except (RecordError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
             f"encoder {name} cannot be built from the configuration in the checkpoint ({str(error).splitlines()[0][:200]})",

@@ -9,7 +9,7 @@ from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.console import note_newer, progress, say, warn_random_teacher
-from cross4d_train.encoders import ENCODERS, build_encoder
+from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives import OBJECTIVES
@@ -119,11 +119,11 @@ def describe_run(result: RunResult) -> str:
 
 def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
     """`cross4d-train encoders`."""
-    kinds = [(name, size) for name, (_, sizes) in ENCODERS.items() for size in sizes]
+    kinds = [(name, size, outline_encoder(kind, config)) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()]
     rows = []
-    for (name, size), _ in progress(kinds, total=len(kinds), unit="encoder"):
+    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder"):
         try:
-            cost = count_cost(build_encoder(name, size), num_frames=num_frames, num_points=num_points)
+            cost = count_cost(encoder, num_frames=num_frames, num_points=num_points)
         except SettingsError as error:
             say(f"{name} {size}: {error.found}")
             continue

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.datasets.deforming_things4d.dataset import DeformingThings4D
+from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.datasets.folder.dataset import Folder
 from cross4d_cache.datasets.hoi4d.dataset import HOI4D
 from cross4d_cache.datasets.msr_action3d import MSRAction3D
@@ -41,7 +42,8 @@ def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any]
         if root is None:
             raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass --data FOLDER")
         if problem := _problem_with(root):
-            raise DatasetError(f"{root} {problem}", expected=f"the folder of the {name} files", hint="pass --data FOLDER")
+            held = cls.holds if issubclass(cls, FileDataset) else f"files of {name}"
+            raise DatasetError(f"{root} {problem}", expected=f"a folder that holds {held}", hint="pass --data FOLDER")
     return cls(root, parsed)
 
 

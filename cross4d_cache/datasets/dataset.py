@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import Join
 from cross4d_cache.record import Record
 from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
@@ -31,6 +32,11 @@ class Listing:
 
     sequences: tuple[SequenceInfo, ...]
     damaged: tuple[Damage, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all sequences that are here, damaged or not."""
+        return (*(info.id for info in self.sequences), *(item.error.sequence for item in self.damaged if item.error.sequence))
 
 
 class Dataset(ABC):
@@ -79,6 +85,14 @@ class Dataset(ABC):
     def listing(self) -> Listing:
         """The sequences that can be read, and what is damaged."""
         return Listing(tuple(self.sequences()))
+
+    def joins(self) -> Sequence[Join]:
+        """The user's own lists that speak of sequences by name, each joined with the sequences that are here."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """What else a user should know of these data, a line each."""
+        return ()
 
     @abstractmethod
     def frames(self, info: SequenceInfo) -> Iterator[Frame]:

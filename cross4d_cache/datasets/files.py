@@ -50,11 +50,11 @@ class FileOptions(DatasetOptions):
 
 @dataclass(frozen=True)
 class Release:
-    """What a dataset is called by its owners, its official page, and what to fetch there."""
+    """What a dataset is called by its owners, its official page, and what to fetch there; both empty for the user's own files."""
 
     title: str
-    page: str
-    files: str
+    page: str = ""
+    files: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,6 @@ class FileDataset(Dataset):
         """What a complete copy of the dataset would hold, as far as that is known."""
         return Expected()
 
-    def notes(self) -> Sequence[str]:
-        """What else a user should know of this copy, a line each."""
-        return ()
-
     @cached_property
     def listing(self) -> Listing:
         """The folder, scanned once; `frame_stride` is applied."""
@@ -125,7 +121,7 @@ class FileDataset(Dataset):
         """All sequences of the folder; headers and sizes are checked, points are not read.
 
         Raises:
-            DatasetError: the folder holds no sequence, or one of them is damaged.
+            DatasetError: the folder holds no sequence, one of them is damaged, or a list speaks of none of them.
         """
         sequences, damaged = self.listing.sequences, self.listing.damaged
         if damaged:
@@ -137,6 +133,8 @@ class FileDataset(Dataset):
             raise DatasetError(
                 f"{self.root} holds no {self.release.title} sequences", expected=self.holds, hint="pass their folder with --data"
             )
+        for item in self.joins():
+            item.check()
         return sequences
 
     def frames(self, info: SequenceInfo) -> Iterator[Frame]:

@@ -9,7 +9,7 @@ unprojected with a focal length of 280 px instead; z is the raw depth. Both form
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -23,6 +23,7 @@ from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, unprojec
 from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Positive, Release
 from cross4d_cache.datasets.object_array import open_object_array
 from cross4d_cache.errors import DatasetError, SettingsError
+from cross4d_cache.join import first_of
 from cross4d_cache.types import Frame, SequenceInfo
 
 PINHOLE = Pinhole(fx=285.62, fy=285.62, cx=160.0, cy=120.0)
@@ -33,6 +34,7 @@ LEAST_DEPTH = 50.0
 LARGEST_DEPTH = 4000
 """Units; the dataset's own depths end at 649."""
 _FILE_NAME = re.compile(r"a(0[1-9]|1\d|20)_s(0[1-9]|10)_e(0[1-3])_sdepth\.(bin|npz)")
+_RESEMBLES = re.compile(r"\.(bin|npz)$", re.IGNORECASE)
 
 NEVER_RECORDED = {
     (1, 4): (1, 2, 3), (2, 4): (1, 2, 3), (3, 4): (1, 2, 3), (4, 3): (3,), (4, 4): (1, 2, 3), (5, 4): (1, 2, 3), (5, 6): (3,),
@@ -113,6 +115,11 @@ class MSRAction3D(FileDataset):
             if take not in NEVER_RECORDED.get((action, subject), ())
         ]
         return Expected(num_sequences=567, splits={"cross-subject": {"train": 270, "test": 297}}, ids=ids)
+
+    def notes(self) -> Sequence[str]:
+        """Files that are not read because of their names."""
+        others = [path.name for path in sorted(self.root.iterdir()) if _RESEMBLES.search(path.name) and not _FILE_NAME.fullmatch(path.name)]
+        return (f"not read, as they are not called like {self.holds.removeprefix('files named ')}: {first_of(others)}",) if others else ()
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The files of the folder; headers and sizes are checked, points are not read."""

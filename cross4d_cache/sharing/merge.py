@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cross4d_cache.errors import CacheMismatchError
+from cross4d_cache.join import composed
 from cross4d_cache.sharing.parts import MIXED_BATCHES, planned, take_over
 from cross4d_cache.store import Cache, CacheWriter
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
@@ -77,13 +78,14 @@ class Merge:
                 if record.sha256 in parts:
                     continue
                 part = PartFiles(cache.storage, record)
-                twice = [info.id for info in part.sequences if info.id in holders]
+                twice = [info.id for info in part.sequences if composed(info.id) in holders]
                 if twice:
+                    other = holders[composed(twice[0])]
                     raise CacheMismatchError(
-                        f"{holders[twice[0]]} and {cache.storage.place} both hold {', '.join(twice[:SHOWN])}, in parts that differ",
+                        f"{other} and {cache.storage.place} both hold {', '.join(twice[:SHOWN])}, in parts that differ",
                         expected="stores of different sequences, or with the very same parts",
                         hint="leave them out of one: `cross4d-cache subset --sequences FILE`",
                     )
-                holders |= {info.id: cache.storage.place for info in part.sequences}
+                holders |= {composed(info.id): cache.storage.place for info in part.sequences}
                 parts[record.sha256] = part
         return list(parts.values())

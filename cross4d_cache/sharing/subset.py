@@ -1,9 +1,10 @@
 """Some sequences of a store as a store of their own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.join import composed, first_of, join, resembling
 from cross4d_cache.sharing.parts import cut, planned, take_over
 from cross4d_cache.store import Cache, CacheWriter
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
@@ -33,16 +34,8 @@ class Selection:
         if protocol is not None and protocol not in dataset.protocols:
             raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out --protocol")
         self._split = split
-        self._actions = {_action(name, dataset.action_names) for name in actions}
-        self._ids = None if ids is None else set(ids)
-        known = {info.id for info in cache.sequences}
-        strange = sorted((self._ids or set()) - known)
-        if strange:
-            raise SettingsError(
-                f"{len(strange)} sequences that the store does not have: {', '.join(strange[:5])}",
-                expected=f"ids such as {next(iter(known))}",
-                hint="mend the list",
-            )
+        self._actions = {_action(name, dataset.action_names, {info.action for info in cache.sequences}) for name in actions}
+        self._ids = None if ids is None else _known(ids, cache.sequences)
         if not any(map(self.wants, cache.sequences)):
             raise SettingsError("no sequence meets these conditions", hint="`cross4d-cache info` shows splits and actions")
 
@@ -126,14 +119,32 @@ def read_ids(path: Path) -> list[str]:
         SettingsError: it cannot be read.
     """
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}", expected="a text file with an id on every line", hint="mend it") from None
+        raise SettingsError(f"{path} cannot be read: {error}", expected="a text file with an id on every line", hint="fix it") from None
 
 
-def _action(name: str, names: Sequence[str]) -> int:
-    if name in names:
-        return names.index(name)
-    if name.isdecimal():
-        return int(name)
-    raise SettingsError(f"no action {name!r}", expected=f"a number, or one of {', '.join(names[:10])}", hint="see `cross4d-cache info`")
+def _known(ids: Sequence[str], sequences: Sequence[SequenceInfo]) -> set[str]:
+    """The ids of a list as the store spells them."""
+    found = join("the list", ids, (info.id for info in sequences))
+    if found.extra_rows:
+        raise SettingsError(
+            f"{len(found.extra_rows):,} sequences that the store does not have: {first_of(sorted(found.extra_rows))}",
+            expected=f"ids such as {first_of(info.id for info in sequences[:1])}",
+            hint="; ".join([*found.hints(), "fix the list"]),
+        )
+    return set(found.partners.values())
+
+
+def _action(name: str, names: Sequence[str], present: Collection[int]) -> int:
+    """The number of an action that some sequence has."""
+    composed_names = [composed(known) for known in names]
+    number = composed_names.index(composed(name)) if composed(name) in composed_names else int(name) if name.isdecimal() else -1
+    if number in present and number >= 0:
+        return number
+    like = resembling([name], names).get(name)
+    raise SettingsError(
+        f"no sequence has action {name!r}",
+        expected=f"a number, or one of {first_of(names[known] for known in sorted(present) if 0 <= known < len(names))}",
+        hint=f"did you mean {like!r}?" if like else "see `cross4d-cache info`",
+    )

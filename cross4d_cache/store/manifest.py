@@ -9,7 +9,7 @@ from pydantic import Field
 from cross4d_cache.errors import CacheFormatError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, compare
 from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes, write_durably
-from cross4d_cache.store.storage import HINT, Storage, open_storage
+from cross4d_cache.store.storage import HINT, Storage, absent, open_storage
 from cross4d_cache.types import CORRESPONDENCE, Count, RenderSettings, Size, TeacherSpec
 
 FORMAT_VERSION: Literal[1] = 1
@@ -210,8 +210,9 @@ def read_root(storage: Storage) -> bytes:
     """
     try:
         return storage.source.whole(METADATA_FILE, MOST_MANIFEST_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_store(storage.place) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        served = not storage.source.is_local and error.strerror
+        raise absent(storage.place, error) if served else _no_store(storage.place) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise CacheFormatError(f"{storage.source.path(METADATA_FILE)} cannot be read: {reason}", hint=HINT) from None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_train.encoders import p4transformer, point4d, pstnet
@@ -43,3 +45,9 @@ def find_encoder(name: str) -> tuple[type[Encoder], Mapping[str, Any]]:
     if name not in ENCODERS:
         raise SettingsError(f"unknown encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}", hint="choose one with --encoder")
     return ENCODERS[name]
+
+
+def outline_encoder(kind: type[Encoder], config: Record) -> Encoder:
+    """The shapes of an encoder's weights without numbers: what there is to count of it, and to compare weights with."""
+    with torch.device("meta"):
+        return kind(config)

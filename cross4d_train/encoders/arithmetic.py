@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,12 +28,16 @@ class Cost:
 
 
 def count_cost(encoder: Encoder, *, num_frames: int, num_points: int) -> Cost:
-    """What a forward pass over one clip takes, counted in a run on random points."""
-    parameter = next(encoder.parameters())
-    points = torch.randn(1, num_frames, num_points, 3, generator=torch.Generator().manual_seed(0)) * 0.4
+    """What a forward pass over one clip takes, counted in one that knows shapes and computes nothing.
+
+    Raises:
+        SettingsError: a clip that the encoder cannot take.
+    """
+    shapes = {name: value.to("meta") for name, value in (*encoder.named_parameters(), *encoder.named_buffers())}
+    points = torch.empty(1, num_frames, num_points, 3, device="meta")
     # The counter does not know every fused kernel, so attention is run as the plain products it consists of.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        tokens = encoder(points.to(parameter.device))
+        tokens = functional_call(encoder, shapes, (points,))
     counts = counter.get_flop_counts()["Global"]
     return Cost(
         parameters=sum(parameter.numel() for parameter in encoder.parameters()),

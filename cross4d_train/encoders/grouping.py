@@ -4,18 +4,24 @@ Nothing here carries gradients, and everything is float32 whatever the autocast 
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn import functional
 
-MOST_DISTANCES = {"cpu": 2**21, "cuda": 2**27}
-"""How many distances exist at a time: few enough to stay in a cache, many enough to fill a GPU."""
+MOST_DISTANCES = {"cpu": 2**21, "cuda": 2**27, "meta": 2**62}
+"""How many distances exist at a time: few enough to stay in a cache, many enough to fill a GPU; on meta, none exists."""
 
 Scores = Float32[Tensor, "part query point"]
 Norms = Float32[Tensor, "part query"]
 Found = Int64[Tensor, "part query neighbour"]
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a device computes in the precision of its tensors; meta, which does not compute, has no other."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @torch.no_grad()
@@ -29,6 +35,8 @@ def farthest_points(points: Float32[Tensor, "cloud point 3"], num_samples: int) 
         raise ValueError(f"{num_samples} samples of clouds of {num_points} points")
     axes = points.permute(2, 0, 1).contiguous()  # one contiguous plane an axis: three times faster than strided on a CPU
     samples = torch.zeros(num_clouds, num_samples, dtype=torch.int64, device=points.device)
+    if points.is_meta:
+        return samples  # thousands of steps that would compute nothing
     nearest = torch.full((num_clouds, num_points), torch.inf, device=points.device)
     offset, squared = torch.empty_like(nearest), torch.empty_like(nearest)
     for sample in range(1, num_samples):
@@ -89,7 +97,7 @@ def _search(
 
     `|p|^2 - 2 p.q`, the score, ranks the points of one query as their distances do.
     """
-    with torch.autocast(points.device.type, enabled=False):
+    with without_autocast(points.device):
         centre = points.mean(dim=1, keepdim=True)
         points, queries = points - centre, queries - centre
         point_norms, query_norms = (cloud.square().sum(dim=-1) for cloud in (points, queries))

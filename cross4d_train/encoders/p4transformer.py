@@ -14,7 +14,7 @@ from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_cache.types import Size
 from cross4d_train.encoders.encoder import Depth, Encoder, Length, Tokens
-from cross4d_train.encoders.grouping import ball_query, farthest_points, take
+from cross4d_train.encoders.grouping import ball_query, farthest_points, take, without_autocast
 from cross4d_train.encoders.place import places
 from cross4d_train.encoders.temporal import Kernel, Windows, windows
 from cross4d_train.encoders.transformer import Block
@@ -22,7 +22,7 @@ from cross4d_train.encoders.transformer import Block
 KERNEL = Kernel(size=3, stride=2, padding=(1, 0))
 """Frames that a tube spans, in every published configuration that is here."""
 
-MOST_PRODUCTS = {"cpu": 2**21, "cuda": 2**27}
+MOST_PRODUCTS = {"cpu": 2**21, "cuda": 2**27, "meta": 2**62}
 """Elements of the tube embedding that exist at a time, before the maximum over neighbours."""
 
 
@@ -159,7 +159,7 @@ class P4Transformer(Encoder):
         time = torch.arange(num_places, device=points.device, dtype=torch.float32) - num_places // 2
         time = time.view(1, -1, 1, 1, 1).expand(len(offsets) // num_places, -1, *offsets.shape[1:3], 1)
         members = torch.cat([offsets.unflatten(0, (-1, num_places)), time], dim=-1)
-        with torch.autocast(points.device.type, enabled=False):
+        with without_autocast(points.device):
             groups = members.transpose(1, 2).flatten(2, 3).flatten(0, 1)
             tubes: Tensor = TubeMaximum.apply(groups, self.tube.weight)  # type: ignore[no-untyped-call]
         by_clip: Tensor = tubes.unflatten(0, (len(points), -1))

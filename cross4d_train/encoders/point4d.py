@@ -19,7 +19,7 @@ from cross4d_train.encoders.grouping import ball_neighbours, farthest_points, ta
 from cross4d_train.encoders.place import places
 from cross4d_train.encoders.transformer import Block
 
-MOST_MEMBERS = {"cpu": 2**15, "cuda": 2**22}
+MOST_MEMBERS = {"cpu": 2**15, "cuda": 2**22, "meta": 2**62}
 """Members of groups that are mapped at a time."""
 
 

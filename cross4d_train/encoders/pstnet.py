@@ -3,6 +3,8 @@
 8.26 M parameters with its linear head for 20 actions.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ class PSTNetConfig(Record):
     @property
     def spatial_stride(self) -> int:
         """How many points of a frame there are to a token."""
-        return int(torch.tensor([layer.spatial_stride for layer in self.convolutions]).prod())
+        return math.prod(layer.spatial_stride for layer in self.convolutions)
 
 
 def _pyramid(widths: tuple[tuple[int, int], ...], strides: tuple[int, ...]) -> tuple[Convolution, ...]:

@@ -222,7 +222,9 @@ def correspondence(
     windows: WindowsOption = None,
     protocol: ProtocolOption = None,
     seed: SeedOption = 0,
-    gap: Annotated[list[int] | None, typer.Option("--gap", help="Frames of the clip between both; repeatable. (default: 8, 15)")] = None,
+    gap: Annotated[
+        list[int] | None, typer.Option("--gap", help="Frames of the clip between both; repeatable. (default: 8, 15 if they fit)")
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option("--tolerance", help="How far off is right, as a share of the bounding box's diagonal. (default: .02)")
     ] = None,

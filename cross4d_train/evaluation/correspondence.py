@@ -17,17 +17,21 @@ from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.interpolation import spread
 
+USUAL_GAPS = (8, 15)
+"""Frames of the clip between both that are matched (table 16)."""
+
 MATCHERS = ("features", "coordinates", "chance")
 
 
 class CorrespondenceSettings(EvaluationSettings):
     """Frames of a clip that are `gaps` apart are matched; a match is right within `tolerance` times the diagonal of the bounding box.
 
-    At most `num_queries` points a pair of frames are asked, of those whose piece of surface both frames show.
+    Without `gaps`, they are those of `USUAL_GAPS` that fit into the clip, or its longest. At most `num_queries` points a pair of frames
+    are asked, of those whose piece of surface both frames show.
     """
 
     num_windows: int = Field(default=1, ge=1, le=10_000)
-    gaps: tuple[int, ...] = (8, 15)
+    gaps: tuple[int, ...] | None = None
     tolerance: float = Field(default=0.02, gt=0, le=1)
     num_queries: int = Field(default=512, ge=1, le=1_000_000)
 
@@ -72,16 +76,10 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
     learns = False
 
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: CorrespondenceSettings) -> None:
-        super().__init__(source, dataset, settings)
-        longest = settings.clips.num_frames - 1
-        if not settings.gaps or max(settings.gaps) > longest or min(settings.gaps) < 1:
-            raise SettingsError(
-                f"gaps {', '.join(map(str, settings.gaps)) or 'none'} in clips of {longest + 1} frames",
-                expected=f"gaps of 1 to {longest} frames of the clip",
-                hint="name others with --gap, or raise --frames",
-            )
+        self.gaps = _gaps(settings)
+        super().__init__(source, dataset, settings.model_copy(update={"gaps": self.gaps}))
         self.check_labels("surface_ids", "surface ids (tracks)")
-        self._found: dict[int, dict[str, Int64[Tensor, " count"]]] = {gap: {} for gap in settings.gaps}
+        self._found: dict[int, dict[str, Int64[Tensor, " count"]]] = {gap: {} for gap in self.gaps}
 
     @property
     def total(self) -> int:
@@ -105,7 +103,7 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
                     features = functional.normalize(spread(tokens.features, tokens, points)[0], dim=-1)
                 info, generator = sequences[int(batch.sequences)], batch.generator()
                 frames = self.dataset.clips.frames(info, starts[int(batch.sequences)].pop(0))
-                for gap in settings.gaps:
+                for gap in self.gaps:
                     counts = self._found[gap].setdefault(info.id, torch.zeros(1 + len(MATCHERS), dtype=torch.int64))
                     for first in sorted({0, (len(frames) - gap) // 2, len(frames) - gap - 1}):
                         if batch.surface_ids is None or frames[first + gap] - frames[first] != gap * settings.clips.stride:
@@ -135,6 +133,20 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
                 GapScore(gap=gap, num_queries=int(total[0]), features=features, coordinates=coordinates, chance=chance, videos=found)
             )
         return CorrespondenceResult(**self.provenance(), settings=self.settings, scores=tuple(scores))
+
+
+def _gaps(settings: CorrespondenceSettings) -> tuple[int, ...]:
+    longest = settings.clips.num_frames - 1
+    gaps = settings.gaps
+    if gaps is None:
+        gaps = tuple(gap for gap in USUAL_GAPS if gap <= longest) or (longest,)
+    if not gaps or max(gaps) > longest or min(gaps) < 1:
+        raise SettingsError(
+            f"gaps {', '.join(map(str, gaps)) or 'none'} in clips of {longest + 1} frames",
+            expected=f"gaps of 1 to {longest} frames of the clip" if longest else "clips of two frames or more",
+            hint="name others with --gap, or raise --frames" if longest else "raise --frames",
+        )
+    return gaps
 
 
 def match_frames(

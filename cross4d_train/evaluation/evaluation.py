@@ -104,20 +104,23 @@ class Evaluation(ABC, Generic[Settings, Result]):
     labels: ClassVar[bool] = False
     """Whether it needs the labels of points and frames."""
     learns: ClassVar[bool] = True
-    """Whether it needs a training side; without one, all videos of a dataset without splits are test videos."""
+    """Whether it needs a training side. Without one, test videos are those of the test side and those that are on no side of any
+    protocol; all, where there are none of either."""
 
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: Settings) -> None:
         sequences, protocols = dataset.cache.sequences, dataset.cache.manifest.dataset.protocols
         self.source, self.dataset = source, dataset
         self.place = Place()
         self.train: tuple[int, ...] = ()
-        split = any(protocol in info.splits for info in sequences for protocol in protocols)
-        if not self.learns and not split and settings.protocol is None:
-            self.settings, self.test = settings, tuple(range(len(sequences)))
+        if not self.learns:
+            protocol = None if settings.protocol is None and not protocols else resolve_protocol(protocols, settings.protocol)
+            on_test_side = [info.splits.get(str(protocol)) == "test" for info in sequences]
+            self.test = tuple(index for index, info in enumerate(sequences) if on_test_side[index] or not info.splits)
+            self.test = self.test or tuple(range(len(sequences)))
+            self.settings = settings.model_copy(update={"protocol": protocol if any(on_test_side) else None})
             return
         self.settings = settings.model_copy(update={"protocol": resolve_protocol(protocols, settings.protocol)})
-        if self.learns:
-            self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
+        self.train = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="train")
         self.test = select_sequences(sequences, protocols, protocol=self.settings.protocol, side="test")
 
     @property

@@ -379,6 +379,13 @@ def test_info_of_a_half_built_store_says_so(monkeypatch: pytest.MonkeyPatch, hal
     assert "unfinished, 0 of 1 parts" in capsys.readouterr().out
 
 
+def test_a_store_without_one_side_says_so(build: Run, run: Run, small_store: Path, tmp_path: Path) -> None:
+    said = "note: no sequence is on the test side of cross-subject, development; a build without --limit"
+    assert said in build(limit=3).err
+    assert said in run("info", tmp_path / "out").err
+    assert "side of" not in run("info", small_store).err
+
+
 def test_verify_of_a_damaged_store_names_the_file(run: Run, copied_store: Path) -> None:
     path = copied_store / "parts" / "00001" / "points" / "c" / "0" / "0"
     path.write_bytes(path.read_bytes()[:-1])

@@ -27,7 +27,7 @@ OWN = {
 COMMANDS = {
     "build": "batch camera camera-model correspondence data dataset device exclude image-size json layer limit option out points project "
     "seed teacher views visibility weights window",
-    "check-data": "data dataset json option read-all",
+    "check-data": "data dataset json option points read-all views",
     "encoders": "frames json points",
     "info": "STORE data fidelity json png",
     "merge": "json out stores",
@@ -77,6 +77,8 @@ def test_info_of_a_store_as_json(small_store: Path) -> None:
     assert summary["sequences"] > 0
     assert summary["correspondence"] == "zbuffer"
     assert 0 < summary["visible_share"] <= 1
+    counts = (round(summary["frames"] * summary["points_per_frame"]), summary["visible_share"])
+    assert summary["dense_bytes"] == pytest.approx(counts[0] * counts[1] * 16 * 2, rel=0.01), "of 100 points a frame, not of 2,048"
 
 
 def test_verify_of_an_intact_store(small_store: Path) -> None:

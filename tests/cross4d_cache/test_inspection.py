@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cross4d_cache.cli import app
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.inspection import SAMPLE, estimate_cache_bytes
+from cross4d_cache.inspection import SAMPLE, disk_bytes, estimate_cache_bytes
 
 NAMES = [f"a01_s{subject:02d}_e{take:02d}" for subject in range(1, 11) for take in (1, 2)]
 
@@ -110,6 +110,65 @@ def test_an_empty_folder_and_a_generated_dataset_are_refused(tmp_path: Path) -> 
     assert isinstance(check("--dataset", "synthetic", code=1)[1], SettingsError)
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    for name in ("001", "002", "003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.xyz").write_text("0 0 1\n1 0 1\n0 1 1\n")
+    return tmp_path
+
+
+def test_rows_and_sequences_without_a_partner_are_counted_and_named(own: Path) -> None:
+    (own / "labels.csv").write_text("sequence,split\n001,train\n2,test\n9,test\n")
+    text, _ = check("--dataset", "folder", "--data", own)
+    assert "note: labels.csv: 2 rows without a sequence: 2, 9" in text
+    assert "note: labels.csv: 2 sequences without a row: 002, 003" in text
+    assert "'2' resembles '002'" in text
+    record = json.loads(check("--dataset", "folder", "--data", own, "--json")[0])
+    assert record["joins"] == [{"list": "labels.csv", "matched": 1, "extra_rows": ["2", "9"], "extra_sequences": ["002", "003"]}]
+
+
+def test_labels_of_nothing_are_an_error_after_the_report(own: Path) -> None:
+    (own / "labels.csv").write_text("sequence,split\n1,train\n2,test\n")
+    text, error = check("--dataset", "folder", "--data", own, code=1)
+    assert "labels.csv: 3 sequences without a row: 001, 002, 003" in text
+    assert isinstance(error, DatasetError)
+    assert "none of its 2 rows names a sequence" in str(error)
+
+
+def test_sizes_are_those_behind_links(own: Path) -> None:
+    size = disk_bytes(own)
+    (own / "flat").mkdir()
+    for name in ("001", "002", "003"):
+        (own / "flat" / name).symlink_to(own / name)
+    (own / "001" / "up").symlink_to(own)
+    assert disk_bytes(own / "flat" / "002") == size / 3
+    assert disk_bytes(own) == size
+
+
+def test_damage_of_the_users_own_files_sends_nobody_to_fetch(own: Path) -> None:
+    (own / "002" / "0.xyz").write_text("no numbers")
+    text, _ = check("--dataset", "folder", "--data", own, code=1)
+    assert "damaged: " in text
+    assert "to fetch" not in text
+
+
+def test_a_folder_that_is_not_there_is_said_in_words_of_what_it_holds(own: Path) -> None:
+    for name, words in (("folder", "a folder for each sequence"), ("msr_action3d", "files named a01_s01_e01_sdepth.bin")):
+        _, error = check("--dataset", name, "--data", own / "nowhere", code=1)
+        assert f"a folder that holds {words}" in str(error)
+
+
 def test_the_estimate_is_near_what_was_measured() -> None:
     """The store of 10,411 MSR-Action3D frames with 192 channels took 364.8 MB (docs/benchmarks)."""
-    assert estimate_cache_bytes(10_411, 7220.0, 192) == pytest.approx(364.8e6, rel=0.15)
+    assert estimate_cache_bytes(10_411, 4096.0, 192, 1)[0] == pytest.approx(364.8e6, rel=0.15)
+
+
+def test_the_estimate_counts_points_and_views(own: Path) -> None:
+    """A view adds two bytes a point, and its own rows; there are never more rows than points."""
+    one, eight = (estimate_cache_bytes(1, 65_536.0, 384, views) for views in (1, 8))
+    assert one == pytest.approx((65_536 * 0.6 * 8 + 50 * 768, 65_536 * 0.6 * 8 + 256 * 768), abs=1)
+    assert eight == pytest.approx((65_536 * 0.6 * 22 + 8 * 50 * 768, 65_536 * 0.6 * 22 + 8 * 256 * 768), abs=1)
+    few = json.loads(check("--dataset", "folder", "--data", own, "--points", 2, "--views", 3, "--json")[0])
+    assert few["cache_bytes"] == pytest.approx([3 * (2 * 0.6 * 12 + 3 * 2 * 768)] * 2, abs=1)
+    assert "(--points 2 --views 3, 384 channels)" in check("--dataset", "folder", "--data", own, "--points", 2, "--views", 3)[0]

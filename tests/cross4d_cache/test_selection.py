@@ -49,6 +49,8 @@ def test_ids_that_do_not_exist_and_nothing_left_are_refused(dataset: Dataset, tm
         chosen(dataset, exclude=("a09_s01_e01",))
     with pytest.raises(SettingsError, match="no sequence is left"):
         chosen(dataset, exclude=tuple(NAMES))
+    with pytest.raises(SettingsError, match=f"'A01_s01_e1' resembles '{NAMES[0]}'"):
+        chosen(dataset, exclude=("A01_s01_e1",))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds no"):
         chosen(open_dataset("msr_action3d", tmp_path / "empty"))

@@ -139,7 +139,7 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
     [
         (["merge", "OUT", "STORE", "nowhere"], "there is no store"),
         (["subset", "OUT", "STORE", "--split", "dev"], "no sequence meets"),
-        (["subset", "OUT", "STORE", "--action", "dance"], "no action 'dance'"),
+        (["subset", "OUT", "STORE", "--action", "dance"], "no sequence has action 'dance'"),
         (["subset", "OUT", "STORE", "--sequences", "none.txt"], "cannot be read"),
         (["pack", "STORE", "store.tar"], "ends in .zip"),
         (["pull", "ftp://host/store", "OUT"], "an address"),

@@ -21,6 +21,7 @@ from cross4d_cache.datasets.deforming_things4d.surface import SurfaceSamples, sa
 from cross4d_cache.datasets.files import Axes, Expected, FileDataset, FileOptions, Release
 from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import join
 from cross4d_cache.types import UNLABELLED, Frame, SequenceInfo
 
 SUBSETS = ("animals", "humanoids")
@@ -148,11 +149,12 @@ class DeformingThings4D(FileDataset):
         return {"-".join(folder.relative_to(self.root).parts) or _names(folder)[0]: folder for folder in renders}
 
     def notes(self) -> Sequence[str]:
-        """Animals that no list knows."""
+        """Animals that no list knows, and those that it probably knows under another spelling."""
         unknown = sorted({info.id.partition("_")[0] for info in self.listing.sequences if not info.splits})
         if not unknown or "humanoids" in self._subsets():
             return ()
-        return (f"identities that the list does not know, so on no side of cross-identity: {', '.join(unknown)}",)
+        like = join("identities", unknown, IDENTITIES)
+        return (f"identities that the list does not know, so on no side of cross-identity: {', '.join(unknown)}", *like.hints())
 
     def _subsets(self) -> tuple[str, ...]:
         if self.root.name in SUBSETS:

@@ -3,7 +3,7 @@
 `layout` says which files these are, `label_table` what may be said of them, `ply`, `pcd` and `arrays` what they hold.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -11,12 +11,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
-from cross4d_cache.datasets.folder import layout
+from cross4d_cache.datasets.files import FileDataset, FileOptions, Release
+from cross4d_cache.datasets.folder import layout, remarks
 from cross4d_cache.datasets.folder.cloud import Cloud
 from cross4d_cache.datasets.folder.frame_file import as_classes, measured, read_cloud
-from cross4d_cache.datasets.folder.label_table import LabelTable, read_class_names, read_labels
+from cross4d_cache.datasets.folder.label_table import LabelTable, Row, read_class_names, read_labels
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import Join, join
 from cross4d_cache.types import Frame, SequenceInfo
 
 LABELS_FILE = "labels.csv"
@@ -27,8 +28,8 @@ FARTHEST = 1e5
 class FolderOptions(FileOptions):
     """Metres, x right, y down, z forward, unless said otherwise.
 
-    `axes` for files with z up, x right, y forward: `x,-z,y`; with y up, facing z: `x,-y,-z`; of a LiDAR with x forward, y left, z up
-    (KITTI, nuScenes): `-y,-z,x`. `labels` is the CSV file, in the folder; that it is missing is no error for the default name.
+    `axes` for files with z up, x right, y forward (nuScenes' LiDAR): `x,-z,y`; with y up, facing z: `x,-y,-z`; of a LiDAR with x
+    forward, y left, z up (KITTI): `-y,-z,x`. `labels` is the CSV file, in the folder; that it is missing is no error for the default name.
     `tracks` says that point i is the same piece of surface in all frames of a sequence. `columns` is how many numbers a point has in
     `.bin` files; without it 4 (KITTI), and 5 in `.pcd.bin` (nuScenes). `sensor_at_origin` says that the sensor stood at the origin of the
     coordinates, for `--camera sensor`.
@@ -43,16 +44,17 @@ class FolderOptions(FileOptions):
 class Folder(FileDataset):
     """The folders of a folder, in natural order, each a sequence.
 
-    A CSV file may give actions, subjects and splits (protocol `labels`). Where `classes.txt` names the classes of points, these are kept: a
-    property `label` of PLY and PCD files, `labels` of `.npz` files, and KITTI's `labels/*.label`, of whose 32 bits the lower 16 are the
-    class. Points that are not finite are left out, as sensors write them where they measured nothing.
+    A CSV file may give actions, subjects and splits (protocol `labels`); its rows and the folders are joined by name. Where
+    `classes.txt` names the classes of points, these are kept: a property `label` of PLY and PCD files, `labels` of `.npz` files, and
+    KITTI's `labels/*.label`, of whose 32 bits the lower 16 are the class. Points that are not finite are left out, as
+    sensors write them where they measured nothing.
     """
 
     name = "folder"
-    version = "1"
+    version = "2"
     protocols: ClassVar[tuple[str, ...]] = ("labels",)
     holds = f"a folder for each sequence, with a file for each frame: {', '.join(layout.SUFFIXES)}"
-    release = Release(title="point-cloud", page="docs/quickstart.md", files="nothing to download: one folder a sequence, one file a frame")
+    release = Release(title="point-cloud")
     Options = FolderOptions
     options: FolderOptions
 
@@ -81,14 +83,23 @@ class Folder(FileDataset):
         path = self.root / layout.CLASSES_FILE
         return read_class_names(path) if path.exists() else ()
 
-    def expected(self) -> Expected:
-        """The sequences of the CSV file."""
-        return Expected(ids=tuple(self._labels.rows))
+    def joins(self) -> Sequence[Join]:
+        """The CSV file with the sequences."""
+        there = self._labels.rows or (self.root / self.options.labels).exists()
+        return (join(self.options.labels, self._labels.rows, self.listing.ids),) if there else ()
+
+    def notes(self) -> Sequence[str]:
+        """What lies in the folder and is not read."""
+        return (
+            *remarks.of_tables(self.root, self.options.labels, self._labels),
+            *remarks.of_sequences(self._folders, with_classes=bool(self.part_names)),
+        )
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The folders; files are counted and measured, not opened."""
         labels = self._labels
         actions, subjects = labels.action_numbers(), labels.subject_numbers()
+        row_of = {name: row for row, name in join(self.options.labels, labels.rows, self._folders).partners.items()}
         for name, folder in self._folders.items():
             try:
                 files = layout.frame_files(folder)
@@ -97,7 +108,7 @@ class Folder(FileDataset):
             except DatasetError as error:
                 yield error.of(name)
                 continue
-            row = labels.row(name)
+            row = labels.rows[row_of[name]] if name in row_of else Row()
             splits = {"labels": row.split} if row.split else {}
             yield SequenceInfo(id=name, num_frames=len(files), action=actions[row.action], subject=subjects[row.subject], splits=splits)
 

@@ -1,20 +1,22 @@
 """What a user says of sequences, in a CSV file, and of the classes of points, in `classes.txt`.
 
-The CSV file's first line names its columns: `sequence`, and any of `action`, `subject`, `split`. `classes.txt` has a line `NUMBER NAME` for
-each class.
+The CSV file's first line names its columns: `sequence`, and any of `action`, `subject`, `split`. Columns are separated by commas, or by
+semicolons or tabs as spreadsheets write them in some countries. `classes.txt` has a line `NUMBER NAME` for each class.
 """
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cross4d_cache.datasets.folder.layout import natural
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import composed
 from cross4d_cache.types import UNLABELLED
 
 COLUMNS = ("sequence", "action", "subject", "split")
+SEPARATORS = ",;\t"
 LARGEST_BYTES, LARGEST_CLASS = 1 << 26, (1 << 16) - 1
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -30,17 +32,13 @@ class Row:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The rows of a CSV file by sequence.
+    """The rows of a CSV file by sequence, as the file names it.
 
     Actions are numbered in the natural order of their names. Subjects keep their numbers if all of them are whole numbers, and are
     otherwise numbered in the natural order of their names.
     """
 
     rows: Mapping[str, Row] = field(default_factory=dict)
-
-    def row(self, sequence: str) -> Row:
-        """What is said of a sequence, be it nothing."""
-        return self.rows.get(sequence, Row())
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -65,23 +63,24 @@ def read_labels(path: Path) -> LabelTable:
         DatasetError: the file is missing, or a line is damaged, naming it.
     """
     rows: dict[str, Row] = {}
-    lines = csv.reader(_text(path).splitlines(keepends=True), strict=True)
+    text = _text(path)
+    header_line = next((line for line in text.splitlines() if line.strip(SEPARATORS + " ")), "")
+    lines = csv.reader(text.splitlines(keepends=True), delimiter=max(SEPARATORS, key=header_line.count), strict=True)
     try:
-        header = [name.strip().lower() for name in next(lines, [])]
+        cells = _cells(lines)
+        header = [name.lower() for name in next(cells, [])]
         if "sequence" not in header or len(set(header)) < len(header) or not set(header) <= set(COLUMNS):
             raise ValueError(f"its columns are {', '.join(header)[:200] or '(none)'}")
-        for values in lines:
-            if not values:
-                continue
+        for values in cells:
             if len(values) != len(header):
                 raise ValueError(f"{len(values)} values for {len(header)} columns")
-            cells = {name: value.strip() for name, value in zip(header, values, strict=True)}
-            name = cells.pop("sequence")
+            row = dict(zip(header, values, strict=True))
+            name, split = row.pop("sequence"), row.pop("split", "").lower()
             if not name or name in rows:
                 raise ValueError(f"sequence {name[:80]!r} stands there twice" if name else "no sequence is named")
-            rows[name] = row = Row(**cells)
-            if row.split not in ("", "train", "test"):
-                raise ValueError(f"split {row.split[:80]!r}")
+            if split not in ("", "train", "test"):
+                raise ValueError(f"split {split[:80]!r}")
+            rows[name] = Row(**{column: composed(value) for column, value in row.items()}, split=split)
     except (csv.Error, ValueError) as error:
         raise DatasetError(
             f"{path}, line {max(lines.line_num, 1)}: {error}",
@@ -89,6 +88,12 @@ def read_labels(path: Path) -> LabelTable:
             hint="correct the file",
         ) from None
     return LabelTable(rows)
+
+
+def _cells(lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The lines that say something; spreadsheets end tables with lines of separators alone."""
+    stripped = ([value.strip() for value in line] for line in lines)
+    return (line for line in stripped if any(line))
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """Where the sequences and frames of a folder are: every folder in it is a sequence, every file in that a frame, in natural order.
 
 A folder without folders is one sequence itself. A sequence may keep its frames in a folder `velodyne`, beside `labels`, as KITTI's do.
-What begins with a dot does not count.
+What begins with a dot does not count. Times and poses often lie beside frames in files of the same kind: where files have numbers, one
+without is no frame.
 """
 
 import os
 import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from cross4d_cache.datasets.folder.cloud import LARGEST_BYTES
@@ -17,6 +19,18 @@ SUFFIXES = (".pcd.bin", ".ply", ".pcd", ".obj", ".xyz", ".txt", ".npy", ".npz", 
 
 CLASSES_FILE = "classes.txt"
 SCANS, SCAN_LABELS = "velodyne", "labels"
+SIDE_FILES = re.compile(
+    "calib(ration)?|extrinsics|intrinsics|info|meta(data)?|notes|poses?|readme|times?(tamps?)?|trajectory", re.IGNORECASE
+)
+"""What text files beside frames are called."""
+
+
+@dataclass(frozen=True)
+class SequenceFiles:
+    """The frames of a sequence in order, and files of the suffixes of frames that are taken for something else."""
+
+    frames: list[Path]
+    left_out: list[Path]
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -51,7 +65,16 @@ def sequence_folders(root: Path) -> dict[str, Path]:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The frames of a sequence in order; text files are frames where there is no other kind.
+    """The frames of a sequence in order.
+
+    Raises:
+        DatasetError: there is no frame, or there are several kinds.
+    """
+    return sequence_files(folder).frames
+
+
+def sequence_files(folder: Path) -> SequenceFiles:
+    """The files of a sequence; text files are frames where there is no other kind.
 
     Raises:
         DatasetError: there is no frame, or there are several kinds.
@@ -62,16 +85,53 @@ def frame_files(folder: Path) -> list[Path]:
     for name, is_folder in _entries(folder):
         if not is_folder and name != CLASSES_FILE and (suffix := suffix_of(name)):
             kinds.setdefault(suffix, []).append(folder / name)
-    if len(kinds) > 1:
-        kinds.pop(".txt", None)
-    if not kinds:
-        inner = [name for name, is_folder in _entries(folder) if is_folder]
-        hint = f"if its folders are the sequences, pass --data {folder}" if inner else "fill it, or move it out of the folder"
-        raise DatasetError(f"{folder} holds no frames", expected=f"files {', '.join(SUFFIXES)}", hint=hint)
+    left_out = kinds.pop(".txt", []) if len(kinds) > 1 else []
     if len(kinds) > 1:
         examples = ", ".join(paths[0].name for paths in kinds.values())
         raise DatasetError(f"{folder} holds frames of several kinds: {examples}", expected="one kind", hint="move the others out of it")
-    return next(iter(kinds.values()))
+    found = [path for paths in kinds.values() for path in paths]
+    numbered = any(map(_has_number, found))
+    frames = [path for path in found if not _is_side_file(path) and _has_number(path) >= numbered]
+    if not frames:
+        raise _without_frames(folder)
+    kept = set(frames)
+    return SequenceFiles(frames, [path for path in (*left_out, *found) if path not in kept])
+
+
+def scan_labels(folder: Path) -> list[Path]:
+    """The files with labels of a sequence whose frames lie in `velodyne`, sorted; none where there is no folder of them."""
+    labels = folder / SCAN_LABELS
+    if not (folder / SCANS).is_dir() or not labels.is_dir():
+        return []
+    return [labels / name for name, is_folder in _entries(labels) if not is_folder and name.endswith(".label")]
+
+
+def _has_number(path: Path) -> bool:
+    return any(letter in "0123456789" for letter in stem(path))
+
+
+def _is_side_file(path: Path) -> bool:
+    return path.name.lower().endswith(".txt") and SIDE_FILES.fullmatch(stem(path)) is not None
+
+
+def stem(path: Path) -> str:
+    """Its name without the suffix."""
+    return path.name[: -len(suffix_of(path.name))]
+
+
+def _without_frames(folder: Path) -> DatasetError:
+    inner = [name for name, is_folder in _entries(folder) if is_folder]
+    outer = [name for name, is_folder in _entries(folder.parent) if is_folder]
+    if not inner:
+        hint = "fill it, or move it out of the folder"
+    elif len(outer) == 1:
+        hint = f"if its folders are the sequences, pass --data {folder}"
+    else:
+        hint = (
+            f"if its folders are the sequences, put those of {outer[0]}, {outer[1]}, ... into one folder, under names such as "
+            f"{folder.name}_{inner[0]}, and say in labels.csv what {folder.name} stands for; if not, move it out of the folder"
+        )
+    return DatasetError(f"{folder} holds no frames", expected=f"files {', '.join(SUFFIXES)}", hint=hint)
 
 
 def check_file(path: Path) -> None:

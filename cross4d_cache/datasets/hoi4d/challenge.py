@@ -18,6 +18,7 @@ from cross4d_cache.datasets.hoi4d.labels import CHALLENGE_ACTIONS, PART_NAMES
 from cross4d_cache.datasets.hoi4d.paper_split import FILE_SIZES, paper_split_v1, sequence_id
 from cross4d_cache.datasets.hoi4d.table import Table, Tables, open_tables
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import first_of
 from cross4d_cache.types import Frame, SequenceInfo
 
 Form = Literal["semantic", "action"]
@@ -55,8 +56,10 @@ class Challenge:
         return Expected(num_sequences=len(ids), splits={"official": {"train": 2971, "test": 892}, **paper}, ids=ids)
 
     def notes(self) -> Sequence[str]:
-        """Nothing beside the counts."""
-        return ()
+        """Files that are not read because of their names, such as the other form of a test file."""
+        read = {path.name for path in challenge_files(self._root)}
+        others = [path.name for path in sorted(self._root.glob("*.[hH]*5")) if path.name not in read]
+        return (f"not read, by their names: {first_of(others)}",) if others else ()
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:
         """The sequences of all files, file by file."""

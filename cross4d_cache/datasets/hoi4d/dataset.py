@@ -12,8 +12,10 @@ from pydantic import AfterValidator, Field
 
 from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Release
 from cross4d_cache.datasets.hoi4d.challenge import Challenge, challenge_files
+from cross4d_cache.datasets.hoi4d.folders import LISTS
 from cross4d_cache.datasets.hoi4d.recordings import Recordings, RecordingSettings
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import Join, join
 from cross4d_cache.types import Frame, SequenceInfo
 
 
@@ -90,8 +92,13 @@ class HOI4D(FileDataset):
         """The official numbers of the challenge files, or the official lists of recordings."""
         return self.contents.expected()
 
+    def joins(self) -> Sequence[Join]:
+        """The official lists with the recordings, where they are there."""
+        listed = self.expected().ids if isinstance(self.contents, Recordings) else ()
+        return (join(" and ".join(LISTS.values()), listed, self.listing.ids),) if listed else ()
+
     def notes(self) -> Sequence[str]:
-        """What recordings lack."""
+        """What recordings lack, or what challenge files there are that are not read."""
         return self.contents.notes()
 
     def scan(self) -> Iterator[SequenceInfo | DatasetError]:

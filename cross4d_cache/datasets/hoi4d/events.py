@@ -29,6 +29,29 @@ def read_events(path: Path, num_frames: int) -> list[int]:
     Raises:
         DatasetError: the file is not one of the two spellings.
     """
+    events, duration = _read(path)
+    actions = [UNLABELLED] * num_frames
+    for name, start, end in events:
+        first, last = (min(max(time / duration, 0), 1) * num_frames for time in (start, end))
+        for number in range(math.ceil(first), math.ceil(last)):
+            actions[number] = _class(name)
+    return actions
+
+
+def unknown_events(path: Path) -> set[str]:
+    """The names of events that no class is known for.
+
+    Raises:
+        DatasetError: the file is not one of the two spellings.
+    """
+    return {name for name, *_ in _read(path)[0] if _class(name) == UNLABELLED}
+
+
+def _class(name: str) -> int:
+    return _CLASSES.get("".join(filter(str.isalpha, name.lower())), UNLABELLED)
+
+
+def _read(path: Path) -> tuple[list[tuple[str, float, float]], float]:
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise DatasetError(f"{path}: {size} bytes", expected=f"at most {LARGEST_FILE}", hint=_HINT)
@@ -36,18 +59,11 @@ def read_events(path: Path, num_frames: int) -> list[int]:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
     try:
-        events, duration = _events(json.loads(data)) if data else ([], DURATIONS[1])
+        return _events(json.loads(data)) if data else ([], DURATIONS[1])
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path}: no JSON from character {error.pos} on ({error.msg})", hint=_HINT) from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{path}: {type(error).__name__}: {error}", expected="a list of events with their times", hint=_HINT) from None
-    actions = [UNLABELLED] * num_frames
-    for name, start, end in events:
-        action = _CLASSES.get("".join(filter(str.isalpha, name.lower())), UNLABELLED)
-        first, last = (min(max(time / duration, 0), 1) * num_frames for time in (start, end))
-        for number in range(math.ceil(first), math.ceil(last)):
-            actions[number] = action
-    return actions
 
 
 def _events(record: Any) -> tuple[list[tuple[str, float, float]], float]:

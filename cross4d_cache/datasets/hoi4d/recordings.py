@@ -8,6 +8,7 @@ Depth is `align_depth/00000.png` and so on, 16-bit millimetres aligned to the co
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,14 @@ from jaxtyping import Float32, Float64, UInt8, UInt16
 from cross4d_cache.datasets.depth_image import Pinhole, read_png, unproject
 from cross4d_cache.datasets.files import Expected
 from cross4d_cache.datasets.hoi4d.background import Background
-from cross4d_cache.datasets.hoi4d.events import read_events
+from cross4d_cache.datasets.hoi4d.events import read_events, unknown_events
 from cross4d_cache.datasets.hoi4d.folders import Place, find_recordings, numbered_images, read_lists
 from cross4d_cache.datasets.hoi4d.intrinsics import HEIGHT, WIDTH, constants, read_intrinsics, rig_name
 from cross4d_cache.datasets.hoi4d.labels import BACKGROUND, EVENT_NAMES, PART_NAMES, classes_of_colours
 from cross4d_cache.datasets.hoi4d.trajectory import read_trajectory
 from cross4d_cache.datasets.hoi4d.voxels import voxel_means
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.join import first_of
 from cross4d_cache.types import UNLABELLED, Frame, SequenceInfo
 
 MASK_SHIFTS = {1: (0, 0), 2: (15, -3), 3: (15, -30), 4: (15, -3)}
@@ -91,7 +93,18 @@ class Recordings:
         rigs = sorted({place.rig for place in recordings if intrinsics_file(self._root, place.rig) is None})
         if rigs and self._settings.intrinsics != "constants":
             notes.append(f"no camera_params for rigs {', '.join(map(rig_name, rigs))}: intrinsics are documented constants")
-        return notes
+        return [*notes, *self._unknown_events(recordings)]
+
+    def _unknown_events(self, recordings: Sequence[Place]) -> Iterator[str]:
+        """Events whose frames stay without an action because no class is known for their name."""
+        files = [place.find(self._root, "action/color.json") for place in recordings] if self._settings.labels else []
+        unknown: Counter[str] = Counter()
+        for path in filter(None, files):
+            with suppress(DatasetError):  # reading the recording says so
+                unknown.update(unknown_events(path))
+        if unknown:
+            counts = (f"{name!r} ({count:,})" for name, count in sorted(unknown.items()))
+            yield f"events of no known class, so without an action, by how many recordings have them: {first_of(counts)}"
 
     def path(self, name: str) -> Path:
         """The folder in which a recording's depth lies."""

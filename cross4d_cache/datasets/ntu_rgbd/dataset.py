@@ -23,10 +23,20 @@ from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Pos
 from cross4d_cache.datasets.ntu_rgbd.actions import ACTION_NAMES
 from cross4d_cache.datasets.ntu_rgbd.images import count_images, entries, has_images, image_path
 from cross4d_cache.datasets.ntu_rgbd.intrinsics import CONSTANTS, fit_pinhole
-from cross4d_cache.datasets.ntu_rgbd.samples import NUM_SAMPLES, NUM_SAMPLES_120, SPLITS, SPLITS_120, Sample, names_of_60
+from cross4d_cache.datasets.ntu_rgbd.samples import (
+    NUM_SAMPLES,
+    NUM_SAMPLES_120,
+    SPLITS,
+    SPLITS_120,
+    Sample,
+    names_of_60,
+    read_sample_list,
+    resembles_sample,
+)
 from cross4d_cache.datasets.ntu_rgbd.skeleton import read_skeleton
 from cross4d_cache.datasets.object_array import open_object_array
 from cross4d_cache.errors import DatasetError, SettingsError
+from cross4d_cache.join import count_of, first_of
 from cross4d_cache.types import Frame, SequenceInfo
 
 WIDTH, HEIGHT = 512, 424
@@ -107,6 +117,7 @@ class NTURGBD(FileDataset):
                 expected=" and ".join(sorted(lacking)),
                 hint="fetch it from https://github.com/shahroudy/NTURGB-D (folder Matlab) and put it there",
             )
+        self._check_skeletons()
         for sample in self._samples:
             if self.options.skip_missing_skeletons and sample.name in self.listed_without_skeletons:
                 continue
@@ -182,21 +193,28 @@ class NTURGBD(FileDataset):
     @cached_property
     def listed_without_skeletons(self) -> frozenset[str]:
         """Samples that the official lists name as without skeletons, or with incomplete ones; empty where the lists are not there."""
-        lines = [line.strip() for path in self._missing_lists for line in path.read_text(encoding="latin1").splitlines()]
-        return frozenset(line for line in lines if Sample.parse(line))
+        return frozenset(name for path in self._missing_lists for name in read_sample_list(path))
 
     def notes(self) -> Sequence[str]:
-        """How many samples have no skeleton."""
-        names = self.without_skeletons()
+        """How many samples are left out, have no skeleton, or are not read because of their names."""
+        listed = [sample.name for sample in self._samples if sample.name in self.listed_without_skeletons]
+        skipped = self.options.skip_missing_skeletons
+        likely = [name for name, _ in entries(self._folder) if resembles_sample(name) and not Sample.parse(name.removesuffix(".npz"))]
+        return (
+            *([f"{count_of(listed, 'sample')} left out by the official lists: {first_of(listed)}"] if listed and skipped else ()),
+            *self._note_on_skeletons([name for name in self.without_skeletons() if not skipped or name not in listed]),
+            *([f"not read, as they are not called like S001C001P001R001A001: {first_of(likely)}"] if likely else ()),
+        )
+
+    def _note_on_skeletons(self, names: Sequence[str]) -> Iterator[str]:
         if not names:
-            return ()
-        first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            return
         sources = {
             "auto": "so their intrinsics come from the table by camera",
             "skeleton": "so they cannot be read with intrinsics=skeleton",
         }
         source = sources.get(self.options.intrinsics, "which intrinsics=constants does not need")
-        return (f"{len(names):,} samples without a skeleton file, {source}: {first}",)
+        yield f"{count_of(names, 'sample')} without a skeleton file, {source}: {first_of(names)}"
 
     def fingerprint(self) -> str:
         """Of the listing and of the skeletons, as points depend on the intrinsics that these give."""
@@ -239,6 +257,17 @@ class NTURGBD(FileDataset):
                 raise SettingsError(f"option skeletons: {self.options.skeletons} is not a folder", hint="name that of the .skeleton files")
             return [Path(self.options.skeletons)]
         return [beside / name for beside in (self.root, self._folder.parent) for name in SKELETON_FOLDERS]
+
+    def _check_skeletons(self) -> None:
+        """Refuse a folder that was named for the skeletons and holds none of these samples."""
+        folder, unused = self.options.skeletons, self.options.intrinsics == "constants"
+        if folder is None or unused or len(self.without_skeletons()) < len(self._samples) or not self._samples:
+            return
+        raise SettingsError(
+            f"option skeletons: {folder} holds no skeleton of the {len(self._samples):,} samples here",
+            expected=f"files such as {self._samples[0].name}.skeleton",
+            hint="name their folder, or leave the option out",
+        )
 
     def _skeleton(self, name: str) -> Path | None:
         if name in self.listed_without_skeletons:

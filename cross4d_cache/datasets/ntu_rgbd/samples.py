@@ -6,8 +6,12 @@ A sample is called SsssCcccPpppRrrrAaaa: setup, camera, performer, replication, 
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
+
+from cross4d_cache.errors import DatasetError
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_RESEMBLES = re.compile(r"S\d+C\d+P\d+R\d+A\d+", re.IGNORECASE)
 
 TRAINING_SUBJECTS = frozenset((1, 2, 4, 5, 8, 9, *range(13, 20), 25, 27, 28, 31, 34, 35, 38))
 TRAINING_SUBJECTS_120 = TRAINING_SUBJECTS | frozenset(
@@ -76,6 +80,29 @@ class Sample:
             sides["cross-subject-120"] = "train" if self.performer in TRAINING_SUBJECTS_120 else "test"
             sides["cross-setup"] = "train" if self.setup % 2 == 0 else "test"
         return sides
+
+
+def resembles_sample(name: str) -> bool:
+    """Whether something was probably meant to be the name of a sample."""
+    return _RESEMBLES.search(name) is not None
+
+
+def read_sample_list(path: Path) -> list[str]:
+    """The names of samples in an official list, which begins with lines of prose.
+
+    Raises:
+        DatasetError: there are none, or lines that only resemble names.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="latin1").splitlines()]
+    names = [line for line in lines if Sample.parse(line)]
+    strange = [line for line in lines if resembles_sample(line) and not Sample.parse(line)]
+    if strange or not names:
+        raise DatasetError(
+            f"{path}: " + (f"{strange[0][:60]!r} is no name of a sample" if strange else "it names no sample"),
+            expected="a line such as S001C002P005R002A008 for each sample",
+            hint="fetch the list again, or move it away",
+        )
+    return names
 
 
 def names_of_60() -> list[str]:

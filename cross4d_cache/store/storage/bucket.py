@@ -55,7 +55,7 @@ class BucketSource(Source):
         try:
             return call(f"{self._root}/{name}".rstrip("/"), **options)
         except FileNotFoundError:
-            raise FileNotFoundError(name) from None
+            raise FileNotFoundError(errno.ENOENT, "the bucket has no such object", name) from None
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise ValueError("a range that the object does not have") from None

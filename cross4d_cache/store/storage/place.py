@@ -52,11 +52,22 @@ def _source(place: Path | str) -> Source:
     path_ = PurePosixPath(parts.path)
     if path_.suffix != ".zip":
         return _server(str(place))
-    folder = parts._replace(path=str(path_.parent)).geturl()
+    server = _server(parts._replace(path=str(path_.parent)).geturl())
     try:
-        return ArchiveSource(_server(folder), path_.name)
-    except FileNotFoundError:
-        raise CacheFormatError(f"there is no store at {place}", hint=HINT) from None
+        return ArchiveSource(server, path_.name)
+    except FileNotFoundError as error:
+        raise absent(server.path(path_.name), error) from None
+
+
+def absent(place: str, error: OSError) -> CacheFormatError:
+    """The error for a place on another machine where there is nothing, with what its server says of that."""
+    said = f": {error.strerror}" if error.strerror else ""
+    login = "; if it needs a login, write it into the address (https://user:password@host/...)"
+    return CacheFormatError(
+        f"there is no store at {place}{said}",
+        expected="the address of a folder that holds zarr.json, or of a zip",
+        hint=f"look at the address{login if '403' in said else ''}",
+    )
 
 
 def _server(url: str) -> Source:

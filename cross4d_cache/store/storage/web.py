@@ -1,9 +1,11 @@
 """A server of plain files over HTTP."""
 
+import errno
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -158,7 +160,7 @@ class WebSource(Source):
             if getattr(answer, "_original_response").msg.defects:  # noqa: B009
                 raise _ServerError("the connection ended within the headers")
             if answer.status in MISSING:
-                raise FileNotFoundError(name)
+                raise FileNotFoundError(errno.ENOENT, f"the server answers {answer.status} {_phrase(answer.status)}", name)
             if answer.status in TRANSIENT:
                 raise _ServerError(f"status {answer.status}")
             if answer.status not in (200, 206, 416):
@@ -174,6 +176,10 @@ class WebSource(Source):
             f"{self.path(name)} cannot be had: {str(reason)[:300] or type(reason).__name__}",
             hint="look at the address and the network, then run the same again; what has been loaded is kept",
         )
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase  # the server's own may be anything
 
 
 def _confirm(answer: BaseHTTPResponse) -> None:

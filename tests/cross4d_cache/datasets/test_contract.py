@@ -147,8 +147,7 @@ def test_what_is_used_is_recorded(opener: Opener) -> None:
     record = json.loads(json.dumps(dataset.options.model_dump(mode="json")))
     if isinstance(dataset, FileDataset):
         assert {"metres_per_unit", "axes", "frame_stride", "frame_rate"} <= set(record)
-        assert dataset.release.page
-        assert dataset.release.files
+        assert bool(dataset.release.page) == bool(dataset.release.files) == (dataset.name != "folder")
     assert type(dataset)(dataset.root, type(dataset).Options.model_validate(record)).sequences() == dataset.sequences()
 
 

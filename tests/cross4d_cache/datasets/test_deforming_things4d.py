@@ -346,6 +346,9 @@ def test_the_folder_says_which_subset_it_is(meshes: Path) -> None:
 def test_animals_that_no_list_knows_are_told(meshes: Path) -> None:
     [note] = opened(meshes).notes()
     assert note.endswith("unknownX1")
+    folder = (meshes / "animals" / "unknownX1_Run").rename(meshes / "animals" / "Bear84q_Run")
+    (folder / "unknownX1_Run.anime").rename(folder / "Bear84q_Run.anime")
+    assert opened(meshes).notes()[1] == "'Bear84q' resembles 'bear84Q' but for case (1 such row)"
     assert opened(meshes / "humanoids").notes() == ()
 
 

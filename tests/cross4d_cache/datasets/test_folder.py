@@ -13,6 +13,7 @@ import pytest
 from cross4d_cache.datasets.folder.dataset import Folder
 from cross4d_cache.datasets.folder.pcd import decompress_lzf
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.selection import remarks, select_sequences
 from cross4d_cache.types import UNLABELLED, PointCloudSequence
 from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.examples.folder import EXAMPLES, lzf, npy_bytes, pcd_compressed, ply_text, waving_figure
@@ -143,12 +144,26 @@ def test_npz_places_and_scales_its_points(tmp_path: Path) -> None:
         ("x,y,z", [1, 2, 3]),
         ("x,-z,y", [1, -3, 2]),  # z up, y forward: what is 3 up is -3 down
         ("x,-y,-z", [1, -2, -3]),  # y up, facing z: the camera stands on the side of z
-        ("-y,-z,x", [-2, -3, 1]),  # a LiDAR: 1 forward, 2 left, 3 up
+        ("-y,-z,x", [-2, -3, 1]),  # KITTI's LiDAR: 1 forward, 2 left, 3 up
     ],
 )
 def test_axes_and_unit(tmp_path: Path, axes: str, expected: list[float]) -> None:
     put(tmp_path, "only/0.xyz")
     np.testing.assert_allclose(read_one(tmp_path, axes=axes, metres_per_unit="0.001").points, [np.array(expected) / 1000], rtol=1e-6)
+
+
+def test_the_axes_that_the_help_names_show_kitti_and_nuscenes_alike(tmp_path: Path) -> None:
+    """The same scene by both, whose LiDARs differ in their axes: the ground is below, and the box ahead, 6 to 9 m."""
+    examples = {example.name: example for example in EXAMPLES}
+    seen = []
+    for name in ("folder-kitti", "folder-nuscenes"):
+        (tmp_path / name).mkdir()
+        examples[name].write(tmp_path / name)
+        dataset = opened(tmp_path / name, **examples[name].options)
+        assert f"`{dataset.options.axes}`" in str(Folder.Options.__doc__)
+        seen.append(dataset.read(dataset.sequences()[0]).frame(0))
+    np.testing.assert_array_equal(*seen)
+    assert seen[0][:, 1].max() == pytest.approx(1.7, abs=1e-3)
 
 
 def test_sequences_and_frames_are_in_natural_order(tmp_path: Path) -> None:
@@ -253,7 +268,7 @@ def test_a_table_gives_actions_subjects_and_splits(runs: Path) -> None:
         ("b", UNLABELLED, UNLABELLED, {}),
         ("c", 1, 7, {"labels": "train"}),
     ]
-    assert dataset.expected().ids == ("c", "a")
+    assert [list(item.lines()) for item in dataset.joins()] == [["labels.csv: 1 sequence without a row: b"]]
 
 
 def test_subjects_with_names_are_numbered(runs: Path) -> None:
@@ -468,12 +483,96 @@ def test_a_real_body_moves_smoothly_and_faces_the_camera(dfaust: Path) -> None:
         before = frame.points
 
 
-def test_a_labelled_sequence_that_is_not_there_is_missing_not_damaged(tmp_path: Path) -> None:
+def told(dataset: Folder) -> list[str]:
+    return list(remarks(dataset))
+
+
+def test_a_labelled_sequence_that_is_not_there_is_told_and_no_damage(tmp_path: Path) -> None:
     put(tmp_path, "a/0.xyz")
     (tmp_path / "labels.csv").write_text("sequence,split\na,train\nb,test\n")
     dataset = opened(tmp_path)
     assert [info.id for info in dataset.sequences()] == ["a"]
-    assert set(dataset.expected().ids) == {"a", "b"}
+    assert told(dataset) == ["labels.csv: 1 row without a sequence: b"]
+
+
+def test_names_are_compared_as_unicode_composes_them(tmp_path: Path) -> None:
+    """The folder as an editor writes it, the row as a file system does, or the other way round; a sequence keeps the name of its folder."""
+    for place, (folder, row) in enumerate((("marché", "marche\u0301"), ("marche\u0301", "marché"))):
+        put(tmp_path, f"{place}/{folder}/0.xyz")
+        (tmp_path / str(place) / "labels.csv").write_text(f"sequence,action,split\n{row},{row},Train\n", encoding="utf-8")
+        dataset = opened(tmp_path / str(place))
+        [info] = dataset.sequences()
+        assert (info.id, info.action, info.splits) == (folder, 0, {"labels": "train"})
+        assert dataset.action_names == ("marché",)
+        assert told(dataset) == []
+
+
+def test_a_row_takes_the_folder_that_is_spelt_as_it_is(tmp_path: Path) -> None:
+    put(tmp_path, "é/0.xyz", "e\u0301/0.xyz")
+    dataset = table(tmp_path, "sequence,subject\ne\u0301,2\né,1\n")
+    assert {info.id: info.subject for info in dataset.sequences()} == {"é": 1, "e\u0301": 2}
+
+
+def test_rows_that_name_no_sequence_at_all_are_refused(tmp_path: Path) -> None:
+    """A spreadsheet took the zeros; a build must not start without labels then."""
+    put(tmp_path, "001/0.xyz", "002/0.xyz")
+    dataset = table(tmp_path, "sequence,split\n1,train\n2,test\n")
+    for refusing in (dataset.sequences, lambda: select_sequences(dataset, exclude=(), limit=None)):
+        with pytest.raises(
+            DatasetError, match=r"(?s)none of its 2 rows names a sequence: 1, 2.*001, 002.*'1' resembles '001' but for zeros"
+        ):
+            refusing()
+
+
+def test_zeros_and_case_are_pointed_at(tmp_path: Path) -> None:
+    put(tmp_path, "a01/0.xyz", "B/0.xyz", "c/0.xyz", "d/0.xyz")
+    assert told(table(tmp_path, "sequence,action\nc,x\na1,x\nb,X\nzz,y\n")) == [
+        "labels.csv: 3 rows without a sequence: a1, b, zz",
+        "labels.csv: 3 sequences without a row: B, a01, d",
+        "labels.csv: 'a1' resembles 'a01' but for zeros at the front; a spreadsheet keeps them in columns of text (1 such row)",
+        "labels.csv: 'b' resembles 'B' but for case (1 such row)",
+        "labels.csv: actions 'X' and 'x' count as two",
+    ]
+
+
+def test_tables_as_spreadsheets_save_them(runs: Path) -> None:
+    for separator in ",;\t":
+        lines = ["Sequence,Split,Action", "a,TRAIN,walk", "b,Test,run; slowly" if separator == "," else "b,Test,run", "c,,", ",,", ",,"]
+        dataset = table(runs, "\r\n".join(line if separator == "," else line.replace(",", separator) for line in lines))
+        assert [dict(info.splits) for info in dataset.sequences()] == [{"labels": "train"}, {"labels": "test"}, {}]
+        assert [info.action for info in dataset.sequences()] == [1, 0, UNLABELLED]
+        assert told(dataset) == []
+
+
+def test_tables_that_are_not_read_are_told(runs: Path) -> None:
+    (runs / "Labels.csv").write_text("sequence,action\na,x\n")
+    assert told(opened(runs)) == ["no labels.csv with labels; not read: Labels.csv (name another table with --option labels=FILE)"]
+    assert told(opened(runs, labels="Labels.csv")) == ["Labels.csv: 2 sequences without a row: b, c"]
+    assert told(table(runs, "sequence,action\n"))[0] == "labels.csv: 3 sequences without a row: a, b, c"
+
+
+def test_times_and_poses_beside_frames_are_no_frames(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{folder}/{number:06}.{folder}" for folder in ("txt", "npy") for number in range(4)), content=TEXT)
+    sides = ["npy/notes.txt", "npy/poses.npy", "txt/Poses.txt", "txt/times.txt", "words/times.txt"]
+    put(tmp_path, "words/walk.txt", *sides, content=b"0 0.1 0.2\n")
+    dataset = opened(tmp_path)
+    assert {info.id: info.num_frames for info in dataset.sequences()} == {"npy": 4, "txt": 4, "words": 1}
+    assert told(dataset) == [f"5 files taken for times, poses or the like, not for frames: {', '.join(sides)}"]
+
+
+def test_frames_that_differ_in_more_than_a_number_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "a/0.txt", "a/1.txt", "a/calib_cam0.txt", "b/x.ply", "b/y.ply")
+    assert told(opened(tmp_path)) == [
+        "2 sequences whose frames differ in more than a number: a (1.txt, calib_cam0.txt), b (x.ply, y.ply), all of them read"
+    ]
+
+
+def test_labels_of_points_that_are_not_read_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "00/velodyne/0.bin", content=bytes(16))
+    put(tmp_path, "00/labels/0.label", "00/labels/00.label", content=bytes(4))
+    assert told(opened(tmp_path)) == ["1 sequence with labels of points, not read as there is no classes.txt: 00"]
+    put(tmp_path, "classes.txt", content=b"0 ground\n")
+    assert told(opened(tmp_path)) == ["1 file with labels of no frame: 00/labels/00.label"]
 
 
 def test_frames_beside_folders_are_refused_and_a_level_too_deep_is_told(tmp_path: Path) -> None:
@@ -482,6 +581,15 @@ def test_frames_beside_folders_are_refused_and_a_level_too_deep_is_told(tmp_path
         opened(tmp_path / "mixed").sequences()
     with pytest.raises(DatasetError, match=f"pass --data {tmp_path / 'deep' / 'data'}"):
         opened(tmp_path / "deep").sequences()
+
+
+def test_sequences_in_folders_of_classes_are_not_to_be_read_by_one_class(tmp_path: Path) -> None:
+    put(tmp_path, "walk/s1/0.xyz", "run/s1/0.xyz")
+    with pytest.raises(
+        DatasetError, match=r"those of run, walk, \.\.\. into one folder, under names such as run_s1, and say in labels\.csv"
+    ) as caught:
+        opened(tmp_path).sequences()
+    assert "--data" not in str(caught.value).replace("check-data --dataset folder --data", "")
 
 
 def test_an_array_on_its_side_is_refused(tmp_path: Path) -> None:

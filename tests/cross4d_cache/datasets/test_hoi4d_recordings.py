@@ -368,6 +368,20 @@ def test_notes_say_what_recordings_lack(folder: Path) -> None:
     assert "no camera_params for rigs ZY20210800003" in notes()[-1]
 
 
+def test_events_of_unknown_names_are_told(folder: Path) -> None:
+    (folder / NAME / "action").mkdir()
+    (folder / NAME / "action/color.json").write_text(json.dumps(events(("open", 0, 10), ("Juggle", 10, 20), duration=20)))
+    assert HOI4D(folder, HOI4D.Options()).notes()[-1].endswith("by how many recordings have them: 'Juggle' (1)")
+
+
+def test_recordings_and_the_official_lists_are_joined(folder: Path) -> None:
+    here = NAME.replace("-", "/")
+    (folder / "release.txt").write_text(here.replace("/N01/", "/N1/") + "\n")
+    dataset = HOI4D(folder, HOI4D.Options())
+    with pytest.raises(DatasetError, match=r"(?s)release\.txt and testset\.txt: none of its 1 rows .* but for zeros"):
+        dataset.sequences()
+
+
 def test_a_broken_trajectory_is_not_needed_in_the_camera(folder: Path) -> None:
     (folder / NAME / "3Dseg/output.log").write_text("broken")
     with pytest.raises(DatasetError, match=r"output\.log"):

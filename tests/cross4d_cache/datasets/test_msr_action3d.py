@@ -85,6 +85,13 @@ def test_listing_is_in_name_order_with_lengths_from_headers(listing: Dataset) ->
     ]
 
 
+def test_files_that_are_called_otherwise_are_told(tmp_path: Path) -> None:
+    for name in ("a01_s01_e01_sdepth.bin", "a1_s01_e01_sdepth.bin", "A01_s02_e01_sdepth.BIN", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    [note] = open_dataset("msr_action3d", tmp_path).notes()
+    assert note.endswith(": A01_s02_e01_sdepth.BIN, a1_s01_e01_sdepth.bin")
+
+
 def test_names_give_classes_and_subjects(listing: Dataset) -> None:
     named = [(listing.action_names[info.action], info.subject) for info in listing.sequences()]
     assert named == [("high arm wave", 1), ("forward punch", 4), ("forward punch", 6), ("pickup and throw", 10)]

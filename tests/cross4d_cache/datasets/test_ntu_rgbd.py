@@ -370,6 +370,28 @@ def test_the_official_lists_agree_with_the_rules(real_folder: Path) -> None:
     assert open_ntu(real_folder, skip_missing_skeletons=True).expected().num_sequences == 56_578
 
 
+def test_skeletons_of_none_of_the_samples_are_refused(tmp_path: Path) -> None:
+    write_masked(tmp_path)
+    (tmp_path / "elsewhere" / "deeper").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="holds no skeleton of the 1 samples here"):
+        open_ntu(tmp_path, skeletons=str(tmp_path / "elsewhere")).sequences()
+    assert len(open_ntu(tmp_path, skeletons=str(tmp_path / "elsewhere"), intrinsics="constants").sequences()) == 1
+
+
+@pytest.mark.parametrize(("text", "words"), [("1 of the samples:\n", "names no sample"), ("s001c002p003r002a013\n", "'s001c002")])
+def test_a_list_of_no_samples_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    write_masked(tmp_path)
+    (tmp_path / "NTU_RGBD_samples_with_missing_skeletons.txt").write_text(text)
+    with pytest.raises(DatasetError, match=words):
+        open_ntu(tmp_path, skip_missing_skeletons=True).sequences()
+
+
+def test_names_that_only_resemble_samples_are_told(tmp_path: Path) -> None:
+    write_masked(tmp_path)
+    (tmp_path / "nturgb+d_depth_masked" / "s001c001p001r001a001").mkdir()
+    assert "not called like S001C001P001R001A001: s001c001p001r001a001" in open_ntu(tmp_path).notes()[-1]
+
+
 def test_skeletons_are_part_of_the_fingerprint(tmp_path: Path) -> None:
     """They decide the intrinsics, so a build must not go on with others."""
     write_masked(tmp_path)

@@ -227,8 +227,11 @@ def test_by_split_and_action(whole: Path, tmp_path: Path) -> None:
     [
         ({"split": "test"}, "no sequence meets"),
         ({"protocol": "other"}, "no protocol 'other'"),
-        ({"actions": ["jump"]}, "no action 'jump'"),
+        ({"actions": ["jump"]}, "no sequence has action 'jump'"),
+        ({"actions": ["b", "77"]}, "no sequence has action '77'"),
+        ({"actions": ["B"]}, "did you mean 'b'"),
         ({"ids": ["sequence 99"]}, "does not have: sequence 99"),
+        ({"ids": ["sequence 0", "Sequence 1"]}, "'Sequence 1' resembles 'sequence 1' but for case"),
         ({"ids": []}, "no sequence meets"),
     ],
 )
@@ -239,11 +242,26 @@ def test_conditions_that_nothing_meets(whole: Path, tmp_path: Path, conditions: 
 
 
 def test_lists_of_ids(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text("a\n\n  b c \n")
-    assert read_ids(tmp_path / "ids.txt") == ["a", "b c"]
+    (tmp_path / "ids.txt").write_text("\ufeffa\n\n  b é \n", encoding="utf-8")
+    assert read_ids(tmp_path / "ids.txt") == ["a", "b é"]
     for bad in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(SettingsError, match="cannot be read"):
             read_ids(bad)
+
+
+def rename(parts: list[PartContents], name: str) -> list[PartContents]:
+    return [
+        replace(part, sequences=tuple(info.model_copy(update={"id": f"{name} {info.id}"}) for info in part.sequences)) for part in parts
+    ]
+
+
+def test_names_are_compared_as_unicode_composes_them(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", rename(parts([[5, 2]]), "é"))
+    cache = subset(tmp_path / "out", first, ids=["e\u0301 sequence 0"])
+    assert [info.id for info in cache.sequences] == ["é sequence 0"]
+    second = write(tmp_path / "b", rename(parts([[5, 2]], seed=1), "e\u0301"))
+    with pytest.raises(CacheMismatchError, match="both hold"):
+        merged(tmp_path / "both", first, second)
 
 
 def test_a_damaged_store_is_not_cut(whole: Path, tmp_path: Path) -> None:

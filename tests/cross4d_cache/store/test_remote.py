@@ -27,7 +27,7 @@ from tests.cross4d_cache.store.forgery import forge_part
 from tests.cross4d_cache.store.store_examples import make_part, write_store
 from tests.cross4d_cache.store.test_hostile import read_all
 from tests.servers.cutter import Cutter
-from tests.servers.liar import LIES, Server, honest
+from tests.servers.liar import LIES, Handler, Server, honest
 
 FRAMES = np.arange(2)
 
@@ -187,8 +187,21 @@ def test_a_bucket(store: Path, tmp_path: Path, put_into_bucket) -> None:  # type
 
 @pytest.mark.parametrize("place", ["none.zarr", "none.zip", ""])
 def test_nothing_there(server: Server, place: str) -> None:
-    with pytest.raises(CacheFormatError, match=r"no store|not a Cross4D store"):
-        open_cache(f"{server.url}/{place}")
+    """Whatever else may be wrong with an address, the store is not damaged."""
+    address = f"{server.url}/{place}"
+    with pytest.raises(CacheFormatError, match=rf"there is no store at {address.rstrip('/')}: the server answers 404 Not Found") as caught:
+        open_cache(address.replace("://", "://alice:secret@"))
+    assert "secret" not in str(caught.value)
+
+
+def test_nothing_that_may_be_seen(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(handler: Handler, status: int, body: bytes, **_: object) -> None:
+        handler.send_response(403)
+        handler.end_headers()
+
+    monkeypatch.setattr(Handler, "give", forbid)
+    with pytest.raises(CacheFormatError, match=r"(?s)answers 403 Forbidden.*user:password@"):
+        open_cache(f"{server.url}/store.zarr")
 
 
 def test_a_server_that_is_not_there() -> None:

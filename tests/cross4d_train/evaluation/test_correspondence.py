@@ -65,8 +65,8 @@ def test_at_most_so_many_are_asked_and_none_without_a_partner():
     assert match(points, features, torch.stack([ids[0], ids[1] + 1000])) == [0, 0, 0, 0]
 
 
-def make(path, **settings):
-    clips = ClipSettings(num_frames=4, num_points=64, stride=1)
+def make(path, num_frames=4, **settings):
+    clips = ClipSettings(num_frames=num_frames, num_points=64, stride=1)
     source = EncoderSource(
         label="random", encoder=build_encoder("point4d", "tiny"), settings=EncoderSettings(size="tiny"), clips=clips, protocol=None,
         side=None, origin=None, step=0,
@@ -79,6 +79,16 @@ def make(path, **settings):
 def test_gaps_that_do_not_fit_into_a_clip(store, gaps):
     with pytest.raises(SettingsError, match=r"clips of 4 frames"):
         make(store, gaps=gaps)
+
+
+@pytest.mark.parametrize(("num_frames", "gaps"), [(4, (3,)), (8, (7,)), (9, (8,)), (15, (8,)), (16, (8, 15)), (24, (8, 15))])
+def test_the_default_gaps_are_those_that_fit(store, num_frames, gaps):
+    assert make(store, num_frames).settings.gaps == gaps
+
+
+def test_a_clip_of_one_frame_has_no_gap(store):
+    with pytest.raises(SettingsError, match=r"(?s)clips of 1 frames.*two frames"):
+        make(store, 1)
 
 
 def test_the_counts_of_videos_add_up(store):
@@ -107,6 +117,8 @@ def test_distances_do_not_depend_on_the_origin():
 def test_a_dataset_without_splits_is_asked_whole(tmp_path, monkeypatch):
     path = write_store(tmp_path / "store.zarr", make_infos(), protocols=())
     assert len(make(path, gaps=(1,)).test) == 12
+    with pytest.raises(SettingsError, match="no protocol"):
+        make(path, gaps=(1,), protocol="cross-subject")
     path = write_store(
         tmp_path / "unsplit.zarr", [info.model_copy(update={"splits": {}}) for info in make_infos()]
     )  # it could have some, and has none
@@ -191,3 +203,22 @@ def test_the_middle_pair_of_frames_by_hand(tmp_path):
     path = write_videos(tmp_path / "store.zarr", videos)
     (score,) = finish(Correspondence, path, CorrespondenceSettings(clips=clips_of(6, 2), gaps=(2,))).scores
     assert score.num_queries == 2 + 0 + 2
+
+
+def test_sequences_that_no_protocol_knows_are_asked_with_the_test_side(tmp_path):
+    """One that another protocol knows was left out of this one on purpose."""
+    infos = make_infos()
+    infos[0] = infos[0].model_copy(update={"splits": {}})
+    infos[1] = infos[1].model_copy(update={"splits": {"cross-view": "test"}})
+    evaluation = make(write_store(tmp_path / "some.zarr", infos), gaps=(1,))
+    sides = {info.id for info in infos if info.splits.get("cross-subject") == "test"}
+    assert {infos[index].id for index in evaluation.test} == {*sides, infos[0].id}
+    assert evaluation.settings.protocol == "cross-subject"
+
+
+def test_a_store_without_a_test_side_is_asked_whole(tmp_path):
+    """As one made with --limit is."""
+    infos = [info for info in make_infos() if info.splits["cross-subject"] == "train"]
+    evaluation = make(write_store(tmp_path / "train.zarr", infos), gaps=(1,))
+    assert len(evaluation.test) == len(infos)
+    assert evaluation.settings.protocol is None, "the result must not say that these are test videos of a protocol"

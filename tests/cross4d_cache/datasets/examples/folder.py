@@ -213,16 +213,16 @@ def write_kitti(root: Path) -> None:
 
 
 def write_nuscenes(root: Path) -> None:
-    """Sweeps of one scene a folder."""
+    """Sweeps of one scene a folder; x right, y forward, z up."""
     _write_table(root)
     for seed, (name, *_) in enumerate(SEQUENCES):
         (root / name).mkdir()
         for frame in range(2):
             path = root / name / f"n015-2018-07-24__LIDAR_TOP__153240292{frame + 9}.pcd.bin"
-            path.write_bytes(nuscenes(*(rows[seed::2] for rows in lidar_scan(frame + seed))))
+            points, labels = lidar_scan(frame + seed)
+            path.write_bytes(nuscenes((points * [1, -1, 1])[seed::2, [1, 0, 2]], labels[seed::2]))
 
 
-LIDAR = {"axes": "-y,-z,x"}
 EXAMPLES = (
     Example("folder-ply-text", "folder", partial(write_figures, suffix=".ply", content=ply_text, classes=CLASSES)),
     Example("folder-ply-binary", "folder", partial(write_figures, suffix=".ply", content=ply_binary), {"tracks": "true"}),
@@ -234,6 +234,6 @@ EXAMPLES = (
     Example("folder-xyz", "folder", partial(write_figures, suffix=".xyz", content=xyz), {"metres_per_unit": "0.001", "axes": "x,-z,y"}),
     Example("folder-npy", "folder", partial(write_figures, suffix=".npy", content=npy)),
     Example("folder-npz", "folder", partial(write_figures, suffix=".npz", content=npz, classes=CLASSES), {"tracks": "true"}),
-    Example("folder-kitti", "folder", write_kitti, LIDAR),
-    Example("folder-nuscenes", "folder", write_nuscenes, LIDAR),
+    Example("folder-kitti", "folder", write_kitti, {"axes": "-y,-z,x"}),
+    Example("folder-nuscenes", "folder", write_nuscenes, {"axes": "x,-z,y"}),
 )
