@@ -270,7 +270,7 @@ def merge(
 def subset(
     out: NewStore,
     store: Store,
-    split: Annotated[str | None, typer.Option("--split", help="train or test.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="train, test, unsplit (in no split), train+unsplit.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="Of which protocol; default: the dataset's first.")] = None,
     action: Annotated[list[str] | None, typer.Option("--action", help="Name or number; repeatable.")] = None,
     sequences: Annotated[Path | None, typer.Option("--sequences", help="File with the id of a sequence on every line.")] = None,

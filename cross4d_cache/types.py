@@ -27,6 +27,10 @@ Size = Annotated[int, Field(ge=1, le=65_535)]
 Label = Annotated[int, Field(ge=UNLABELLED, lt=2**31)]
 """Of actions, subjects and cameras."""
 
+Side = Literal["train", "test", "unsplit", "train+unsplit", "all"]
+"""Sequences by a protocol: its training or its test side; those that no protocol of their store places; the training side and these;
+or all. What another protocol places is left out by this one on purpose, so it is not `unsplit`."""
+
 Visibility = Literal["surface", "winner"]
 """Which points a view sees: all that lie on the nearest surface, or only the nearest one of each pixel."""
 
@@ -54,6 +58,11 @@ class SequenceInfo(Record):
     subject: Label = UNLABELLED
     camera: Label = UNLABELLED
     splits: dict[str, str] = Field(default_factory=dict)
+
+    def is_on(self, side: Side, protocol: str | None) -> bool:
+        """Whether the sequence is on a side of a protocol."""
+        placed = self.splits.get(str(protocol))
+        return side == "all" or placed == side or (side in ("unsplit", "train+unsplit") and not self.splits) or side == f"{placed}+unsplit"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,11 @@ def pretrain(
         str | None, typer.Option("--size", help="Its size: paper, small, mini, tiny, and more, see `encoders`. (default: paper)")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Pre-train on train, test or all sequences. (default: train, if there is a split)")
+        str | None,
+        typer.Option(
+            "--split",
+            help="Pre-train on train, test, unsplit (in no split), train+unsplit, or all. (default: train+unsplit, if there is a split)",
+        ),
     ] = None,
     protocol: ProtocolOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="By default the recipe of the dataset.")] = None,

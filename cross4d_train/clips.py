@@ -1,8 +1,8 @@
 """Which clips there are and in which order they come: pure functions of the store's index, the seed and the epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,9 +10,7 @@ from pydantic import Field
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
-from cross4d_cache.types import SequenceInfo
-
-Side = Literal["train", "test", "all"]
+from cross4d_cache.types import SequenceInfo, Side
 
 
 class ClipSettings(Record):
@@ -47,22 +45,28 @@ class ClipRequest:
 
 
 def select_sequences(sequences: Sequence[SequenceInfo], protocols: Sequence[str], *, protocol: str | None, side: Side) -> tuple[int, ...]:
-    """Indices of the sequences on one side of a protocol, by default the dataset's first.
+    """Indices of the sequences on one side of a protocol, by default the dataset's first; without protocols, none is placed.
 
     Raises:
         SettingsError: an unknown protocol, or nothing on that side.
     """
     if side == "all":
         return tuple(range(len(sequences)))
-    protocol = resolve_protocol(protocols, protocol)
-    chosen = tuple(index for index, info in enumerate(sequences) if info.splits.get(protocol) == side)
+    if protocol is not None or protocols or side in ("train", "test"):
+        protocol = resolve_protocol(protocols, protocol)
+    chosen = tuple(index for index, info in enumerate(sequences) if info.is_on(side, protocol))
     if not chosen:
         raise SettingsError(
             f"no sequence is on the {side} side of protocol {protocol!r}",
             expected=f"some of the {len(sequences)} sequences of the store",
-            hint="build a store with both sides, or choose another --protocol",
+            hint="build a store with both sides, choose another --protocol, or pre-train with --split all",
         )
     return chosen
+
+
+def count_sides(sequences: Iterable[SequenceInfo], protocol: str | None) -> dict[str, int]:
+    """How many sequences are on which side of a protocol: `train`, `test`, `unsplit` (placed by none) or `elsewhere` (by another alone)."""
+    return dict(Counter(info.splits.get(str(protocol), "elsewhere" if info.splits else "unsplit") for info in sequences))
 
 
 def resolve_protocol(protocols: Sequence[str], protocol: str | None) -> str:

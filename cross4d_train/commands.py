@@ -8,6 +8,7 @@ from pathlib import Path
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
+from cross4d_train.clips import count_sides
 from cross4d_train.console import note_newer, progress, say, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
@@ -92,10 +93,8 @@ def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
     plan, settings, device = training.plan, training.settings, training.fabric.device
     clips = settings.clips
     say(f"device {device}; {settings.encoder.name} {settings.encoder.size}, objective {settings.objective.name}")
-    say(
-        f"{len(plan.chosen)} sequences ({settings.training.side}, protocol {settings.training.protocol}), "
-        f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}"
-    )
+    say(describe_choice(training))
+    say(f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}")
     if settings.training.side == "test":
         say("note: this trains on the test side; an evaluation on its videos has seen them")
     if plan.num_short:
@@ -104,6 +103,17 @@ def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
         say(f"going on at step {training.step}" if resumed else "nothing was saved there yet; starting at step 0")
     if training.origin.random_teacher:
         warn_random_teacher(training.origin.teacher)
+
+
+def describe_choice(training: Pretraining) -> str:
+    """How many sequences of which side a run takes and leaves out."""
+    settings, sequences = training.settings.training, training.dataset.cache.sequences
+    chosen = set(training.plan.chosen)
+    taken, left = ([info for index, info in enumerate(sequences) if (index in chosen) == wanted] for wanted in (True, False))
+    kinds = [", ".join(f"{count} {side}" for side, count in sorted(count_sides(some, settings.protocol).items())) for some in (taken, left)]
+    return f"{len(taken)} of {len(sequences)} sequences ({settings.side}, protocol {settings.protocol}): {kinds[0]}" + (
+        f"; left out: {kinds[1]}" if left else ""
+    )
 
 
 def describe_run(result: RunResult) -> str:

@@ -17,9 +17,10 @@ from typing import TextIO
 from torch.utils.tensorboard import SummaryWriter
 
 from cross4d_cache.errors import OutputError
-from cross4d_cache.record import NewerRecordError, Record, RecordError, flatten
+from cross4d_cache.record import NewerRecordError, Record, RecordError, added, flatten
 from cross4d_cache.store.digest import partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
+from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
 from cross4d_train.settings import Origin, RunSettings
 
@@ -37,6 +38,8 @@ class RunResult(Record):
     num_short_sequences: int
     settings: RunSettings
     origin: Origin
+    sides: dict[str, int] = added({})
+    """Of the sequences it learned from: how many were on which side of the protocol, as `count_sides` says."""
 
 
 class RunFolder:
@@ -206,6 +209,9 @@ class RunFolder:
             steps=training.step,
             num_sequences=len(training.plan.chosen),
             num_short_sequences=training.plan.num_short,
+            sides=count_sides(
+                (training.dataset.cache.sequences[index] for index in training.plan.chosen), training.settings.training.protocol
+            ),
             settings=training.settings,
             origin=training.origin,
             loss=mean(record.loss for record in records),

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record, differences
 from cross4d_cache.store import CacheManifest
-from cross4d_train.clips import ClipSettings, Side
+from cross4d_cache.types import Side
+from cross4d_train.clips import ClipSettings
 from cross4d_train.initialise import Seed
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.recipes import recipe_for
@@ -52,13 +53,14 @@ class RunSettings(Record):
 
     @classmethod
     def for_cache(cls, manifest: CacheManifest) -> "RunSettings":
-        """The recipe of the cache's dataset, on the training side of its first protocol if it has one."""
+        """The recipe of the cache's dataset. Pre-training needs no labels, so it takes, beside the training side of the first protocol,
+        whatever no protocol places."""
         dataset = manifest.dataset
         return cls(
             clips=recipe_clips(dataset.name),
             training=TrainingSettings(
                 num_epochs=recipe_for(dataset.name).num_epochs,
-                side="train" if dataset.protocols else "all",
+                side="train+unsplit" if dataset.protocols else "all",
                 protocol=dataset.protocols[0] if dataset.protocols else None,
             ),
         )

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.join import composed, first_of, join, resembling
 from cross4d_cache.sharing.parts import cut, planned, take_over
 from cross4d_cache.store import Cache, CacheWriter
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
-from cross4d_cache.types import SequenceInfo
+from cross4d_cache.types import SequenceInfo, Side
 
 
 class Selection:
@@ -28,12 +29,14 @@ class Selection:
         ids: Sequence[str] | None = None,
     ) -> None:
         dataset = cache.manifest.dataset
-        if split is not None and not dataset.protocols:
+        if split is not None and split not in get_args(Side):
+            raise SettingsError(f"unknown split {split!r}", expected=f"one of: {', '.join(get_args(Side))}", hint="choose one with --split")
+        if split in ("train", "test") and not dataset.protocols:
             raise SettingsError(f"--split {split} of a store without train/test protocols", hint="select by --action or --sequences")
         self._protocol = protocol or (dataset.protocols[0] if dataset.protocols else "")
         if protocol is not None and protocol not in dataset.protocols:
             raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out --protocol")
-        self._split = split
+        self._split: Side = next((side for side in get_args(Side) if side == split), "all")
         self._actions = {_action(name, dataset.action_names, {info.action for info in cache.sequences}) for name in actions}
         self._ids = None if ids is None else _known(ids, cache.sequences)
         if not any(map(self.wants, cache.sequences)):
@@ -42,7 +45,7 @@ class Selection:
     def wants(self, info: SequenceInfo) -> bool:
         """Whether a sequence meets all conditions."""
         return (
-            (self._split is None or info.splits.get(self._protocol) == self._split)
+            info.is_on(self._split, self._protocol)
             and (not self._actions or info.action in self._actions)
             and (self._ids is None or info.id in self._ids)
         )

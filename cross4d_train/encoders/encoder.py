@@ -35,14 +35,14 @@ class Encoder(nn.Module, ABC):
     usable frozen encoder: no statistics to gather, activations of order one.
     """
 
-    Config: ClassVar[type[Record]]
+    Config: ClassVar[type[Record]] = Record
     """Its configuration, which every checkpoint records: all that decides its shape and its numbers beside the weights."""
     channels: int
     """Width of the token features."""
 
-    def __init__(self, config: Record) -> None:
+    def __init__(self, config: Record | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = self.Config() if config is None else config
 
     @abstractmethod
     def forward(self, points: Float32[Tensor, "batch frame point 3"]) -> Tokens:

@@ -147,9 +147,9 @@ class Evaluation(ABC, Generic[Settings, Result]):
         if learned.sequences != here.sequences:
             return None
         protocol = self.source.protocol or (protocols[0] if protocols else None)
-        if side != "all" and protocol not in protocols:
+        if side not in ("all", "unsplit") and protocol not in protocols:
             return None
-        return sum(side == "all" or cache.sequences[index].splits.get(str(protocol)) == side for index in self.test)
+        return sum(cache.sequences[index].is_on(side, protocol) for index in self.test)
 
     def check_labels(self, name: str, what: str) -> None:
         """Refuse a side none of whose sequences has labels of points or frames.

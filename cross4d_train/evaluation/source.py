@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.types import Side
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
-from cross4d_train.clips import ClipSettings, Side
+from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, recipe_clips

@@ -72,7 +72,7 @@ def estimate(
         kind = f"{settings.encoder.name} {settings.encoder.size} {settings.objective.kind}"
         if kind not in clip_seconds:
             clip_seconds[kind] = step_seconds(student, pilot, device) / settings.training.batch_size
-        seen = sum(settings.training.side in ("all", info.splits.get(str(settings.training.protocol))) for info in sequences)
+        seen = sum(info.is_on(settings.training.side, settings.training.protocol) for info in sequences)
         clips = seen * settings.training.clips_per_sequence * settings.training.num_epochs
         seconds += clips * clip_seconds[kind] / lanes
     typical = max(clip_seconds.values(), default=0.05)

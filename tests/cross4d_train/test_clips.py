@@ -1,8 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.clips import ClipSettings, EpochPlan, epoch_requests, even_requests, select_sequences
+from cross4d_cache.types import SequenceInfo, Side
+from cross4d_train.clips import ClipSettings, EpochPlan, count_sides, epoch_requests, even_requests, select_sequences
 from tests.cross4d_train.conftest import make_infos
 
 CLIPS = ClipSettings(num_frames=3, num_points=64, stride=2)
@@ -82,3 +85,14 @@ def test_sides_of_a_protocol():
         select_sequences(infos, protocols, protocol="cross-view", side="train")
     with pytest.raises(SettingsError, match="no split"):
         select_sequences(infos, (), protocol=None, side="test")
+
+
+def test_pre_training_takes_what_no_protocol_places_and_nothing_that_another_one_does():
+    """Six sequences: train and test of `labels`, train and test of `development` alone, two in no split."""
+    splits = [{"labels": "train"}, {"labels": "test"}, {"development": "train"}, {"development": "test"}, {}, {}]
+    infos = [SequenceInfo(id=str(index), num_frames=1, splits=item) for index, item in enumerate(splits)]
+    chosen = {side: select_sequences(infos, ("labels", "development"), protocol=None, side=side) for side in get_args(Side)}
+    assert chosen == {"train": (0,), "test": (1,), "unsplit": (4, 5), "train+unsplit": (0, 4, 5), "all": (0, 1, 2, 3, 4, 5)}
+    assert select_sequences(infos, ("labels", "development"), protocol="development", side="train+unsplit") == (2, 4, 5)
+    assert select_sequences(infos[4:], (), protocol=None, side="train+unsplit") == (0, 1)
+    assert count_sides(infos, "labels") == {"train": 1, "test": 1, "elsewhere": 2, "unsplit": 2}

@@ -134,6 +134,30 @@ def test_test_videos_seen_in_pretraining_are_never_silent(store, tmp_path, split
     assert f"note: 4 of the 4 test videos were seen in pre-training {said}" in probed.stderr
 
 
+@pytest.mark.parametrize("protocols", [(), ("labels",)], ids=["no protocol", "a protocol that places none"])
+def test_data_without_labels_is_what_pre_training_is_for(tmp_path, protocols):
+    bare = [info.model_copy(update={"splits": {}, "action": -1}) for info in make_infos()]
+    path = write_store(tmp_path / "bare.zarr", bare, protocols=protocols)
+    trained = run("pretrain", "--cache", path, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--json")
+    assert trained.exit_code == 0, trained.output
+    assert "12 of 12 sequences" in trained.stderr
+    assert json.loads(trained.stdout)["sides"] == {"unsplit": 12}
+
+
+def test_what_is_in_no_split_is_taken_and_the_run_says_so(tmp_path):
+    """Labels for 3 of 12, one of them in the test side, and one that another protocol has for its test."""
+    splits = [{"labels": "train"}, {"labels": "train"}, {"labels": "test"}, {"other": "test"}, *[{}] * 8]
+    infos = [info.model_copy(update={"splits": item}) for info, item in zip(make_infos(), splits, strict=True)]
+    path = write_store(tmp_path / "some.zarr", infos, protocols=("labels", "other"))
+    trained = run("pretrain", "--cache", path, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--json")
+    assert trained.exit_code == 0, trained.output
+    said = "10 of 12 sequences (train+unsplit, protocol labels): 2 train, 8 unsplit; left out: 1 elsewhere, 1 test"
+    assert said in trained.stderr
+    assert json.loads(trained.stdout)["settings"]["training"]["side"] == "train+unsplit"
+    probed = run("probe", "--checkpoint", tmp_path / "run/checkpoint.safetensors", "--cache", path, "--epochs", 1, "--windows", 1, "--json")
+    assert json.loads(probed.stdout)["test_seen_in_pretraining"] is False
+
+
 def test_probe_of_an_untrained_encoder(store):
     result = run("probe", "--checkpoint", "random", "--cache", store, *SMALL, "--seed", 1)
     assert result.exit_code == 0, result.output

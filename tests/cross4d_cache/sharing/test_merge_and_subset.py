@@ -218,6 +218,9 @@ def test_by_split_and_action(whole: Path, tmp_path: Path) -> None:
     for name in ("b", "1"):
         cache = subset(tmp_path / name, whole, actions=[name])
         assert {info.action for info in cache.sequences} == {1}
+    unsplit = subset(tmp_path / "unsplit", whole, split="unsplit")
+    assert {str(info.splits) for info in unsplit.sequences} == {"{}"}
+    assert len(subset(tmp_path / "most", whole, split="train+unsplit").sequences) == len(train.sequences) + len(unsplit.sequences)
     both = subset(tmp_path / "both", whole, split="train", actions=["a", "b"], ids=["sequence 1", "sequence 0"])
     assert [info.id for info in both.sequences] == ["sequence 1"]
 
@@ -226,6 +229,7 @@ def test_by_split_and_action(whole: Path, tmp_path: Path) -> None:
     ("conditions", "message"),
     [
         ({"split": "test"}, "no sequence meets"),
+        ({"split": "neither"}, "unknown split 'neither'"),
         ({"protocol": "other"}, "no protocol 'other'"),
         ({"actions": ["jump"]}, "no sequence has action 'jump'"),
         ({"actions": ["b", "77"]}, "no sequence has action '77'"),
