@@ -10,10 +10,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from tqdm import tqdm
 
-from cross4d_cache.record import Record
+from cross4d_cache.record import Record, RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.judging import Budget, Features, Job, Outcome, run_job
@@ -88,7 +87,7 @@ def _path(job: Job, folder: Path) -> Path:
 
 def _finished(job: Job, folder: Path) -> Outcome | None:
     try:
-        outcome = Outcome.model_validate_json(_path(job, folder).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        outcome = Outcome.from_json(_path(job, folder).read_bytes())
+    except (FileNotFoundError, RecordError):
         return None
     return outcome if outcome.job == job else None

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cross4d_cache.errors import OutputError, SettingsError, user_errors
+from cross4d_cache.record import RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
 from pipelines.machine import describe_machine
@@ -142,8 +141,8 @@ def load_setup(folder: Path, scale: str) -> Setup:
     if not path.exists():
         raise SettingsError(f"{folder} is no folder of a recipe", expected=f"a file {SETUP} in it", hint="run that recipe first")
     try:
-        setup = Setup.model_validate_json(path.read_bytes()).model_copy(update={"out": folder})
-    except ValidationError:
+        setup = Setup.from_json(path.read_bytes()).model_copy(update={"out": folder})
+    except RecordError:
         raise SettingsError(
             f"{path} is damaged, or of another version", expected="a setup of this one", hint="run that recipe again"
         ) from None
