@@ -1,5 +1,6 @@
 """Whatever a user gets wrong ends in one message, exit code 2, and nothing that stands in the way of the next try."""
 
+import io
 import json
 import shutil
 import struct
@@ -288,6 +289,31 @@ def test_a_missing_file_of_the_model(build: Run, broken_vit: Path, name: str) ->
 def test_a_damaged_description_of_the_model(build: Run, broken_vit: Path, name: str, content: str) -> None:
     (broken_vit / name).write_text(content)
     assert_refused(build(weights=broken_vit), str(broken_vit))
+
+
+@pytest.mark.parametrize("teacher", ["hf", "dinov2-s"])
+@pytest.mark.parametrize("known", [True, False])
+def test_code_beside_a_model_is_not_run(
+    build: Run, broken_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, known: bool
+) -> None:
+    """Not even where somebody says yes to every question; of a type that transformers has, its own code is used."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 99))
+    marker = tmp_path / "ran"
+    (broken_vit / "own.py").write_text(f"open({str(marker)!r}, 'w')\nfrom transformers import ViTConfig as C, ViTModel as M\n")
+    config = json.loads((broken_vit / "config.json").read_text())
+    names = {"AutoConfig": "own.C", "AutoModel": "own.M", "AutoImageProcessor": "own.P"}
+    (broken_vit / "config.json").write_text(
+        json.dumps({**config, "model_type": "vit" if known else "own", "auto_map": names, "architectures": ["M"]})
+    )
+    preprocessing = json.loads((broken_vit / "preprocessor_config.json").read_text())
+    (broken_vit / "preprocessor_config.json").write_text(json.dumps({**preprocessing, "auto_map": names}))
+    outcome = build(weights=broken_vit, teacher=teacher)
+    assert not marker.exists()
+    assert "[y/N]" not in outcome.out + outcome.err
+    if known and teacher == "hf":
+        assert_builds(outcome, tmp_path / "out")
+    else:
+        assert_refused(outcome, str(broken_vit), "type 'vit'" if known else "is not run")
 
 
 def test_weights_that_do_not_fit_their_configuration(build: Run, broken_vit: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_file
@@ -43,7 +43,13 @@ def load_pretrained(weights: str, model_types: tuple[str, ...] | None, overrides
     try:
         with quiet():
             model, report = AutoModel.from_pretrained(
-                folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TeacherError(f"the weights in {folder} cannot be loaded: {first_line(error)}", hint="fetch them again") from None
@@ -96,20 +102,33 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PretrainedConfig:
             expected="a model folder in transformers' layout",
             hint="save the model with model.save_pretrained(FOLDER)",
         )
+    described = _described(folder)
+    if described.get("auto_map") and described.get("model_type") not in CONFIG_MAPPING:
+        raise TeacherError(
+            f"{folder} needs code of its own to be loaded, which is not run",
+            expected="a model of a type that transformers has",
+            hint="save the model as such a type, or write a teacher around it: docs/adding_a_teacher.md",
+        )
     try:
         with quiet():
-            config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, **overrides)
+            config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **overrides)
             return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TeacherError(f"{folder}/config.json cannot be read: {first_line(error)}", hint="fetch it again") from None
 
 
+def _described(folder: Path) -> dict[str, Any]:
+    """The configuration of a folder as it is written, empty if it cannot be read."""
+    try:
+        found = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def model_type(folder: Path) -> str | None:
     """The type of model that a folder names in its configuration, None if it has none."""
-    try:
-        found = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = _described(folder).get("model_type")
     return found if isinstance(found, str) else None
 
 
