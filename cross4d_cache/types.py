@@ -205,7 +205,7 @@ class TeacherSpec(BaseModel):
 
     `weights` is a hub id, a folder's name, `random:SEED`, or what the teacher says of numbers that it brings itself; `sha256` is of
     the weight file (of the parameters for random weights). `tubelet` is how many consecutive frames share a token, `window` how many
-    frames the teacher sees at once. `mean` and `std` normalise images in [0, 1] before the teacher.
+    frames the teacher sees at once. Images in [0, 1] are normalised before the teacher: `(image * scale - mean) / std`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -224,6 +224,7 @@ class TeacherSpec(BaseModel):
     dtype: str
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    scale: FiniteFloat = Field(default=1.0, exclude_if=lambda value: value == 1.0)
 
     @property
     def patches_per_side(self) -> int:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float, Float32
@@ -51,8 +52,7 @@ class ImageTeacher(Teacher):
             channels=channels,
             layer=layer,
             dtype=dtype,
-            mean=loaded.preprocessing.mean,
-            std=loaded.preprocessing.std,
+            **asdict(loaded.preprocessing.normalisation),
         )
         super().__init__(spec, device)
 

@@ -1,5 +1,7 @@
 """Any video transformer of transformers as a teacher: clips in, tokens of tubelets out."""
 
+from dataclasses import asdict
+
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
@@ -54,8 +56,7 @@ class VideoTeacher(Teacher):
             channels=settings.hidden_size,
             layer=layer,
             dtype=dtype,
-            mean=loaded.preprocessing.mean,
-            std=loaded.preprocessing.std,
+            **asdict(loaded.preprocessing.normalisation),
         )
         super().__init__(spec, device)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model
+from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from cross4d_cache import cli
 from cross4d_cache.errors import DatasetError
@@ -57,7 +57,7 @@ def data(msr_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(run: Run, tiny_vit: Path, data: Path, tmp_path: Path) -> Run:
-    """Builds `out` from the data; keyword arguments replace options, None drops one."""
+    """Builds `out` from the data; keyword arguments replace options, None drops one; a tuple holds several values."""
 
     def call(**changes: object) -> Outcome:
         options: dict[str, object] = {
@@ -66,7 +66,7 @@ def build(run: Run, tiny_vit: Path, data: Path, tmp_path: Path) -> Run:
         }  # fmt: skip
         options |= changes
         pairs = [(f"--{name.replace('_', '-')}", value) for name, value in options.items() if value is not None]
-        return run("build", *(item for pair in pairs for item in pair))
+        return run("build", *(item for name, value in pairs for item in (name, *(value if isinstance(value, tuple) else (value,)))))
 
     return call
 
@@ -336,7 +336,29 @@ def test_features_that_overflow(build: Run, tmp_path: Path) -> None:
     with torch.no_grad():
         model.layernorm.weight.fill_(1e6)
     model.save_pretrained(folder)
+    BitImageProcessorPil(crop_size={"height": 28, "width": 28}).save_pretrained(folder)
     assert_refused(build(weights=folder), "float16")
+
+
+def test_weights_that_do_not_say_how_images_are_normalised(build: Run, broken_vit: Path, tmp_path: Path) -> None:
+    (broken_vit / "preprocessor_config.json").unlink()
+    assert_refused(build(weights=broken_vit), str(broken_vit), "does not say how", "processor_config.json", "--image-mean and --image-std")
+    assert_refused(build(weights=broken_vit, image_mean=(0.5, 0.5, 0.5)), "belong together")
+    assert_builds(build(weights=broken_vit, image_mean=(0.5, 0.4, 0.3), image_std=(0.3, 0.2, 0.1)), tmp_path / "out")
+    spec = CacheManifest.read(tmp_path / "out").teacher
+    assert (spec.mean, spec.std, spec.scale) == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1), 1.0)
+
+
+def test_options_that_normalise_impossibly(build: Run) -> None:
+    mean, zero = (0.5, 0.5, 0.5), (0.2, 0, 0.2)
+    assert_refused(build(image_mean=mean, image_std=zero), "above 0")
+    assert_refused(build(image_mean=mean, image_std=("nan", 1, 1)), "above 0")
+    assert_refused(build(image_mean=mean, image_std=mean, teacher="tiny", weights=None), "as they are", "leave out --image-mean")
+
+
+def test_a_description_that_divides_by_zero(build: Run, broken_vit: Path) -> None:
+    (broken_vit / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5, 0, 0.5]}))
+    assert_refused(build(weights=broken_vit), "preprocessor_config.json", "image_std", "greater than 0")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def load_checkpoint(path: Path, source: WeightSource) -> LoadedModel:
     with no_init_weights():
         model = source.build(source.variant)
     needed = _shapes(model, source)
-    state = _state(path, source.original)
+    held = _state(path, source.original)
+    state = {name: value for name, value in held.items() if not re.fullmatch(source.original.ignored, name)}
     # The mapped file stays unread where names do not fit.
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not needed.keys() <= tensors.keys():
@@ -51,11 +53,12 @@ def load_checkpoint(path: Path, source: WeightSource) -> LoadedModel:
         raise _misfit(path, source, tensors, problems)
     # Only what features do not need may be absent here.
     model.load_state_dict(tensors, strict=False)
-    return LoadedModel(model=model, preprocessing=source.preprocessing, label=path.name, revision=None, sha256=sha256_file(path))
+    preprocessing = replace(source.preprocessing, normalisation=source.normalisation(held, path.name))
+    return LoadedModel(model=model, preprocessing=preprocessing, label=path.name, revision=None, sha256=sha256_file(path))
 
 
 def _state(path: Path, original: Original) -> dict[str, Any]:
-    """The entries of the model in a file, by the authors' names, less what wraps them and what is ignored."""
+    """The entries of the model in a file, by the authors' names, less what wraps them."""
     held = _read(path)
     state: Any = held
     if isinstance(held, Mapping):
@@ -68,8 +71,7 @@ def _state(path: Path, original: Original) -> dict[str, Any]:
             expected=f"a dict of tensors by name{inside}",
             hint="pass the checkpoint file of the model itself",
         )
-    names = {re.sub(f"^{WRAPPERS}", "", str(name)): value for name, value in state.items()}
-    return {name: value for name, value in names.items() if not re.fullmatch(original.ignored, name)}
+    return {re.sub(f"^{WRAPPERS}", "", str(name)): value for name, value in state.items()}
 
 
 def _read(path: Path) -> Any:

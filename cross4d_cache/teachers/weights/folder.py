@@ -8,33 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_file
 from cross4d_cache.teachers.weights import hub
-from cross4d_cache.teachers.weights.model import IMAGENET_MEAN, IMAGENET_STD, LoadedModel, Preprocessing, first_line, quiet
+from cross4d_cache.teachers.weights.model import LoadedModel, Normalisation, first_line, quiet
+from cross4d_cache.teachers.weights.preprocessing import read_preprocessing
+from cross4d_cache.teachers.weights.source import WeightSource
 
-PREPROCESSING_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
-def load_pretrained(weights: str, model_types: tuple[str, ...] | None, overrides: dict[str, Any]) -> LoadedModel:
+def load_pretrained(weights: str, source: WeightSource | None, stated: Normalisation | None = None) -> LoadedModel:
     """A model from a local folder in transformers' layout, or from a hub id, which may be pinned as `ID@REVISION`.
 
-    `model_types` are the architectures that fit, None for any; `overrides` change fields of its configuration.
+    `source` says what fits a named teacher; None means any image backbone. `stated` is how the user says that images are normalised.
 
     Raises:
         TeacherError: nothing there, the hub cannot be reached, another architecture, or weights that do not fit it.
     """
     folder, revision = locate(weights)
-    config = _config(folder, overrides)
-    if model_types is not None and config.model_type not in model_types:
+    config = _config(folder, {} if source is None else dict(source.overrides))
+    if source is not None and config.model_type not in source.model_types:
         raise TeacherError(
             f"{weights} holds a model of type {config.model_type!r}",
-            expected=f"type {' or '.join(repr(name) for name in model_types)}",
+            expected=f"type {' or '.join(repr(name) for name in source.model_types)}",
             hint="choose the teacher that fits, or --teacher hf for any vision backbone",
         )
     file = folder / "model.safetensors"
@@ -61,9 +61,10 @@ def load_pretrained(weights: str, model_types: tuple[str, ...] | None, overrides
             f"the weights in {folder} do not fit its configuration: {len(wrong)} tensors missing or mis-shaped, the first {wrong[0]}",
             hint="fetch the weights and the configuration of the same model",
         )
+    published = None if source is None else source.normalisation((), weights)
     return LoadedModel(
         model=model,
-        preprocessing=_preprocessing(folder, config),
+        preprocessing=read_preprocessing(folder, config, published=published, stated=stated),
         label=folder.name if revision is None else weights.partition("@")[0],
         revision=revision,
         sha256=sha256_file(file),
@@ -130,40 +131,3 @@ def model_type(folder: Path) -> str | None:
     """The type of model that a folder names in its configuration, None if it has none."""
     found = _described(folder).get("model_type")
     return found if isinstance(found, str) else None
-
-
-class _PreprocessingFile(BaseModel):
-    """The fields of a transformers preprocessing file that matter here."""
-
-    crop_size: Any = None
-    size: Any = None
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN
-    image_std: tuple[float, float, float] = IMAGENET_STD
-
-
-def _preprocessing(folder: Path, config: PretrainedConfig) -> Preprocessing:
-    """Image size and normalisation from the model's own files."""
-    settings = _PreprocessingFile()
-    for name in PREPROCESSING_FILES:
-        if (folder / name).is_file():
-            try:
-                settings = _PreprocessingFile.model_validate_json((folder / name).read_bytes())
-            except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"]) or "the file"
-                raise TeacherError(f"{folder / name}: {field}: {first['msg']}", hint="fetch it again") from None
-            break
-    sides = (settings.crop_size, settings.size, getattr(config, "image_size", None), getattr(config, "crop_size", None))
-    side = next((found for value in sides if (found := _side(value))), None)
-    if side is None:
-        raise TeacherError(f"{folder} does not say its image size", hint="pass --image-size")
-    return Preprocessing(image_size=side, mean=settings.image_mean, std=settings.image_std)
-
-
-def _side(value: object) -> int | None:
-    """Side of a square image from any of the ways configurations write it."""
-    if isinstance(value, dict):
-        value = value.get("height", value.get("shortest_edge"))
-    if isinstance(value, (list, tuple)):
-        value = value[0]
-    return value if isinstance(value, int) else None

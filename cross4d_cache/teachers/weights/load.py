@@ -26,4 +26,4 @@ def load_weights(weights: str | None, source: WeightSource, seed: int) -> Loaded
         if model_type(folder) not in source.model_types:
             loaded = load_checkpoint(folder / "model.safetensors", source)
             return replace(loaded, label=folder.name if revision is None else weights.partition("@")[0], revision=revision)
-    return load_pretrained(weights, source.model_types, dict(source.overrides))
+    return load_pretrained(weights, source)

@@ -2,22 +2,33 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import transformers
 from transformers import PreTrainedModel
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What a model expects of images in [0, 1]: `(image * scale - mean) / std`, by colour. Without arguments, ImageNet's."""
+
+    mean: Colour = (0.485, 0.456, 0.406)
+    std: Colour = (0.229, 0.224, 0.225)
+    scale: float = 1.0
+
+
+AS_THEY_ARE = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+"""Of models that take images in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Image side in pixels, and the mean and deviation that normalise images in [0, 1]."""
+    """Image side in pixels, and what normalises images in [0, 1]."""
 
     image_size: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    normalisation: Normalisation = field(default_factory=Normalisation)
 
 
 @dataclass(frozen=True, kw_only=True)
