@@ -206,6 +206,8 @@ class TeacherSpec(BaseModel):
     `weights` is a hub id, a folder's name, `random:SEED`, or what the teacher says of numbers that it brings itself; `sha256` is of
     the weight file (of the parameters for random weights). `tubelet` is how many consecutive frames share a token, `window` how many
     frames the teacher sees at once. Images in [0, 1] are normalised before the teacher: `(image * scale - mean) / std`.
+    `norm` is what tokens went through last: `final`, whatever the model ends with, the name of a norm that it keeps for its pooled
+    vector, or `none` where the weights lack that one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -225,6 +227,7 @@ class TeacherSpec(BaseModel):
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     scale: FiniteFloat = Field(default=1.0, exclude_if=lambda value: value == 1.0)
+    norm: str = Field(default="final", exclude_if=lambda value: value == "final")
 
     @property
     def patches_per_side(self) -> int:

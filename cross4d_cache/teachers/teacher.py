@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from cross4d_cache.teachers.weights.model import Normalisation
 from cross4d_cache.types import TeacherSpec
 
 
@@ -47,10 +48,12 @@ def plan_windows(num_frames: int, window: int) -> list[Window]:
     return windows
 
 
-def normalise(images: Float32[Tensor, "window frame height width"], spec: TeacherSpec) -> Float32[Tensor, "window frame 3 height width"]:
+def normalise(
+    images: Float32[Tensor, "window frame height width"], to: Normalisation | TeacherSpec
+) -> Float32[Tensor, "window frame 3 height width"]:
     """Grey images in [0, 1] as a teacher's model expects them."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (spec.mean, spec.std))
-    return (images[:, :, None] * spec.scale - mean) / std
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (to.mean, to.std))
+    return (images[:, :, None] * to.scale - mean) / std
 
 
 class Teacher(ABC):

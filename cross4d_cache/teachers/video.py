@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
-from cross4d_cache.teachers.hf import check_whole_patches
+from cross4d_cache.teachers.final_norm import OWN
+from cross4d_cache.teachers.patch_grid import check_whole_patches
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec
@@ -32,6 +33,7 @@ class VideoTeacher(Teacher):
         layer: int | None,
         dtype: str,
         device: torch.device,
+        norm: str = OWN,
     ) -> None:
         settings = loaded.model.config
         tubelet = settings.tubelet_size
@@ -56,6 +58,7 @@ class VideoTeacher(Teacher):
             channels=settings.hidden_size,
             layer=layer,
             dtype=dtype,
+            norm=norm,
             **asdict(loaded.preprocessing.normalisation),
         )
         super().__init__(spec, device)

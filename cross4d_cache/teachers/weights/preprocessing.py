@@ -89,8 +89,6 @@ def read_preprocessing(
         size = processor.image_size
     own = (_side(getattr(config, name, None)) for name in ("image_size", "crop_size"))
     size = size or next(filter(None, own), None) or (processor.image_size if processor else None)
-    if size is None:
-        raise TeacherError(f"{folder} does not say its image size", hint="pass --image-size")
     return Preprocessing(image_size=size, normalisation=normalisation)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.weights.model import Normalisation, Preprocessing
@@ -35,6 +35,8 @@ class WeightSource:
 
     `build` makes the model of any of the family's `variants`, from our own configurations; `overrides` are fields of a
     configuration that comes with the weights. `unused` matches (whole) names of the model's tensors that features do not need.
+    `adapt` changes a configuration in transformers' layout to the names of the tensors beside it, and says which of these take the
+    place of which of the model's.
     """
 
     variant: str
@@ -47,6 +49,7 @@ class WeightSource:
     original: Original
     unused: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    adapt: Callable[[PretrainedConfig, set[str]], Mapping[str, str]] = lambda config, names: {}
 
     def normalisation(self, names: Iterable[str], place: str) -> Normalisation:
         """How the images of weights are normalised that lie at `place`, with some of the authors' names of tensors."""
