@@ -3,15 +3,16 @@
 Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere after a dataset reader; see docs/conventions.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.record import Record
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
@@ -23,6 +24,8 @@ Count = Annotated[int, Field(ge=0, lt=2**48)]
 """Of things in a file: no more than any file holds."""
 Size = Annotated[int, Field(ge=1, le=65_535)]
 """Of images, vectors, windows."""
+Label = Annotated[int, Field(ge=UNLABELLED, lt=2**31)]
+"""Of actions, subjects and cameras."""
 
 Visibility = Literal["surface", "winner"]
 """Which points a view sees: all that lie on the nearest surface, or only the nearest one of each pixel."""
@@ -38,8 +41,7 @@ CAMERA = r"sequence|window:[1-9]\d{0,4}|sensor"
 """Where cameras stand and for how long: about the subject, fixed for a sequence or for windows of so many frames; or at the sensor."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SequenceInfo:
+class SequenceInfo(Record):
     """What is known of a sequence without reading its points.
 
     `splits` maps each protocol of the dataset to the side this sequence is on, for example `{"cross-subject": "train"}`;
@@ -47,11 +49,11 @@ class SequenceInfo:
     """
 
     id: str
-    num_frames: int
-    action: int = UNLABELLED
-    subject: int = UNLABELLED
-    camera: int = UNLABELLED
-    splits: Mapping[str, str] = field(default_factory=dict)
+    num_frames: Annotated[int, Field(ge=1, lt=2**48)]
+    action: Label = UNLABELLED
+    subject: Label = UNLABELLED
+    camera: Label = UNLABELLED
+    splits: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,7 @@ class CachedClip:
     frame_actions: Int16[np.ndarray, " frame"] | None = None
 
 
-class TeacherSpec(BaseModel):
+class TeacherSpec(Record):
     """The frozen 2D model that made the targets, as far as it decides their numbers.
 
     `weights` is a hub id, a folder's name, `random:SEED`, or what the teacher says of numbers that it brings itself; `sha256` is of
@@ -209,8 +211,6 @@ class TeacherSpec(BaseModel):
     `norm` is what tokens went through last: `final`, whatever the model ends with, the name of a norm that it keeps for its pooled
     vector, or `none` where the weights lack that one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     weights: str
@@ -245,7 +245,7 @@ class TeacherSpec(BaseModel):
         return self.weights.startswith("random:")
 
 
-class RenderSettings(BaseModel):
+class RenderSettings(Record):
     """How frames become images and which points count as visible; every field decides numbers.
 
     Pinhole cameras stand around the subject, `views` of them at equal steps of yaw, the first on the dataset's forward axis; they
@@ -259,8 +259,6 @@ class RenderSettings(BaseModel):
     box's diagonal, or, spherical, of the point's distance. With `winner` it is visible if no other point of its pixel is nearer
     (paper, section 3.1), the first of equally near ones.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     camera_model: CameraModel = "pinhole"
     camera: str = Field(default="sequence", pattern=f"^({CAMERA})$")

@@ -5,31 +5,31 @@ The file appears under its name only when it is whole.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cross4d_cache.errors import CheckpointError, OutputError
-from cross4d_cache.store.digest import write_durably
-from cross4d_train.encoders import ENCODERS, build_encoder
+from cross4d_cache.record import NewerRecordError, Record, RecordError
+from cross4d_cache.store.digest import sha256_bytes, write_durably
+from cross4d_train.encoders import configure_encoder, find_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.settings import EncoderSettings, Origin, RunSettings
+from cross4d_train.settings import Origin, RunSettings
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cross4d_checkpoint"
+CHECKSUM_KEY = "cross4d_checkpoint_sha256"
+"""Metadata of the file: the record, and its hash, which release 0.1 did not write."""
 
 
-class CheckpointRecord(BaseModel):
+class CheckpointRecord(Record):
     """What a checkpoint says of itself. `step` and `epoch` count what is finished, and with the settings they are all the
     state a loader has: the order of clips and the choice of points are pure functions of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = FORMAT_VERSION
     settings: RunSettings
@@ -58,9 +58,10 @@ class Checkpoint:
         Raises:
             OutputError: it cannot be written.
         """
+        record = self.record.model_dump_json()
         data = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()},
-            metadata={METADATA_KEY: self.record.model_dump_json()},
+            metadata={METADATA_KEY: record, CHECKSUM_KEY: sha256_bytes(record.encode())},
         )
         try:
             write_durably(path, data)
@@ -70,12 +71,6 @@ class Checkpoint:
                 expected="a folder that can be written to, with space left",
                 hint="free some space or mend its permissions; --resume goes on",
             ) from None
-
-
-def encoder_config(settings: EncoderSettings) -> dict[str, Any]:
-    """The configuration behind a named size, as JSON."""
-    config: dict[str, Any] = json.loads(json.dumps(asdict(ENCODERS[settings.name][1][settings.size])))
-    return config
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -103,12 +98,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of cross4d", hint="pass the file of a run")
+    text = metadata[METADATA_KEY]
     try:
-        fields = json.loads(metadata[METADATA_KEY])
-        version = fields["format_version"]
+        version = json.loads(text)["format_version"]
         if version == FORMAT_VERSION:
-            return CheckpointRecord.model_validate(fields)
-    except (ValueError, KeyError, TypeError, ValidationError, RecursionError) as error:
+            if metadata.get(CHECKSUM_KEY, sha256_bytes(text.encode())) != sha256_bytes(text.encode()):
+                raise ValueError("they differ from the ones that were written")
+            return CheckpointRecord.from_json(text)
+    except NewerRecordError as error:
+        raise CheckpointError(
+            f"checkpoint {path} was {error.found}", expected="settings that this release knows", hint="update cross4d"
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"checkpoint {path}: its settings cannot be read ({str(error).splitlines()[0][:200]})",
             expected=f"settings of format version {FORMAT_VERSION}",
@@ -117,30 +118,49 @@ def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:
     raise CheckpointError(
         f"checkpoint {path} has format version {str(version)[:40]}",
         expected=f"version {FORMAT_VERSION}, the one this release reads",
-        hint="update cross4d, or train again",
+        hint="update cross4d, or use the release that wrote it",
     )
 
 
 def load_encoder(checkpoint: Checkpoint) -> Encoder:
-    """The trained encoder of a checkpoint.
+    """The trained encoder of a checkpoint, built from the configuration that is recorded there, whatever its size means today.
 
     Raises:
-        CheckpointError: its weights do not fit the encoder of that name and size.
+        CheckpointError: the configuration is none of this encoder's, or the weights do not fit it.
+        SettingsError: this release has no encoder of that name.
     """
-    settings = checkpoint.record.settings.encoder
-    encoder = build_encoder(settings.name, settings.size)
-    if encoder_config(settings) != checkpoint.record.encoder_config:
+    name, weights = checkpoint.record.settings.encoder.name, checkpoint.part("encoder")
+    kind, _ = find_encoder(name)
+    try:
+        config = kind.Config.from_json(json.dumps(checkpoint.record.encoder_config))
+        if config.unknown:
+            raise NewerRecordError(f"this release does not know {', '.join(config.unknown)[:200]}")
+        with torch.device("meta"):  # a configuration from elsewhere may ask for any amount of memory, its weights say how much there is
+            check_weights(kind(config), weights, "encoder")
+    except (RecordError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
-            f"size {settings.size!r} of encoder {settings.name} is not what it was when the checkpoint was written",
-            expected=f"{checkpoint.record.encoder_config}",
-            hint="use the release that wrote it",
-        )
-    load_weights(encoder, checkpoint.part("encoder"), "encoder")
+            f"encoder {name} cannot be built from the configuration in the checkpoint ({str(error).splitlines()[0][:200]})",
+            expected="one that this release knows",
+            hint="update cross4d, or use the release that wrote it",
+        ) from None
+    encoder = configure_encoder(kind, config)
+    load_weights(encoder, weights, "encoder")
     return encoder
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
     """Copy weights into a module that must have exactly these.
+
+    Raises:
+        CheckpointError: weights are missing, left over, or of another shape.
+    """
+    check_weights(module, weights, what)
+    with torch.no_grad():
+        module.load_state_dict(dict(weights))
+
+
+def check_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """See whether weights are those of a module, which may be one without numbers.
 
     Raises:
         CheckpointError: weights are missing, left over, or of another shape.
@@ -161,8 +181,6 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
             f"the checkpoint does not fit the {what}: {found}",
             hint="use the encoder, size and objective it was made with",
         )
-    with torch.no_grad():
-        module.load_state_dict(dict(weights))
 
 
 def _some(names: list[str]) -> str:

@@ -6,18 +6,17 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import SequenceInfo
 
 Side = Literal["train", "test", "all"]
 
 
-class ClipSettings(BaseModel):
+class ClipSettings(Record):
     """The shape of a clip: every `stride`-th frame, `num_frames` of them, resampled to `num_points` points each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_frames: int = Field(ge=1, le=10_000)
     num_points: int = Field(ge=1, le=1_000_000)

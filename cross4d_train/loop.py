@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from cross4d_cache.errors import CheckpointError, SettingsError
-from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, encoder_config, load_weights
+from cross4d_cache.record import Record, compare
+from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, BatchLoader, ClipDataset
@@ -34,8 +34,7 @@ from cross4d_train.student import Sealed, Student
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
+class StepRecord(Record):
     """One finished step; `step` and `epoch` count from 0. `waiting` is the share of its time spent on the loader.
 
     `scalars` are what the objective reports beside its loss.
@@ -107,7 +106,11 @@ class Pretraining:
         manifest = self.dataset.cache.manifest
         self.origin = Origin.of(manifest)
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
-        self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+        if checkpoint is None:
+            self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+        else:
+            self._check(checkpoint.record)
+            self.encoder = load_encoder(checkpoint)
         self.objective = build_objective(settings.objective, self.encoder, TargetSpec.of(manifest), settings.training.seed)
         distils = isinstance(self.objective, Distillation)
         if distils and not any(part.num_rows for part in manifest.parts):
@@ -116,8 +119,6 @@ class Pretraining:
                 hint="build it with a teacher: `cross4d-cache build --teacher NAME`",
             )
         if checkpoint is not None:
-            self._check(checkpoint.record)
-            load_weights(self.encoder, checkpoint.part("encoder"), "encoder")
             load_weights(self.objective, checkpoint.part("objective"), "objective")
         elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity:
             statistics = gather_statistics(self.dataset.cache, self.plan.chosen, self.objective.source)
@@ -156,10 +157,8 @@ class Pretraining:
     def _check(self, record: CheckpointRecord) -> None:
         differences = self.settings.differences(record.settings)
         # Not the teacher's label: the fingerprint knows its weights by their hash, wherever they were found.
-        mine, theirs = self.origin.model_dump(exclude={"teacher"}), record.origin.model_dump(exclude={"teacher"})
-        differences += [f"cache {name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
-        if encoder_config(self.settings.encoder) != record.encoder_config:
-            differences.append(f"the meaning of encoder size {self.settings.encoder.size!r}")
+        mine, theirs = (origin.model_dump(mode="json", exclude={"teacher"}) for origin in (self.origin, record.origin))
+        differences += [f"cache {line}" for line in compare(mine, theirs)]
         if differences:
             raise CheckpointError(
                 "the checkpoint was made with other settings:\n    " + "\n    ".join(differences),
@@ -223,7 +222,7 @@ class Pretraining:
         record = CheckpointRecord(
             settings=self.settings,
             origin=self.origin,
-            encoder_config=encoder_config(self.settings.encoder),
+            encoder_config=self.encoder.config.model_dump(mode="json"),
             step=self.step,
             epoch=self.step // self.plan.steps_per_epoch,
             num_steps=self.plan.num_steps,

@@ -9,26 +9,24 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch.utils.tensorboard import SummaryWriter
 
 from cross4d_cache.errors import OutputError
+from cross4d_cache.record import NewerRecordError, Record, RecordError, flatten
 from cross4d_cache.store.digest import partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.loop import Pretraining, StepRecord
-from cross4d_train.settings import Origin, RunSettings, flatten
+from cross4d_train.settings import Origin, RunSettings
 
-_LINE = TypeAdapter(StepRecord)
 _PLACE = "an empty folder, or nothing yet, that can be written to"
 
 
-class RunResult(BaseModel):
+class RunResult(Record):
     """What a finished run says of itself. The numbers are means over the last epoch."""
 
     checkpoint: str
@@ -86,8 +84,10 @@ class RunFolder:
         if self.checkpoint_path.exists():
             return True
         try:
-            RunSettings.model_validate_json(self.settings_path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            RunSettings.from_json(self.settings_path.read_bytes())
+        except NewerRecordError:
+            pass
+        except (FileNotFoundError, RecordError):
             return False
         return True
 
@@ -122,7 +122,7 @@ class RunFolder:
         try:
             for record in steps:
                 with self._writing():
-                    log.write(json.dumps(asdict(record)) + "\n")
+                    log.write(json.dumps(record.model_dump(mode="json")) + "\n")
                     for name in ("loss", "learning_rate", "clips_per_second", "waiting"):
                         events.add_scalar(name, getattr(record, name), record.step)
                     for name, value in record.scalars.items():
@@ -175,7 +175,7 @@ class RunFolder:
         kept = [line + b"\n" for line in lines if (record := _read_line(line)) is not None and record.step < step]
         write_durably(self.log_path, b"".join(kept))
         events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
-        events.add_text("settings", json.dumps(flatten(settings), default=str), step)
+        events.add_text("settings", json.dumps(flatten(settings.model_dump(mode="json"))), step)
         return self.log_path.open("a"), events
 
     def result(self, training: Pretraining) -> RunResult:
@@ -216,6 +216,6 @@ class RunFolder:
 def _read_line(line: bytes) -> StepRecord | None:
     """A line of the log, None if a kill cut it short or something else wrote it."""
     try:
-        return _LINE.validate_json(line)
-    except ValidationError:
+        return StepRecord.from_json(line)
+    except RecordError:
         return None

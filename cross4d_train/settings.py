@@ -3,30 +3,27 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record, differences
 from cross4d_cache.store import CacheManifest
 from cross4d_train.clips import ClipSettings, Side
 from cross4d_train.initialise import Seed
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.recipes import recipe_for
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=Record)
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EncoderSettings(_Settings):
+class EncoderSettings(Record):
     """Which student, in which of its named sizes."""
 
     name: str = "point4d"
     size: str = "paper"
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Record):
     """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps."""
 
     num_epochs: int = Field(ge=1, le=1_000_000)
@@ -40,7 +37,7 @@ class TrainingSettings(_Settings):
     protocol: str | None = None
 
 
-class RunSettings(_Settings):
+class RunSettings(Record):
     """A whole pre-training run, but for where it runs.
 
     The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
@@ -76,11 +73,10 @@ class RunSettings(_Settings):
 
     def differences(self, other: "RunSettings") -> list[str]:
         """One line for each setting in which two runs differ."""
-        mine, theirs = flatten(self), flatten(other)
-        return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+        return differences(self, other)
 
 
-class Origin(_Settings):
+class Origin(Record):
     """The cache that targets came from. `random_teacher` says that the teacher had never been trained."""
 
     dataset: str
@@ -109,32 +105,22 @@ def recipe_clips(dataset: str) -> ClipSettings:
     return ClipSettings(num_frames=recipe.num_frames, num_points=recipe.num_points, stride=recipe.stride)
 
 
-def flatten(settings: BaseModel) -> dict[str, Any]:
-    """Every setting by its dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in settings:
-        if isinstance(value, BaseModel):
-            flat.update({f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()})
-        else:
-            flat[name] = value
-    return flat
-
-
 def with_options(settings: Model, options: Mapping[str, object]) -> Model:
     """Settings with some replaced by dotted name, validated again.
 
     Raises:
         SettingsError: a value that cannot work.
     """
-    record = settings.model_dump()
+    record: dict[str, Any] = settings.model_dump()
     for name, value in options.items():
         *groups, field = name.split(".")
-        target = record
+        target, known = record, settings
         for group in groups:
-            target = target[group]
+            target, known = target[group], getattr(known, group)
+        assert field in type(known).model_fields, name
         target[field] = value
     try:
-        return type(settings).model_validate(record)
+        return type(settings).model_validate(record, extra="allow")
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -13,9 +13,10 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_train.objectives.objective import ObjectiveSettings
-from pipelines.judging import Budget, Features, Job, Outcome, Record, run_job
+from pipelines.judging import Budget, Features, Job, Outcome, run_job
 
 
 class Row(Record):

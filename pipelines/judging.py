@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float32, Int64
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from cross4d_cache.errors import user_errors
+from cross4d_cache.record import Record
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning
 from cross4d_train.data import BatchLoader, ClipDataset, in_batches
@@ -35,12 +35,6 @@ CPU = torch.device("cpu")
 BATCH = 16
 
 Features = Literal["encoder", "targets"]
-
-
-class Record(BaseModel):
-    """A frozen record that knows all its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Budget(Record):

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.record import Record
 from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
 
-class DatasetOptions(BaseModel):
-    """Reader options; every dataset subclasses it with its own fields, all with defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class DatasetOptions(Record):
+    """Reader options; every dataset subclasses it with its own fields, all with defaults. Stores record them."""
 
 
 @dataclass(frozen=True)

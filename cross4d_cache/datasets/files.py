@@ -115,7 +115,8 @@ class FileDataset(Dataset):
                 if isinstance(item, DatasetError):
                     damaged.append(Damage(item, len(sequences)))
                 else:
-                    sequences.append(replace(item, num_frames=len(range(0, item.num_frames, self.options.frame_stride))))
+                    num_frames = len(range(0, item.num_frames, self.options.frame_stride))
+                    sequences.append(item.model_copy(update={"num_frames": num_frames}))
         except OSError as error:
             raise DatasetError(f"{error.filename or self.root} cannot be read: {error.strerror}", hint="mend its permissions") from None
         return Listing(tuple(sequences), tuple(damaged))

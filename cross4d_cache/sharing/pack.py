@@ -12,7 +12,7 @@ from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.store.digest import partial_path, partial_paths, sync_folder
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, read_root
-from cross4d_cache.store.part_reader import PartFiles
+from cross4d_cache.store.part_reader import GROUP_FILE, PARTS_GROUP, PartFiles
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every member: the same store gives the same bytes."""
@@ -88,7 +88,7 @@ class Pack:
         indexed = read_index(storage, cache.manifest) is not None
         projected = cache.projection() is not None
         names = [*([INDEX_FILE] if indexed else []), *(PROJECTION_FILES if projected else ())]
-        return {METADATA_FILE: root} | {name: storage.read_whole(name, MOST_INDEX_BYTES) for name in names}
+        return {METADATA_FILE: root, GROUP_FILE: PARTS_GROUP} | {name: storage.read_whole(name, MOST_INDEX_BYTES) for name in names}
 
 
 def _member(name: str, size: int) -> zipfile.ZipInfo:

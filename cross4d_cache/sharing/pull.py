@@ -19,6 +19,7 @@ from cross4d_cache.store.part_reader import PARTS, PartFiles
 from cross4d_cache.store.storage import Storage, StoredFile, open_storage
 from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.storage.source import CONNECTIONS
+from cross4d_cache.store.writer import make_parts_group
 
 STAGING = ".pull.0000000000000000.partial"
 """Where files lie until their part is whole; the name is one that writers of stores leave alone, and sweep up in the end."""
@@ -116,7 +117,7 @@ class Pull:
                 )
         if here is None or (here.complete and here.parts != self.manifest.parts):
             self.manifest.model_copy(update={"complete": False, "parts": ()}).write(self.out)
-        (self.out / PARTS).mkdir(exist_ok=True)  # after the manifest: without one the folder would be taken for something else
+        make_parts_group(self.out)  # after the manifest: without one the folder would be taken for something else
 
     def _check_space(self, missing: int) -> None:
         staged = sum(path.stat().st_size for path in self._staging.rglob("*") if path.is_file())
@@ -222,6 +223,7 @@ class Pull:
         sync_folder(self.out)
 
     def _finish(self) -> None:
+        make_parts_group(self.out)
         if read_index(self.storage, self.manifest) is not None:
             write_durably(self.out / INDEX_FILE, self.storage.read_whole(INDEX_FILE, MOST_INDEX_BYTES))
         if (self.out / METADATA_FILE).read_bytes() != self._data:

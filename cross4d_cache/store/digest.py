@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from cross4d_cache.record import Record
 from cross4d_cache.types import Count
 
 FILE_LIST = "files.json"
@@ -19,10 +20,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
-class FileRecord(BaseModel):
+class FileRecord(Record):
     """Size in bytes and sha256 of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bytes: Count
     sha256: Sha256

@@ -64,7 +64,7 @@ def read_index(storage: Storage, manifest: CacheManifest) -> StoreIndex | None:
         lengths = [sum(part.num_sequences for part in manifest.parts), sum(part.num_frames for part in manifest.parts)]
         if [len(sequences), sum(info.num_frames for info in sequences)] != lengths:
             raise ValueError("it contradicts the manifest")
-        files = _FILES.validate_python(record["files"])
+        files = _FILES.validate_python(record["files"], extra="allow")
         if not set(files) <= set(PROJECTION_FILES):
             raise ValueError("it lists files that a store does not have")
     except (ValueError, RecursionError) as error:
@@ -73,7 +73,7 @@ def read_index(storage: Storage, manifest: CacheManifest) -> StoreIndex | None:
 
 
 def _checked(record: object) -> dict[str, Any]:
-    if not isinstance(record, dict) or set(record) != {"manifest", "files", "sequences", "checksum"}:
+    if not isinstance(record, dict) or not {"manifest", "files", "sequences", "checksum"} <= set(record):
         raise ValueError("no index of a store")
     if record.pop("checksum") != sha256_bytes(canonical_json(record)):
         raise ValueError("its checksum does not fit it")

@@ -1,13 +1,13 @@
 """The manifest: what a store holds and everything that decided its numbers (docs/cache_format.md)."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from cross4d_cache.errors import CacheFormatError
+from cross4d_cache.record import NewerRecordError, Record, RecordError, compare
 from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes, write_durably
 from cross4d_cache.store.storage import HINT, Storage, open_storage
 from cross4d_cache.types import CORRESPONDENCE, Count, RenderSettings, Size, TeacherSpec
@@ -16,16 +16,13 @@ FORMAT_VERSION: Literal[1] = 1
 METADATA_FILE = "zarr.json"
 MOST_MANIFEST_BYTES = 2**26
 ATTRIBUTE = "cross4d"
-
+NAMES = ("protocols", "action_names", "part_names")
+"""Fields of `dataset` that say how sides and classes are called, and decide no number."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DatasetRecord(_Record):
+class DatasetRecord(Record):
     """Where the sequences came from. `fingerprint` is of the raw data's listing."""
 
     name: str
@@ -37,7 +34,7 @@ class DatasetRecord(_Record):
     part_names: tuple[str, ...]
 
 
-class ProjectionRecord(_Record):
+class ProjectionRecord(Record):
     """How teacher channels became target channels. `sha256` is of the stored matrix, None without one."""
 
     kind: Literal["random", "pca", "none"]
@@ -46,7 +43,7 @@ class ProjectionRecord(_Record):
     sha256: str | None
 
 
-class PlanRecord(_Record):
+class PlanRecord(Record):
     """How the build was cut into parts and batches; `sha256` is of the sequence ids of every part.
 
     Batches are recorded because devices may round differently at another batch size.
@@ -59,7 +56,7 @@ class PlanRecord(_Record):
     sha256: str
 
 
-class PartRecord(_Record):
+class PartRecord(Record):
     """One committed part. `sha256` is of its file list, which holds the hash of each of its files."""
 
     name: str = Field(pattern=r"^\d{5,12}$")
@@ -72,7 +69,7 @@ class PartRecord(_Record):
     sha256: Sha256
 
 
-class CacheManifest(_Record):
+class CacheManifest(Record):
     """The attributes of a store's root group.
 
     A store that is being built has `complete=False` and no parts. `points_per_frame` is the most points kept of a frame; which
@@ -104,29 +101,30 @@ class CacheManifest(_Record):
         return sha256_bytes(canonical_json(self._deciding()))
 
     def _deciding(self) -> dict[str, Any]:
+        """What was recorded, less what never decides numbers; so a later field is within, unless it lies in one of these."""
         record = self.model_dump(mode="json", exclude={"complete", "software", "parts", "plan"})
-        for key in ("fingerprint", "protocols", "action_names", "part_names"):
+        for key in ("fingerprint", *NAMES):
             del record["dataset"][key]
         for key in ("weights", "revision"):  # where the weights were found; their hash stays
             del record["teacher"][key]
         return record
 
-    def _planned(self) -> dict[str, object]:
-        """All that a build must agree on to go on with another's work, by dotted name."""
-        record = {**self._deciding(), "dataset": self.dataset.model_dump(mode="json"), "plan": self.plan.model_dump(mode="json")}
-        return _flatten(record)
+    def _planned(self) -> dict[str, Any]:
+        """All that a build must agree on to resume another's work."""
+        return {**self._deciding(), "dataset": self.dataset.model_dump(mode="json"), "plan": self.plan.model_dump(mode="json")}
+
+    def _mergeable(self) -> dict[str, Any]:
+        """All that stores must agree on to become one. What a newer release says of a plan is compared, as its meaning is not known."""
+        plan = self.plan.model_dump(mode="json", exclude=set(PlanRecord.model_fields))
+        return {**self._deciding(), "names": self.dataset.model_dump(mode="json", include=set(NAMES)), "plan": plan}
 
     def setting_differences(self, other: "CacheManifest") -> list[str]:
         """Settings that decide numbers, and names of labels, in which two stores differ, one line each; empty if they merge."""
-        names = ("protocols", "action_names", "part_names")
-        mine, theirs = (
-            _flatten({**item._deciding(), "names": item.dataset.model_dump(mode="json", include=set(names))}) for item in (self, other)
-        )
-        return _differences(mine, theirs)
+        return compare(self._mergeable(), other._mergeable())
 
     def differences(self, other: "CacheManifest") -> list[str]:
-        """Settings in which two builds differ, one line each; empty if one may go on with the other's work."""
-        return _differences(self._planned(), other._planned())
+        """Settings in which two builds differ, one line each; empty if one may resume the other's work."""
+        return compare(self._planned(), other._planned())
 
     @property
     def checksum(self) -> str:
@@ -177,11 +175,11 @@ class CacheManifest(_Record):
         try:
             intact = checksum == sha256_bytes(canonical_json(attributes))
             fingerprint = attributes.pop("fingerprint", None)
-            manifest = cls.model_validate_json(canonical_json(attributes), strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])[:200]
-            raise CacheFormatError(f"{place}: manifest field {field!r}: {first['msg'][:200]}", hint=hint) from None
+            manifest = cls.from_json(canonical_json(attributes))
+        except NewerRecordError as error:
+            raise CacheFormatError(f"{place} was {error.found}", expected="fields that this release knows", hint="update cross4d") from None
+        except RecordError as error:
+            raise CacheFormatError(f"{place}: manifest {error}", hint=hint) from None
         except (ValueError, RecursionError) as error:
             raise CacheFormatError(f"{place}: the manifest cannot be checked: {str(error)[:200]}", hint=hint) from None
         if not intact or manifest.fingerprint != fingerprint:
@@ -231,15 +229,3 @@ def read_manifest(storage: Storage) -> CacheManifest:
 
 def _no_store(place: str) -> CacheFormatError:
     return CacheFormatError(f"{place} is not a Cross4D store", expected=f"a {METADATA_FILE} with a manifest", hint=HINT)
-
-
-def _differences(mine: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    return [
-        f"{key}: {mine.get(key)} here, {theirs.get(key)} there" for key in sorted({**mine, **theirs}) if mine.get(key) != theirs.get(key)
-    ]
-
-
-def _flatten(value: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        return {key: leaf for name, item in value.items() for key, leaf in _flatten(item, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): value}

@@ -7,14 +7,14 @@ with size and hash. docs/cache_format.md is the specification.
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import zarr
 from jaxtyping import Float16, Float64, Int16, Int64, Shaped, UInt16, UInt32
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from zarr.codecs import ZstdCodec
 
 from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files, sha256_bytes
@@ -27,6 +27,11 @@ NOT_VISIBLE = 65_535
 ZSTD_LEVEL = 3
 
 CHUNK_LIST = "chunks.json"
+
+SEQUENCE_COLUMNS = ("id", "num_frames", "action", "subject", "camera", "splits")
+"""Columns that every table of sequences has; later ones may be absent."""
+
+_SEQUENCES: TypeAdapter[tuple[SequenceInfo, ...]] = TypeAdapter(tuple[SequenceInfo, ...])
 
 
 @dataclass(frozen=True)
@@ -161,37 +166,26 @@ def parse_part_attributes(data: bytes) -> dict[str, Any]:
 
 
 def parse_sequences(columns: object) -> tuple[SequenceInfo, ...]:
-    """Sequences from a table of columns.
+    """Sequences from a table of columns. Columns of a newer release are kept; in them, null says that a sequence has no such field.
 
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(columns, dict) or set(columns) != {field.name for field in fields(SequenceInfo)}:
+    if not isinstance(columns, dict) or not set(SEQUENCE_COLUMNS) <= set(columns):
         raise ValueError("no table of sequences")
     if not all(isinstance(column, list) for column in columns.values()) or len({len(column) for column in columns.values()}) != 1:
         raise ValueError("columns of different lengths")
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    kept = [{name: value for name, value in row.items() if value is not None or name in SEQUENCE_COLUMNS} for row in rows]
     try:
-        return tuple(
-            SequenceInfo(**_Row(**dict(zip(columns, row, strict=True))).model_dump()) for row in zip(*columns.values(), strict=True)
-        )
+        return _SEQUENCES.validate_json(canonical_json(kept), strict=True, extra="allow")
     except ValidationError as error:
-        raise ValueError(f"a sequence with {error.errors()[0]['loc'][0]} = {str(error.errors()[0]['input'])[:80]}") from None
-
-
-class _Row(BaseModel):
-    """A sequence, its types checked."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    id: str
-    num_frames: Annotated[int, Field(ge=1, lt=2**48)]
-    action: Annotated[int, Field(ge=-1, lt=2**31)]
-    subject: Annotated[int, Field(ge=-1, lt=2**31)]
-    camera: Annotated[int, Field(ge=-1, lt=2**31)]
-    splits: dict[str, str]
+        first = error.errors()[0]
+        raise ValueError(f"a sequence with {first['loc'][-1]} = {str(first['input'])[:80]}") from None
 
 
 def sequence_columns(sequences: Sequence[SequenceInfo]) -> dict[str, list[Any]]:
     """The table of some sequences, as `parse_sequences` reads it."""
-    rows = [asdict(info) for info in sequences]
-    return {field.name: [row[field.name] for row in rows] for field in fields(SequenceInfo)}
+    rows = [info.model_dump(mode="json") for info in sequences]
+    names = dict.fromkeys((*SEQUENCE_COLUMNS, *(name for row in rows for name in row)))
+    return {name: [row.get(name) for row in rows] for name in names}

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store import quantize
-from cross4d_cache.store.digest import FILE_LIST, FileRecord, Sha256, sha256_bytes
+from cross4d_cache.store.digest import FILE_LIST, FileRecord, Sha256, canonical_json, sha256_bytes
 from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
 from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, NOT_VISIBLE, parse_part_attributes, parse_sequences, shard_name
 from cross4d_cache.store.shard import ArrayMetadata, Span, read_rows
@@ -19,6 +19,9 @@ from cross4d_cache.store.storage.archive import is_plain_name
 from cross4d_cache.types import CachedClip, Camera, RenderSettings, SequenceInfo
 
 PARTS = "parts"
+GROUP_FILE = f"{PARTS}/{METADATA_FILE}"
+PARTS_GROUP = canonical_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
+"""The content of `GROUP_FILE`: for Zarr libraries the parts are members of a group. Stores of release 0.1 do not have it."""
 MOST_LIST_BYTES = 2**26
 """Bytes of a part's list of files, or of any other of its files that is read whole."""
 TABLES = ("point_offsets", "feature_offsets", "frame_tubelet", "boxes", "intrinsics", "world_to_camera")
@@ -285,7 +288,7 @@ def parse_file_list(data: bytes) -> dict[str, FileRecord]:
         ValueError: no list of files.
     """
     try:
-        return _FILE_LIST.validate_json(data)
+        return _FILE_LIST.validate_json(data, extra="allow")
     except RecursionError:
         raise ValueError("lists within lists") from None
 

@@ -10,7 +10,7 @@ from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, StoreIndex, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
-from cross4d_cache.store.part_reader import Part, PartFiles
+from cross4d_cache.store.part_reader import GROUP_FILE, MOST_LIST_BYTES, PARTS_GROUP, Part, PartFiles
 from cross4d_cache.store.reader import Cache, open_cache
 from cross4d_cache.store.storage import Storage, StoredFile
 from cross4d_cache.store.writer import CacheWriter
@@ -48,6 +48,7 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
     finally:
         threads.shutdown(cancel_futures=True)
     yield PartCheck(name=METADATA_FILE, num_bytes=0, problems=_check_plan(fresh, tables))
+    yield PartCheck(name=GROUP_FILE, num_bytes=0, problems=_check_group(fresh))
     index, problems = _check_index(fresh, tables)
     yield PartCheck(name=INDEX_FILE, num_bytes=0, problems=problems)
     yield PartCheck(name=PROJECTION, num_bytes=0, problems=_check_projection(fresh, index))
@@ -77,6 +78,16 @@ def _check_plan(cache: Cache, tables: Sequence[Table | None]) -> tuple[str, ...]
     if sha256_bytes(canonical_json(ids)) == cache.manifest.plan.sha256:
         return ()
     return (f"{cache.storage.source.path(METADATA_FILE)}: the manifest's plan is of other sequences",)
+
+
+def _check_group(cache: Cache) -> tuple[str, ...]:
+    try:
+        intact = cache.storage.source.whole(GROUP_FILE, MOST_LIST_BYTES) == PARTS_GROUP
+    except FileNotFoundError:  # release 0.1 did not write it
+        return ()
+    except (OSError, ValueError) as error:
+        return (f"{cache.storage.source.path(GROUP_FILE)}: {error}",)
+    return () if intact else (cache.storage.corrupt(GROUP_FILE, "its bytes differ from the ones that were written").found,)
 
 
 def _check_index(cache: Cache, tables: Sequence[Table | None]) -> tuple[StoreIndex | None, tuple[str, ...]]:

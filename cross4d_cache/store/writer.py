@@ -18,7 +18,7 @@ from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, s
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
 from cross4d_cache.store.part import PartContents, parse_part_attributes, write_array, write_part
-from cross4d_cache.store.part_reader import MOST_LIST_BYTES, PARTS, PartFiles, parse_file_list
+from cross4d_cache.store.part_reader import GROUP_FILE, MOST_LIST_BYTES, PARTS, PARTS_GROUP, PartFiles, parse_file_list
 from cross4d_cache.store.storage import Storage, open_storage
 
 
@@ -75,7 +75,7 @@ class CacheWriter:
             self.manifest.write(self.path)
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
-        (self.path / PARTS).mkdir(exist_ok=True)
+        make_parts_group(self.path)
         self._write_projection()
 
     def _write_projection(self) -> None:
@@ -134,8 +134,8 @@ class CacheWriter:
         Raises:
             OutputError: the store cannot be written.
         """
-        aside = partial_path(self.path, name)
-        damaged = self.path / (name if name in (PROJECTION, INDEX_FILE) else f"{PARTS}/{name}")
+        damaged = self.path / (name if name in (PROJECTION, INDEX_FILE, GROUP_FILE) else f"{PARTS}/{name}")
+        aside = partial_path(self.path, damaged.name)
         try:
             if damaged.exists():
                 damaged.rename(aside)
@@ -158,6 +158,7 @@ class CacheWriter:
         if missing:
             raise CacheIncompleteError(f"{len(missing)} parts of {self.path} are missing", hint="run the same build again")
         try:
+            make_parts_group(self.path)
             self._write_projection()
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same again") from None
@@ -180,6 +181,24 @@ class CacheWriter:
         except OSError as error:
             if not CacheManifest.read(self.path).complete:  # else another worker finished the store and swept our file away
                 raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same build again") from None
+
+
+def make_parts_group(store: Path) -> None:
+    """The folder of a store's parts, as an empty Zarr group: libraries that walk from the root find them. Readers of ours do not need it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    (store / PARTS).mkdir(exist_ok=True)
+    group = store / GROUP_FILE
+    if not group.exists() or group.read_bytes() != PARTS_GROUP:
+        aside = partial_path(store, METADATA_FILE)
+        try:
+            aside.write_bytes(PARTS_GROUP)
+            aside.replace(group)
+        except FileNotFoundError:  # another worker finished the store and swept our file away
+            if not group.exists():
+                raise
 
 
 def part_record(storage: Storage, name: str, fingerprint: str) -> PartRecord:

@@ -2,9 +2,18 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float, Float32, Int64
+from pydantic import Field
 from torch import Tensor, nn
+
+from cross4d_cache.record import Record
+
+Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Blocks of an encoder; a configuration from elsewhere must not build for ever."""
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Of radii and units, metres or in units that a configuration says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +35,14 @@ class Encoder(nn.Module, ABC):
     usable frozen encoder: no statistics to gather, activations of order one.
     """
 
+    Config: ClassVar[type[Record]]
+    """Its configuration, which every checkpoint records: all that decides its shape and its numbers beside the weights."""
     channels: int
     """Width of the token features."""
+
+    def __init__(self, config: Record) -> None:
+        super().__init__()
+        self.config = config
 
     @abstractmethod
     def forward(self, points: Float32[Tensor, "batch frame point 3"]) -> Tokens:

@@ -4,8 +4,6 @@ At paper size 41.99 M parameters (44.14 M with its classification head) and 77.1
 attention products and tube embedding counted).
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
@@ -13,7 +11,9 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.encoders.encoder import Encoder, Tokens
+from cross4d_cache.record import Record
+from cross4d_cache.types import Size
+from cross4d_train.encoders.encoder import Depth, Encoder, Length, Tokens
 from cross4d_train.encoders.grouping import ball_query, farthest_points, take
 from cross4d_train.encoders.place import places
 from cross4d_train.encoders.temporal import Kernel, Windows, windows
@@ -26,24 +26,23 @@ MOST_PRODUCTS = {"cpu": 2**21, "cuda": 2**27}
 """Elements of the tube embedding that exist at a time, before the maximum over neighbours."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class P4TransformerConfig:
+class P4TransformerConfig(Record):
     """Sizes of a P4Transformer.
 
     `radius` is in units of `metres_per_unit`, in which the network sees all coordinates; `spatial_stride` is how many points of a
     frame there are to a token. The published network has no norm at its end (`final_norm`).
     """
 
-    radius: float = 0.7
-    num_neighbours: int = 32
-    spatial_stride: int = 32
-    width: int = 1024
-    depth: int = 5
-    num_heads: int = 8
-    head_channels: int = 128
-    mlp_width: int = 2048
+    radius: Length = 0.7
+    num_neighbours: Size = 32
+    spatial_stride: Size = 32
+    width: Size = 1024
+    depth: Depth = 5
+    num_heads: Size = 8
+    head_channels: Size = 128
+    mlp_width: Size = 2048
     final_norm: bool = False
-    metres_per_unit: float = 0.3
+    metres_per_unit: Length = 0.3
 
 
 def _mini(*, final_norm: bool = False, spatial_stride: int = 16) -> P4TransformerConfig:
@@ -106,9 +105,11 @@ class P4Transformer(Encoder):
     Positions are taken about the clip's centroid and middle frame, as in Point4D; the published ones are those of the sensor.
     """
 
+    Config = P4TransformerConfig
+    config: P4TransformerConfig
+
     def __init__(self, config: P4TransformerConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.channels = config.width
         self.tube = nn.Linear(4, config.width, bias=False)
         self.position = nn.Linear(4, config.width)

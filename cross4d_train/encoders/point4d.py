@@ -3,8 +3,6 @@
 At paper size 3.27 M parameters and 11.5 GFLOPs for 24 x 2,048 points (two a multiply-add, attention products not counted).
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
@@ -14,7 +12,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.encoders.encoder import Encoder, Tokens
+from cross4d_cache.record import Record
+from cross4d_cache.types import Size
+from cross4d_train.encoders.encoder import Depth, Encoder, Length, Tokens
 from cross4d_train.encoders.grouping import ball_neighbours, farthest_points, take
 from cross4d_train.encoders.place import places
 from cross4d_train.encoders.transformer import Block
@@ -23,18 +23,16 @@ MOST_MEMBERS = {"cpu": 2**15, "cuda": 2**22}
 """Members of groups that are mapped at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Level:
+class Level(Record):
     """One set abstraction: how many centroids a frame, which neighbours they see, and the widths of the shared MLP."""
 
-    num_centroids: int
-    num_neighbours: int
-    radius: float
-    widths: tuple[int, int]
+    num_centroids: Size
+    num_neighbours: Size
+    radius: Length
+    widths: tuple[Size, Size]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point4DConfig:
+class Point4DConfig(Record):
     """Sizes of a Point4D. Radii are metres and suit bodies.
 
     `metres_per_frame` is how far apart consecutive frames lie on the time axis of the position embedding.
@@ -42,10 +40,10 @@ class Point4DConfig:
 
     fine: Level
     coarse: Level
-    depth: int
-    num_heads: int
-    mlp_ratio: int = 4
-    metres_per_frame: float = 0.1
+    depth: Depth
+    num_heads: Size
+    mlp_ratio: Size = 4
+    metres_per_frame: Length = 0.1
 
     @property
     def width(self) -> int:
@@ -158,9 +156,11 @@ class Point4D(Encoder):
     Positions are taken about the clip's centroid and middle frame, so that where the sensor stood does not matter.
     """
 
+    Config = Point4DConfig
+    config: Point4DConfig
+
     def __init__(self, config: Point4DConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.channels = config.width
         self.fine = SetAbstraction(config.fine, 0)
         self.coarse = SetAbstraction(config.coarse, config.fine.widths[1])

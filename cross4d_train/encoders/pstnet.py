@@ -3,15 +3,15 @@
 8.26 M parameters with its linear head for 20 actions.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.encoders.encoder import Encoder, Tokens
+from cross4d_cache.record import Record
+from cross4d_cache.types import Size
+from cross4d_train.encoders.encoder import Encoder, Length, Tokens
 from cross4d_train.encoders.grouping import ball_query, farthest_points, take
 from cross4d_train.encoders.temporal import Kernel, windows
 
@@ -20,25 +20,23 @@ HALVING = Kernel(size=3, stride=2, padding=(1, 0))
 KEEPING = Kernel(size=3, stride=1, padding=(1, 1))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Convolution:
+class Convolution(Record):
     """One convolution: widths of its spatial and its temporal half, its temporal kernel, how many points it leaves (a share of 1 /
     `spatial_stride`), and its radius as a multiple of the network's."""
 
-    middle: int
-    out: int
+    middle: Size
+    out: Size
     kernel: Kernel
-    spatial_stride: int
-    scale: int
+    spatial_stride: Size
+    scale: Size
 
 
-@dataclass(frozen=True, kw_only=True)
-class PSTNetConfig:
+class PSTNetConfig(Record):
     """Sizes of a PSTNet; `radius` is metres."""
 
     convolutions: tuple[Convolution, ...]
-    radius: float = 0.15
-    num_neighbours: int = 9
+    radius: Length = 0.15
+    num_neighbours: Size = 9
 
     @property
     def spatial_stride(self) -> int:
@@ -119,9 +117,11 @@ class PSTConvolution(nn.Module):
 class PSTNet(Encoder):
     """Six convolutions that leave a quarter of the frames and a sixteenth of the points, which are the tokens."""
 
+    Config = PSTNetConfig
+    config: PSTNetConfig
+
     def __init__(self, config: PSTNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         layers, channels = [], 0
         for layer in config.convolutions:
             layers.append(PSTConvolution(layer, channels, config.radius, config.num_neighbours))

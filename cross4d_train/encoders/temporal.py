@@ -7,16 +7,17 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
+from cross4d_cache.types import Count, Size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(Record):
     """How many frames (an odd number), every how many frames one stands, and how many are added before and after the clip, at most half
     of its size."""
 
-    size: int = 1
-    stride: int = 1
-    padding: tuple[int, int] = (0, 0)
+    size: Size = 1
+    stride: Size = 1
+    padding: tuple[Count, Count] = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

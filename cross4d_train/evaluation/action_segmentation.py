@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
 from cross4d_train.data import Batch, ClipDataset, in_batches
@@ -34,7 +35,7 @@ class ActionSegmentSettings(EvaluationSettings):
     weight_decay: float = Field(default=1e-4, ge=0, le=100, allow_inf_nan=False)
 
 
-class RecordingActions(BaseModel):
+class RecordingActions(Record):
     """One test recording, frame by frame; frames without a label are left out."""
 
     id: str

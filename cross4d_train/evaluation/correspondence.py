@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float32, Int64
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_train.clips import even_requests
 from cross4d_train.data import NO_SURFACE, ClipDataset, in_batches
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
@@ -31,7 +32,7 @@ class CorrespondenceSettings(EvaluationSettings):
     num_queries: int = Field(default=512, ge=1, le=1_000_000)
 
 
-class GapScore(BaseModel):
+class GapScore(Record):
     """Share of right matches across one gap, by features, by coordinates (what a match by place alone gives) and by a random point."""
 
     gap: int

@@ -4,8 +4,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
+
+from cross4d_cache.record import Record
 
 FEWER_FRAMES = (1.0, 0.75, 0.5, 0.25)
 """Shares of a clip's frames: 24, 18, 12 and 6 of 24."""
@@ -14,12 +16,10 @@ JITTER = (0.0, 0.01, 0.02, 0.05)
 """Metres."""
 
 
-class Corruption(BaseModel):
+class Corruption(Record):
     """One kind of damage. `level` is the share that is left of frames (evenly spaced ones, so that motion looks faster) or of the
     points of every frame (random ones), or the deviation of Gaussian noise in metres.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["frames", "points", "jitter"]
     level: float = Field(ge=0, le=1)

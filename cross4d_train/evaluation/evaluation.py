@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
 from cross4d_train.data import BatchLoader, ClipDataset
@@ -19,10 +20,8 @@ from cross4d_train.initialise import Seed
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Record):
     """Which clips are looked at. `seed` chooses the points of every clip, and everything random that follows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clips: ClipSettings
     num_windows: int = Field(default=5, ge=1, le=10_000)
@@ -30,7 +29,7 @@ class EvaluationSettings(BaseModel):
     protocol: str | None = None
 
 
-class VideoPrediction(BaseModel):
+class VideoPrediction(Record):
     """What was said of one test video."""
 
     id: str
@@ -38,7 +37,7 @@ class VideoPrediction(BaseModel):
     predicted: int
 
 
-class EvaluationResult(BaseModel):
+class EvaluationResult(Record):
     """A result and everything needed to repeat it.
 
     `training` are the settings of the run that the encoder comes from, and `pretraining` the cache that it learned from, None for an

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
@@ -27,10 +28,8 @@ CPU = torch.device("cpu")
 AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
 
 
-class Schedule(BaseModel):
+class Schedule(Record):
     """How encoder and head are trained: the rate falls along half a cosine. Test videos are looked at every `test_every` epochs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_epochs: int = Field(default=60, ge=1, le=100_000)
     batch_size: int = Field(default=12, ge=3, le=10_000)
@@ -50,7 +49,7 @@ class TuningSettings(Schedule):
     seed: Seed = 0
 
 
-class EpochScore(BaseModel):
+class EpochScore(Record):
     """Accuracy on the training clips of an epoch and, if it was tested, on the test videos, by the softmax summed over their windows."""
 
     num_labelled: int
@@ -59,7 +58,7 @@ class EpochScore(BaseModel):
     predictions: tuple[VideoPrediction, ...]
 
 
-class TuningScore(BaseModel):
+class TuningScore(Record):
     """The last epoch's accuracy, which is the one to quote; `best_test_epoch` is what the field quotes, and test videos chose it."""
 
     fraction: float

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float32
-from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional
 
+from cross4d_cache.record import Record
 from cross4d_cache.store import Cache
 from cross4d_train.clips import even_requests
 from cross4d_train.conditioning import Conditioning, sample_sequences
@@ -22,7 +22,7 @@ from cross4d_train.objectives.dense import Dense
 from cross4d_train.targets import match_points, point_targets
 
 
-class HeldOutLoss(BaseModel):
+class HeldOutLoss(Record):
     """`1 - cos` against the same targets: of the student, of the best constant, and of the best vector for each patch index.
 
     Both predictors are fitted on the training side.

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from cross4d_cache.record import Record
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
@@ -25,7 +26,7 @@ class NeighbourSettings(EvaluationSettings):
     num_neighbours: int = Field(default=10, ge=1, le=100_000)
 
 
-class NeighbourScore(BaseModel):
+class NeighbourScore(Record):
     """Accuracy over test videos; a video's votes are those of all its windows."""
 
     video_accuracy: float

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float32, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.evaluation.evaluation import VideoPrediction
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.initialise import Seed, build_seeded
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(Record):
     """How the head is trained. On raw features the accuracy depends on the rate, so all of it goes into every result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimizer: str = Field(default="AdamW", pattern="^AdamW$")
     learning_rate: float = Field(default=1e-3, gt=0, le=100, allow_inf_nan=False)
@@ -29,7 +28,7 @@ class HeadSettings(BaseModel):
     seed: Seed = 0
 
 
-class HeadScore(BaseModel):
+class HeadScore(Record):
     """Accuracy of one head. A video's class is that of the softmax summed over its windows."""
 
     train_accuracy: float

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import BatchLoader, ClipDataset, in_batches
@@ -21,14 +22,12 @@ ITERATIONS = 60
 """Of L-BFGS; the loss no longer moves in its third digit then."""
 
 
-class PartSettings(BaseModel):
+class PartSettings(Record):
     """Which tokens are labelled, and how the classifier is fitted.
 
     `budgets` are numbers of labelled tokens, drawn `num_draws` times each; all tokens of the training side come on top.
     `weight_decay` is the factor of half the squared weights beside the mean cross-entropy, on standardised features.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clips: ClipSettings
     num_windows: int = Field(default=1, ge=1, le=10_000)
@@ -38,7 +37,7 @@ class PartSettings(BaseModel):
     weight_decay: float = Field(default=3e-3, ge=0, le=100)
 
 
-class PartScore(BaseModel):
+class PartScore(Record):
     """Mean IoU over the parts of the test tokens: with all training tokens labelled, and the mean over draws for each budget."""
 
     num_train_tokens: int

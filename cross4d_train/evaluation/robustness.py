@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from pydantic import BaseModel
 
+from cross4d_cache.record import Record
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.corruption import CORRUPTIONS, Corruption
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, Place, VideoPrediction
@@ -14,7 +14,7 @@ from cross4d_train.evaluation.probe import ProbeSettings
 from cross4d_train.evaluation.source import EncoderSource
 
 
-class CorruptedScore(BaseModel):
+class CorruptedScore(Record):
     """Video accuracy on the test clips of one corruption, of heads without and with standardisation."""
 
     corruption: Corruption

@@ -7,11 +7,12 @@ from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.augment import augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
@@ -40,7 +41,7 @@ class SegmentSettings(EvaluationSettings):
     weight_decay: float = Field(default=1e-4, ge=0, le=100, allow_inf_nan=False)
 
 
-class VideoParts(BaseModel):
+class VideoParts(Record):
     """Points of one test video: how many were labelled and right, and by label how many were labelled, predicted, and both."""
 
     id: str

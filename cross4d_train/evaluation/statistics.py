@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest, t, ttest_rel
+
+from cross4d_cache.record import Record
 
 SIGNIFICANCE = 0.05
 ROUNDING = 1e-9
@@ -21,10 +22,8 @@ NUM_RESAMPLES = 2000
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """Mean, deviation (of the sample, 0 for a single value) and, of two or more, the 95 % t-interval of the mean."""
-
-    model_config = ConfigDict(frozen=True)
 
     values: tuple[float, ...]
     mean: float

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
-
+from cross4d_cache.record import Record
 from cross4d_train.evaluation.probe import ProbeResult
 
 
-class TransferResult(BaseModel):
+class TransferResult(Record):
     """A probe for every checkpoint (a row) and every store (a column), in the order given."""
 
     checkpoints: tuple[str, ...]

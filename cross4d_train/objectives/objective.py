@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from cross4d_cache.record import Record
 from cross4d_cache.store import CacheManifest
 from cross4d_train.conditioning import ConditioningName
 from cross4d_train.data import Batch
@@ -17,13 +18,11 @@ Scalars = dict[str, Tensor]
 """What an objective reports beside its loss, by name: detached float32 scalars, the same names at every step."""
 
 
-class ObjectiveSettings(BaseModel):
+class ObjectiveSettings(Record):
     """Which objective and, for those that have a teacher, the weight of the variance term (lambda) and what is done to targets first.
 
     The name may end in switches: `forecast:field+rollout`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "dense"
     variance_weight: float = Field(default=1.0, ge=0, le=1_000_000, allow_inf_nan=False)

@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from cross4d_cache.datasets import open_dataset
+from cross4d_cache.record import Record
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from pipelines.paper.work import Judgement, Record, Store, Student
+from pipelines.paper.work import Judgement, Store, Student
 
 UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
 MAIN = "teacher"

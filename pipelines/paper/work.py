@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from cross4d_cache.errors import CacheError, user_errors
+from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.evaluation.commands import Request, prepare, settle, write_json
@@ -25,12 +25,6 @@ from pipelines.commands import run
 
 MOST_LOADERS = 8
 """Loader processes of a training or an evaluation on a GPU; on a CPU it loads its clips itself."""
-
-
-class Record(BaseModel):
-    """A frozen record that knows all its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Store(Record):

@@ -290,7 +290,7 @@ def test_shuffles_of_frames_and_views_differ(make_ball: MakeBall) -> None:
     """Equal frames, so that equal generators would show; also from the thinning of the same sequence."""
     ball = make_ball(1, num_points=200)
     count = len(ball.points)
-    info = replace(ball.info, num_frames=2)
+    info = ball.info.model_copy(update={"num_frames": 2})
     twice = replace(ball, info=info, points=np.tile(ball.points, (2, 1)), point_offsets=np.array([0, count, 2 * count]))
     prepared = prepare(twice.info, twice.frames(), RenderSettings(image_size=32), points_per_frame=200, seed=7)
     window = Window(frames=(0, 1, 1, 1), first_owned=0, end_owned=2)

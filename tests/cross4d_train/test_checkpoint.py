@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from cross4d_cache.errors import CheckpointError, Cross4DError, OutputError
-from cross4d_train.checkpoint import METADATA_KEY, Checkpoint, CheckpointRecord, encoder_config, load_checkpoint, load_encoder
+from cross4d_train.checkpoint import METADATA_KEY, Checkpoint, CheckpointRecord, load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
-from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders import ENCODERS, build_encoder
+from cross4d_train.encoders.point4d import SIZES, Point4D
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, TrainingSettings
 from tests.cross4d_cache.store.test_hostile import WORDS
 
@@ -25,7 +26,13 @@ def checkpoint():
     encoder = build_encoder("point4d", "tiny", seed=5)
     return Checkpoint(
         record=CheckpointRecord(
-            settings=settings, origin=origin, encoder_config=encoder_config(settings.encoder), step=4, epoch=1, num_steps=8, software={}
+            settings=settings,
+            origin=origin,
+            encoder_config=encoder.config.model_dump(mode="json"),
+            step=4,
+            epoch=1,
+            num_steps=8,
+            software={},
         ),
         tensors={f"encoder.{name}": value for name, value in encoder.state_dict().items()},
     )
@@ -106,10 +113,38 @@ def test_weights_that_do_not_fit_are_named(checkpoint):
         load_encoder(Checkpoint(record=checkpoint.record, tensors=tensors))
 
 
-def test_a_size_that_changed_its_meaning_is_refused(checkpoint):
-    record = checkpoint.record.model_copy(update={"encoder_config": {"depth": 99}})
-    with pytest.raises(CheckpointError, match="not what it was"):
-        load_encoder(Checkpoint(record=record, tensors=checkpoint.tensors))
+@pytest.mark.parametrize("sizes", [{}, {"tiny": SIZES["small"]}], ids=["gone", "changed"])
+def test_sizes_may_change_or_go(checkpoint, monkeypatch, sizes):
+    monkeypatch.setitem(ENCODERS, "point4d", (Point4D, sizes))
+    encoder = load_encoder(checkpoint)
+    assert encoder.config == SIZES["tiny"]
+    assert all(torch.equal(value, checkpoint.tensors[f"encoder.{name}"]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"depth": 99}, "missing: blocks.1"),
+        ({"depth": 10**12}, "field 'depth'"),
+        ({"depth": "many"}, "field 'depth'"),
+        ({"coarse": None}, "field 'coarse'"),
+        ({"rotary": True}, "does not know rotary"),
+    ],
+)
+def test_configurations_that_do_not_fit_are_refused(checkpoint, change, said):
+    config = {**checkpoint.record.encoder_config, **change}
+    broken = Checkpoint(record=checkpoint.record.model_copy(update={"encoder_config": config}), tensors=checkpoint.tensors)
+    with pytest.raises(CheckpointError, match=said):
+        load_encoder(broken)
+
+
+def test_a_changed_record_is_noticed(tmp_path, checkpoint):
+    """One digit of a radius shows in no weight."""
+    checkpoint.save(tmp_path / "c.safetensors")
+    data = (tmp_path / "c.safetensors").read_bytes()
+    (tmp_path / "d.safetensors").write_bytes(data.replace(rb"\"radius\":0.2", rb"\"radius\":0.3"))
+    with pytest.raises(CheckpointError, match="differ from the ones that were written"):
+        load_checkpoint(tmp_path / "d.safetensors")
 
 
 def outcome_of_checkpoint(data, path):

@@ -1,7 +1,6 @@
 import itertools
 import json
 import math
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -31,7 +30,7 @@ def make_training(store, settings=None, **options) -> Pretraining:
 
 
 def curve(records):
-    return [tuple(asdict(record)[name] for name in CURVE) for record in records]
+    return [tuple(getattr(record, name) for name in CURVE) for record in records]
 
 
 def test_records_count_steps_and_epochs(store):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contents = [make_part([[900, 800], [1000]], seed=1, most_rows=60), *two_parts()]
     for number, part in enumerate(contents[1:]):
         ids = tuple(f"other {number} {info.id}" for info in part.sequences)
-        contents[1 + number] = type(part)(**{**vars(part), "sequences": tuple(map(_renamed, part.sequences, ids))})
+        renamed = tuple(info.model_copy(update={"id": id}) for info, id in zip(part.sequences, ids, strict=True))
+        contents[1 + number] = replace(part, sequences=renamed)
     return write_store(tmp_path_factory.mktemp("served") / "store.zarr", contents)
-
-
-def _renamed(info: object, id: str) -> object:
-    from dataclasses import replace
-
-    return replace(info, id=id)  # type: ignore[type-var]
 
 
 @pytest.fixture
@@ -205,9 +201,9 @@ def test_a_rebuilt_store_replaces_only_what_differs(store: Path, tmp_path: Path)
 
     writer = CacheWriter(copy, CacheManifest.read(copy), PROJECTION)
     part = make_part([[8, 6, 1, 1, 3]], seed=99, first_id=2)
-    ids = tuple(_renamed(info, f"other 1 {info.id}") for info in part.sequences)
+    renamed = tuple(info.model_copy(update={"id": f"other 1 {info.id}"}) for info in part.sequences)
     writer.discard("00002")
-    writer.commit(2, type(part)(**{**vars(part), "sequences": ids}))
+    writer.commit(2, replace(part, sequences=renamed))
     writer.finish()
     pull(store, tmp_path / "out")
     shared = tmp_path / "out/parts/00001/points/c/0/0"

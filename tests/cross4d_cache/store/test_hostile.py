@@ -1,6 +1,5 @@
 """Stores from anybody: forged manifests, lists, tables and archives end in one error, never in memory, files or code of ours."""
 
-import dataclasses
 import json
 import os
 import resource
@@ -451,7 +450,7 @@ def test_unfinished_stores_are_trusted_no_more(store: Path, tmp_path: Path, what
 def test_verify_compares_the_index_with_the_parts(store: Path) -> None:
     manifest = CacheManifest.read(store)
     sequences = [info for part in two_parts() for info in part.sequences]
-    write_index(store, manifest, [dataclasses.replace(sequences[0], action=3), *sequences[1:]])
+    write_index(store, manifest, [sequences[0].model_copy(update={"action": 3}), *sequences[1:]])
     [[name, problems]] = [(check.name, check.problems) for check in verify(open_cache(store)) if check.problems]
     assert name == "index.json"
     assert "contradicts part 00000" in problems[0]

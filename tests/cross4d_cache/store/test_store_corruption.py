@@ -176,7 +176,7 @@ def problems(store: Path) -> list[str]:
 def test_verify_passes_an_intact_store_and_counts_its_bytes(store: Path) -> None:
     checks = list(verify(open_cache(store)))
     assert [problem for check in checks for problem in check.problems] == []
-    listed = [path for path in (store / "parts").rglob("*") if path.is_file()]
+    listed = [path for path in (store / "parts").glob("*/**/*") if path.is_file()]
     assert sum(check.num_bytes for check in checks if check.name != "projection") == sum(path.stat().st_size for path in listed)
 
 

@@ -29,7 +29,7 @@ def test_a_part_is_invisible_until_it_is_whole(tmp_path: Path, monkeypatch: pyte
 
     def look_then_rename(source: Path, target: Path) -> None:
         assert (source / "files.json").is_file()
-        seen.append(list((tmp_path / "store" / "parts").iterdir()))
+        seen.append(list((tmp_path / "store" / "parts").glob("0*")))
         rename(source, target)
 
     monkeypatch.setattr(writer_module, "_rename", look_then_rename)

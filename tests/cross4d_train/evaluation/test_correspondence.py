@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -92,7 +90,7 @@ def test_the_counts_of_videos_add_up(store):
 
 
 def test_the_repeated_last_frame_of_a_short_sequence_is_no_gap(tmp_path):
-    infos = [replace(info, num_frames=3) for info in make_infos()]
+    infos = [info.model_copy(update={"num_frames": 3}) for info in make_infos()]
     evaluation = make(write_store(tmp_path / "short.zarr", infos), gaps=(1, 3))
     list(evaluation.run(Place()))
     assert [int(counts[0]) for counts in evaluation._found[3].values()] == [0] * 4
@@ -108,5 +106,7 @@ def test_distances_do_not_depend_on_the_origin():
 def test_a_dataset_without_splits_is_asked_whole(tmp_path, monkeypatch):
     path = write_store(tmp_path / "store.zarr", make_infos(), protocols=())
     assert len(make(path, gaps=(1,)).test) == 12
-    path = write_store(tmp_path / "unsplit.zarr", [replace(info, splits={}) for info in make_infos()])  # it could have some, and has none
+    path = write_store(
+        tmp_path / "unsplit.zarr", [info.model_copy(update={"splits": {}}) for info in make_infos()]
+    )  # it could have some, and has none
     assert len(make(path, gaps=(1,)).test) == 12

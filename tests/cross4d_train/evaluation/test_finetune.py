@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,7 +61,7 @@ def test_few_videos_are_learned_and_the_same_twice(easy_store):
 
 def test_unlabelled_videos_are_no_class_of_their_own(tmp_path):
     infos = make_infos()
-    infos[0], infos[8] = replace(infos[0], action=-1), replace(infos[8], action=-1)
+    infos[0], infos[8] = (infos[index].model_copy(update={"action": -1}) for index in (0, 8))
     score, _ = tune(write_store(tmp_path / "store.zarr", infos), fraction=1.0, num_epochs=1)
     assert score.num_labelled == 7
     assert score.video_accuracy * 3 == pytest.approx(round(score.video_accuracy * 3))
