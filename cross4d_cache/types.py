@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt
 from pydantic import Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.record import Record
+from cross4d_cache.record import Record, added
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
@@ -226,8 +226,8 @@ class TeacherSpec(Record):
     dtype: str
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    scale: FiniteFloat = Field(default=1.0, exclude_if=lambda value: value == 1.0)
-    norm: str = Field(default="final", exclude_if=lambda value: value == "final")
+    scale: FiniteFloat = added(1.0)
+    norm: str = added("final")
 
     @property
     def patches_per_side(self) -> int:
