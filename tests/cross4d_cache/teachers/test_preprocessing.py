@@ -30,7 +30,7 @@ from cross4d_cache.teachers.weights.preprocessing import read_preprocessing
 
 FAMILIES = [
     *("Beit", "Bit", "Blip", "Chameleon", "ChineseCLIP", "CLIP", "ConvNext", "DPT", "DeiT", "EfficientNet", "Flava", "GLPN", "Janus"),
-    *("Levit", "MobileNetV1", "MobileNetV2", "MobileViT", "Perceiver", "Pixtral", "PoolFormer", "Pvt", "SegGpt", "Segformer", "Siglip"),
+    *("Levit", "MobileNetV1", "MobileNetV2", "MobileViT", "Perceiver", "Pixtral", "PoolFormer", "Pvt", "SegGpt", "Siglip"),
     *("Swin2SR", "TextNet", "ViT"),
 ]
 """Processors of transformers that make one image of one image, and need no library that is not there."""
