@@ -60,6 +60,11 @@ def build(
     option: Option = None,
     out: Annotated[Path, typer.Option(parser=_local, help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
+    image_mean: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="R G B", help="Mean that normalises images in [0, 1]; default: as the weights say."),
+    ] = None,
+    image_std: Annotated[tuple[float, float, float] | None, typer.Option(metavar="R G B", help="Deviation, likewise.")] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.")] = 16,
     camera_model: Annotated[
         str, typer.Option(help="pinhole, around the subject; or spherical, at the sensor, for LiDAR scans that go all round.")
@@ -115,7 +120,8 @@ def build(
     select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
     for remark in remarks(source):
         say(f"note: {remark}")
-    model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed)
+    normalisation = {"image_mean": image_mean, "image_std": image_std}
+    model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed, **normalisation)
     fit = ProjectionFit(source, model, settings, out)
     if fit.num_frames:
         follow(((done, "") for done in fit.run()), total=fit.num_frames, unit="frame", desc="fit projection")

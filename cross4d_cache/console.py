@@ -124,6 +124,7 @@ def summary(cache: Cache) -> dict[str, Any]:
         "weights": teacher.weights + (" (UNTRAINED)" if teacher.is_random else ""),
         "weights_sha256": teacher.sha256,
         "image": f"{teacher.image_size} px, patches of {teacher.patch_size} px, tubelets of {teacher.tubelet}",
+        "normalisation": f"mean {' '.join(map(str, teacher.mean))}, deviation {' '.join(map(str, teacher.std))}, scale {teacher.scale:g}",
         "cameras": f"{manifest.views} {manifest.render.camera_model}, {manifest.render.camera}",
         "visibility": manifest.render.visibility,
         "correspondence": manifest.correspondence,

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt
 from pydantic import Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.record import Record
+from cross4d_cache.record import Record, added
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
@@ -216,7 +216,9 @@ class TeacherSpec(Record):
 
     `weights` is a hub id, a folder's name, `random:SEED`, or what the teacher says of numbers that it brings itself; `sha256` is of
     the weight file (of the parameters for random weights). `tubelet` is how many consecutive frames share a token, `window` how many
-    frames the teacher sees at once. `mean` and `std` normalise images in [0, 1] before the teacher.
+    frames the teacher sees at once. Images in [0, 1] are normalised before the teacher: `(image * scale - mean) / std`.
+    `norm` is what tokens went through last: `final`, whatever the model ends with, the name of a norm that it keeps for its pooled
+    vector, or `none` where the weights lack that one.
     """
 
     name: str
@@ -233,6 +235,8 @@ class TeacherSpec(Record):
     dtype: str
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    scale: FiniteFloat = added(1.0)
+    norm: str = added("final")
 
     @property
     def patches_per_side(self) -> int:

@@ -1,6 +1,8 @@
 """Frozen teachers, by name."""
 
+from dataclasses import asdict
 from importlib import import_module
+from math import isfinite
 
 import torch
 
@@ -8,7 +10,12 @@ from cross4d_cache.catalogue import ALIASES, CATALOGUE
 from cross4d_cache.errors import SettingsError, TeacherError
 from cross4d_cache.teachers.hf import ImageTeacher
 from cross4d_cache.teachers.teacher import Teacher
-from cross4d_cache.teachers.weights import load_pretrained
+from cross4d_cache.teachers.weights import Normalisation, load_pretrained
+
+Colour = tuple[float, float, float]
+
+IMAGES_AS_THEY_ARE = ("tiny", "position")
+"""Families that were not trained on photographs: black is nothing to them, and has to stay 0."""
 
 
 def teacher_names() -> list[str]:
@@ -25,12 +32,15 @@ def load_teacher(
     layer: int | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    image_mean: Colour | None = None,
+    image_std: Colour | None = None,
 ) -> Teacher:
     """Load a frozen teacher by name: bfloat16 on CUDA, float32 elsewhere.
 
     `weights` is a hub id (`ID` or `ID@REVISION`), a local folder, a checkpoint file of the authors, or `random`; None means the
     published weights. `seed` is that of random weights and of the table of `position`. `image_size` in pixels defaults to the model's
     own; `window` is how many frames a video teacher sees at once. Features are those of block `layer`, counted from 1, or of the last.
+    `image_mean` and `image_std` normalise images in [0, 1] otherwise than the weights say.
 
     Raises:
         SettingsError: unknown teacher.
@@ -39,16 +49,32 @@ def load_teacher(
     device = torch.device(device)
     dtype = "bfloat16" if device.type == "cuda" else "float32"
     name = ALIASES.get(name, name)
+    stated = _stated(name, image_mean, image_std)
     if name == "hf":
         if weights is None or weights == "random":
             raise TeacherError(
                 "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass --weights"
             )
-        loaded = load_pretrained(weights, None, {})
+        loaded = load_pretrained(weights, None, stated)
         return ImageTeacher(name, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)
     if name not in CATALOGUE:
         raise SettingsError(f"unknown teacher {name!r}", expected=f"one of: {', '.join(teacher_names())}", hint="pass --teacher")
     family = import_module(f"{__name__}.{CATALOGUE[name].family}")
     options = {"image_size": image_size, "window": window, "layer": layer, "dtype": dtype, "device": device, "seed": seed}
     teacher: Teacher = family.load(name, weights, **options)
+    if stated is not None:
+        teacher.spec = teacher.spec.model_copy(update=asdict(stated))
     return teacher
+
+
+def _stated(name: str, mean: Colour | None, std: Colour | None) -> Normalisation | None:
+    """How the user says that images are normalised."""
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise SettingsError("--image-mean and --image-std belong together", hint="pass both or neither")
+    if name in CATALOGUE and CATALOGUE[name].family in IMAGES_AS_THEY_ARE:
+        raise SettingsError(f"teacher {name} takes images as they are", hint="leave out --image-mean and --image-std")
+    if not all(isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise SettingsError(f"mean {mean} and deviation {std} of images", expected="numbers, the deviation above 0", hint="pass others")
+    return Normalisation(mean=mean, std=std)

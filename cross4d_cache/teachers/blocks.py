@@ -16,6 +16,12 @@ def truncate(model: torch.nn.Module, depth: int, layer: int | None) -> int:
     """
     if layer is None:
         return depth
+    if getattr(getattr(model, "config", None), "depths", None) is not None:
+        raise TeacherError(
+            f"layer {layer} of {type(model).__name__}, a pyramid whose stages have grids and channels of their own",
+            expected="a model whose blocks are all alike",
+            hint="leave out --layer",
+        )
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == depth]
     if len(lists) != 1:
         raise TeacherError(

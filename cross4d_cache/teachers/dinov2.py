@@ -80,6 +80,7 @@ def load(
         build=build,
         preprocessing=Preprocessing(image_size=entry.image),  # what the published preprocessing crops to
         original=Original(rename=from_original),
+        unused=r"embeddings\.mask_token",  # masked patches belong to training
     )
     loaded = load_weights(weights, source, seed)
     return ImageTeacher(variant, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)

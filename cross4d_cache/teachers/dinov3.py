@@ -1,12 +1,15 @@
 """DINOv3 (Siméoni et al. 2025): an image teacher, patches of 16 px, rotary positions, four register tokens, six sizes."""
 
+from collections.abc import Iterable
+from functools import partial
+
 import torch
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.teachers.hf import ImageTeacher
-from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
+from cross4d_cache.teachers.weights import Normalisation, Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
 
 _SHAPES = {
@@ -35,6 +38,20 @@ NAMES = {
 IGNORED = r"mask_token|rope_embed\.periods|blocks\.\d+\.attn\.qkv\.bias_mask|local_cls_norm\..*"
 """Masked patches and local crops belong to training; positions follow from the configuration, in the file's precision
 (`round_periods_as_the_authors`); keys have no bias, as the mask says."""
+
+
+SATELLITE = Normalisation(mean=(0.430, 0.411, 0.296), std=(0.213, 0.156, 0.143))
+"""Of the models that were trained on satellite images (SAT-493M), as the authors' README says."""
+
+
+def statistics(variant: str, names: Iterable[str], place: str) -> Normalisation | None:
+    """Satellite models come in two sizes, each as large as a model of the web.
+
+    Of the large ones the satellite model alone has a norm for the class tokens of local crops (`local_cls_norm`); of the largest
+    both have it, so that the name that the authors gave to the file has to tell.
+    """
+    local = variant == "dinov3-l" and any(name.startswith("local_cls_norm.") for name in names)
+    return SATELLITE if local or (variant in ("dinov3-l", "dinov3-7b") and "sat493m" in place) else None
 
 
 def config(variant: str) -> DINOv3ViTConfig:
@@ -89,7 +106,7 @@ def load(
         model_types=("dinov3_vit",),
         build=lambda name: DINOv3ViTModel(config(name)),
         preprocessing=Preprocessing(image_size=entry.image),
-        original=Original(rename=from_original, ignored=IGNORED),
+        original=Original(rename=from_original, ignored=IGNORED, statistics=partial(statistics, variant)),
         unused=r"embeddings\.mask_token",
     )
     loaded = load_weights(weights, source, seed)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.teachers.hf import check_whole_patches
+from cross4d_cache.teachers.patch_grid import check_whole_patches
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import TeacherSpec
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from cross4d_cache.teachers.weights.model import Normalisation
 from cross4d_cache.types import TeacherSpec
 
 
@@ -47,6 +48,14 @@ def plan_windows(num_frames: int, window: int) -> list[Window]:
     return windows
 
 
+def normalise(
+    images: Float32[Tensor, "window frame height width"], to: Normalisation | TeacherSpec
+) -> Float32[Tensor, "window frame 3 height width"]:
+    """Grey images in [0, 1] as a teacher's model expects them."""
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (to.mean, to.std))
+    return (images[:, :, None] * to.scale - mean) / std
+
+
 class Teacher(ABC):
     """A frozen 2D or video model. `spec.window` frames go in together; `spec.tubelet` of them share a token."""
 
@@ -54,8 +63,6 @@ class Teacher(ABC):
 
     def __init__(self, spec: TeacherSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
-        self._mean = torch.tensor(spec.mean, device=device)[:, None, None]
-        self._std = torch.tensor(spec.std, device=device)[:, None, None]
 
     @abstractmethod
     def forward(
@@ -66,7 +73,7 @@ class Teacher(ABC):
     @torch.inference_mode()
     def __call__(self, images: Float32[Tensor, "window frame height width"]) -> TeacherFeatures:
         """Features of clips of grey images in [0, 1], all of the teacher's own size and number of frames."""
-        clips = (images[:, :, None] - self._mean) / self._std
+        clips = normalise(images, self.spec)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.dtype == "bfloat16"):
             tokens, summary = self.forward(clips)
         return TeacherFeatures(tokens=tokens.float(), summary=summary.float())

@@ -1,12 +1,15 @@
 """Any video transformer of transformers as a teacher: clips in, tokens of tubelets out."""
 
+from dataclasses import asdict
+
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
-from cross4d_cache.teachers.hf import check_whole_patches
+from cross4d_cache.teachers.final_norm import OWN
+from cross4d_cache.teachers.patch_grid import check_whole_patches
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec
@@ -30,6 +33,7 @@ class VideoTeacher(Teacher):
         layer: int | None,
         dtype: str,
         device: torch.device,
+        norm: str = OWN,
     ) -> None:
         settings = loaded.model.config
         tubelet = settings.tubelet_size
@@ -54,8 +58,8 @@ class VideoTeacher(Teacher):
             channels=settings.hidden_size,
             layer=layer,
             dtype=dtype,
-            mean=loaded.preprocessing.mean,
-            std=loaded.preprocessing.std,
+            norm=norm,
+            **asdict(loaded.preprocessing.normalisation),
         )
         super().__init__(spec, device)
 

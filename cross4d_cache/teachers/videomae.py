@@ -5,10 +5,11 @@ Its position table is fixed for that many frames and patches, so it takes no oth
 
 import torch
 from torch import Tensor
-from transformers import VideoMAEConfig, VideoMAEModel
+from transformers import PretrainedConfig, VideoMAEConfig, VideoMAEModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.teachers.final_norm import NONE, OWN
 from cross4d_cache.teachers.video import VideoTeacher
 from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
@@ -59,6 +60,14 @@ def config(variant: str) -> VideoMAEConfig:
     )
 
 
+def adopt_norm(settings: PretrainedConfig, names: set[str]) -> dict[str, str]:
+    """Of a fine-tuned model in transformers' layout, take the norm behind the mean over tokens to each token, as of its authors' file."""
+    if "fc_norm.weight" not in names:
+        return {}
+    settings.use_mean_pooling = False
+    return {f"fc_norm.{part}": f"layernorm.{part}" for part in ("weight", "bias")}
+
+
 def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the authors' checkpoint by transformers' names."""
     return rename(split_rows(state, "attn.qkv", ("attn.query", "attn.key", "attn.value")), NAMES)
@@ -90,6 +99,7 @@ def load(
         build=lambda name: VideoMAEModel(config(name)),
         preprocessing=Preprocessing(image_size=entry.image),
         original=Original(rename=from_original, entries=("module", "model"), ignored=IGNORED, on_hub=True),
+        adapt=adopt_norm,
     )
     loaded = load_weights(weights, source, seed)
     settings = loaded.model.config
@@ -103,6 +113,7 @@ def load(
             expected=f"{settings.image_size} px, as its position table is fixed",
             hint="leave out --image-size",
         )
-    return VideoTeacher(
-        variant, loaded, loaded.model, image_size=settings.image_size, window=window, layer=layer, dtype=dtype, device=device
-    )
+    # Bare models that were saved without a head have no last norm at all.
+    norm = "fc_norm" if loaded.adopted else OWN if loaded.model.layernorm is not None else NONE
+    options = {"image_size": settings.image_size, "window": window, "layer": layer, "dtype": dtype, "device": device}
+    return VideoTeacher(variant, loaded, loaded.model, norm=norm, **options)

@@ -1,5 +1,6 @@
 """Whatever a user gets wrong ends in one message, exit code 2, and nothing that stands in the way of the next try."""
 
+import io
 import json
 import shutil
 import struct
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model
+from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from cross4d_cache import cli
 from cross4d_cache.errors import DatasetError
@@ -56,7 +57,7 @@ def data(msr_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(run: Run, tiny_vit: Path, data: Path, tmp_path: Path) -> Run:
-    """Builds `out` from the data; keyword arguments replace options, None drops one."""
+    """Builds `out` from the data; keyword arguments replace options, None drops one; a tuple holds several values."""
 
     def call(**changes: object) -> Outcome:
         options: dict[str, object] = {
@@ -65,7 +66,7 @@ def build(run: Run, tiny_vit: Path, data: Path, tmp_path: Path) -> Run:
         }  # fmt: skip
         options |= changes
         pairs = [(f"--{name.replace('_', '-')}", value) for name, value in options.items() if value is not None]
-        return run("build", *(item for pair in pairs for item in pair))
+        return run("build", *(item for name, value in pairs for item in (name, *(value if isinstance(value, tuple) else (value,)))))
 
     return call
 
@@ -290,6 +291,31 @@ def test_a_damaged_description_of_the_model(build: Run, broken_vit: Path, name: 
     assert_refused(build(weights=broken_vit), str(broken_vit))
 
 
+@pytest.mark.parametrize("teacher", ["hf", "dinov2-s"])
+@pytest.mark.parametrize("known", [True, False])
+def test_code_beside_a_model_is_not_run(
+    build: Run, broken_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, known: bool
+) -> None:
+    """Not even where somebody says yes to every question; of a type that transformers has, its own code is used."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 99))
+    marker = tmp_path / "ran"
+    (broken_vit / "own.py").write_text(f"open({str(marker)!r}, 'w')\nfrom transformers import ViTConfig as C, ViTModel as M\n")
+    config = json.loads((broken_vit / "config.json").read_text())
+    names = {"AutoConfig": "own.C", "AutoModel": "own.M", "AutoImageProcessor": "own.P"}
+    (broken_vit / "config.json").write_text(
+        json.dumps({**config, "model_type": "vit" if known else "own", "auto_map": names, "architectures": ["M"]})
+    )
+    preprocessing = json.loads((broken_vit / "preprocessor_config.json").read_text())
+    (broken_vit / "preprocessor_config.json").write_text(json.dumps({**preprocessing, "auto_map": names}))
+    outcome = build(weights=broken_vit, teacher=teacher)
+    assert not marker.exists()
+    assert "[y/N]" not in outcome.out + outcome.err
+    if known and teacher == "hf":
+        assert_builds(outcome, tmp_path / "out")
+    else:
+        assert_refused(outcome, str(broken_vit), "type 'vit'" if known else "is not run")
+
+
 def test_weights_that_do_not_fit_their_configuration(build: Run, broken_vit: Path) -> None:
     config = json.loads((broken_vit / "config.json").read_text())
     (broken_vit / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
@@ -310,7 +336,29 @@ def test_features_that_overflow(build: Run, tmp_path: Path) -> None:
     with torch.no_grad():
         model.layernorm.weight.fill_(1e6)
     model.save_pretrained(folder)
+    BitImageProcessorPil(crop_size={"height": 28, "width": 28}).save_pretrained(folder)
     assert_refused(build(weights=folder), "float16")
+
+
+def test_weights_that_do_not_say_how_images_are_normalised(build: Run, broken_vit: Path, tmp_path: Path) -> None:
+    (broken_vit / "preprocessor_config.json").unlink()
+    assert_refused(build(weights=broken_vit), str(broken_vit), "does not say how", "processor_config.json", "--image-mean and --image-std")
+    assert_refused(build(weights=broken_vit, image_mean=(0.5, 0.5, 0.5)), "belong together")
+    assert_builds(build(weights=broken_vit, image_mean=(0.5, 0.4, 0.3), image_std=(0.3, 0.2, 0.1)), tmp_path / "out")
+    spec = CacheManifest.read(tmp_path / "out").teacher
+    assert (spec.mean, spec.std, spec.scale) == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1), 1.0)
+
+
+def test_options_that_normalise_impossibly(build: Run) -> None:
+    mean, zero = (0.5, 0.5, 0.5), (0.2, 0, 0.2)
+    assert_refused(build(image_mean=mean, image_std=zero), "above 0")
+    assert_refused(build(image_mean=mean, image_std=("nan", 1, 1)), "above 0")
+    assert_refused(build(image_mean=mean, image_std=mean, teacher="tiny", weights=None), "as they are", "leave out --image-mean")
+
+
+def test_a_description_that_divides_by_zero(build: Run, broken_vit: Path) -> None:
+    (broken_vit / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5, 0, 0.5]}))
+    assert_refused(build(weights=broken_vit), "preprocessor_config.json", "image_std", "greater than 0")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ OWN = {
     "transfer": "epochs lr pooling windows",
 }
 COMMANDS = {
-    "build": "batch camera camera-model correspondence data dataset device exclude image-size json layer limit option out points project "
-    "seed teacher views visibility weights window",
+    "build": "batch camera camera-model correspondence data dataset device exclude image-mean image-size image-std json layer limit "
+    "option out points project seed teacher views visibility weights window",
     "check-data": "data dataset json option points read-all views",
     "encoders": "frames json points",
     "info": "STORE data fidelity json png",

@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.store.digest import sha256_file
-from cross4d_cache.teachers.weights.model import LoadedModel, first_line
+from cross4d_cache.teachers.weights.files import sha256_of
+from cross4d_cache.teachers.weights.model import LoadedModel, check_numbers, first_line
 from cross4d_cache.teachers.weights.source import Original, WeightSource
 
 WRAPPERS = r"(?:(?:module|backbone)\.)+"
@@ -29,16 +30,18 @@ NAMED = 3
 """So many tensors are named of each kind that does not fit."""
 
 
-def load_checkpoint(path: Path, source: WeightSource) -> LoadedModel:
-    """A model with the weights of a file, in which tensors are named as by its authors or as in transformers.
+def load_checkpoint(files: list[Path], source: WeightSource) -> LoadedModel:
+    """A model with the weights of a file, or of the shards of one, in which tensors are named as by its authors or as in transformers.
 
     Raises:
         TeacherError: no checkpoint, one that needs code to be read, or one whose tensors are not those of the teacher's model.
     """
+    path = files[0] if len(files) == 1 else files[0].parent
     with no_init_weights():
         model = source.build(source.variant)
     needed = _shapes(model, source)
-    state = _state(path, source.original)
+    held = _state(path, files, source.original)
+    state = {name: value for name, value in held.items() if not re.fullmatch(source.original.ignored, name)}
     # The mapped file stays unread where names do not fit.
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not needed.keys() <= tensors.keys():
@@ -51,12 +54,14 @@ def load_checkpoint(path: Path, source: WeightSource) -> LoadedModel:
         raise _misfit(path, source, tensors, problems)
     # Only what features do not need may be absent here.
     model.load_state_dict(tensors, strict=False)
-    return LoadedModel(model=model, preprocessing=source.preprocessing, label=path.name, revision=None, sha256=sha256_file(path))
+    check_numbers(model, str(path), set(model.state_dict()) - needed.keys())
+    preprocessing = replace(source.preprocessing, normalisation=source.normalisation(held, path.name))
+    return LoadedModel(model=model, preprocessing=preprocessing, label=path.name, revision=None, sha256=sha256_of(files))
 
 
-def _state(path: Path, original: Original) -> dict[str, Any]:
-    """The entries of the model in a file, by the authors' names, less what wraps them and what is ignored."""
-    held = _read(path)
+def _state(path: Path, files: list[Path], original: Original) -> dict[str, Any]:
+    """The entries of the model in a file, by the authors' names, less what wraps them."""
+    held = _read(path) if len(files) == 1 else {name: value for file in files for name, value in _read(file).items()}
     state: Any = held
     if isinstance(held, Mapping):
         state = next((held[entry] for entry in original.entries if isinstance(held.get(entry), Mapping)), held)
@@ -68,8 +73,7 @@ def _state(path: Path, original: Original) -> dict[str, Any]:
             expected=f"a dict of tensors by name{inside}",
             hint="pass the checkpoint file of the model itself",
         )
-    names = {re.sub(f"^{WRAPPERS}", "", str(name)): value for name, value in state.items()}
-    return {name: value for name, value in names.items() if not re.fullmatch(original.ignored, name)}
+    return {re.sub(f"^{WRAPPERS}", "", str(name)): value for name, value in state.items()}
 
 
 def _read(path: Path) -> Any:

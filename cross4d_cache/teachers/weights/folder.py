@@ -3,65 +3,96 @@
 They are read from safetensors only, so that nothing is unpickled; no code from a hub is run.
 """
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.store.digest import sha256_file
 from cross4d_cache.teachers.weights import hub
-from cross4d_cache.teachers.weights.model import IMAGENET_MEAN, IMAGENET_STD, LoadedModel, Preprocessing, first_line, quiet
+from cross4d_cache.teachers.weights.configuration import check_backbone, has_text, read_config
+from cross4d_cache.teachers.weights.files import read_tensors, sha256_of, tensor_names, weight_files
+from cross4d_cache.teachers.weights.model import LoadedModel, Normalisation, check_numbers, first_line, quiet
+from cross4d_cache.teachers.weights.preprocessing import read_preprocessing
+from cross4d_cache.teachers.weights.source import WeightSource
 
-PREPROCESSING_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
+TOWER = "vision_model"
+"""Where models of images and text keep the encoder of images."""
 
-def load_pretrained(weights: str, model_types: tuple[str, ...] | None, overrides: dict[str, Any]) -> LoadedModel:
+
+def load_pretrained(weights: str, source: WeightSource | None, stated: Normalisation | None = None) -> LoadedModel:
     """A model from a local folder in transformers' layout, or from a hub id, which may be pinned as `ID@REVISION`.
 
-    `model_types` are the architectures that fit, None for any; `overrides` change fields of its configuration.
+    `source` says what fits a named teacher; None means any image backbone, or the one inside a model of images and text. `stated` is
+    how the user says that images are normalised.
 
     Raises:
         TeacherError: nothing there, the hub cannot be reached, another architecture, or weights that do not fit it.
     """
     folder, revision = locate(weights)
-    config = _config(folder, overrides)
-    if model_types is not None and config.model_type not in model_types:
+    config = read_config(folder, {} if source is None else dict(source.overrides))
+    if source is None:
+        check_backbone(folder, config)
+    elif config.model_type not in source.model_types:
         raise TeacherError(
             f"{weights} holds a model of type {config.model_type!r}",
-            expected=f"type {' or '.join(repr(name) for name in model_types)}",
+            expected=f"type {' or '.join(repr(name) for name in source.model_types)}",
             hint="choose the teacher that fits, or --teacher hf for any vision backbone",
         )
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        raise TeacherError(f"{folder} has no model.safetensors", hint="save the model with model.save_pretrained(FOLDER)")
-    try:
-        with quiet():
-            model, report = AutoModel.from_pretrained(
-                folder, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TeacherError(f"the weights in {folder} cannot be loaded: {first_line(error)}", hint="fetch them again") from None
+    files = weight_files(folder)
+    adopted = {} if source is None else dict(source.adapt(config, tensor_names(files)))
+    model, missing = _load(folder, config)
+    if adopted:
+        tensors = read_tensors(files, adopted)
+        model.load_state_dict({adopted[name]: tensor for name, tensor in tensors.items()}, strict=False)
+        missing -= set(adopted.values())
+    if source is None and has_text(config):
+        model = getattr(model, TOWER)
+        missing = {name.removeprefix(f"{TOWER}.") for name in missing if name.startswith(f"{TOWER}.")}
+    unused = "" if source is None else source.unused
     # A pooling head is not part of the features, and backbones are often saved without one.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-    if missing or report["mismatched_keys"]:
-        wrong = missing or sorted(str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"])
+    needed = sorted(name for name in missing if not name.startswith(("pooler.", "head.")) and not re.fullmatch(unused, name))
+    if needed:
         raise TeacherError(
-            f"the weights in {folder} do not fit its configuration: {len(wrong)} tensors missing or mis-shaped, the first {wrong[0]}",
+            f"the weights in {folder} do not fit its configuration: {len(needed)} tensors missing or mis-shaped, the first {needed[0]}",
             hint="fetch the weights and the configuration of the same model",
         )
+    check_numbers(model, str(folder), {*missing, *(name for name, _ in model.named_parameters() if re.fullmatch(unused, name))})
+    published = None if source is None else source.normalisation((), weights)
     return LoadedModel(
         model=model,
-        preprocessing=_preprocessing(folder, config),
+        preprocessing=read_preprocessing(folder, model.config, published=published, stated=stated),
         label=folder.name if revision is None else weights.partition("@")[0],
         revision=revision,
-        sha256=sha256_file(file),
+        sha256=sha256_of(files),
+        missing=frozenset(missing),
+        adopted=tuple(adopted),
     )
+
+
+def _load(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+    """A model, and the names of its tensors that its files do not hold, or not in its shape."""
+    # Alone among its kin it is made without the head that holds its last norm.
+    pooled = {"add_pooling_layer": True} if config.model_type == "data2vec-vision" else {}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
+    try:
+        with quiet():
+            model, report = AutoModel.from_pretrained(folder, config=config, output_loading_info=True, **options, **pooled)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TeacherError(f"the weights in {folder} cannot be loaded: {first_line(error)}", hint="fetch them again") from None
+    except ImportError as error:
+        raise TeacherError(
+            f"a model of type {config.model_type!r} needs another library: {first_line(error)}",
+            expected="a model that transformers runs alone",
+            hint="choose another model",
+        ) from None
+    misshaped = {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}
+    return model, {*report["missing_keys"], *misshaped}
 
 
 def locate(weights: str) -> tuple[Path, str | None]:
@@ -87,64 +118,3 @@ def locate(weights: str) -> tuple[Path, str | None]:
             hint="pass --weights",
         )
     return hub.fetch(weights)
-
-
-def _config(folder: Path, overrides: dict[str, Any]) -> PretrainedConfig:
-    if not (folder / "config.json").is_file():
-        raise TeacherError(
-            f"{folder} has no config.json",
-            expected="a model folder in transformers' layout",
-            hint="save the model with model.save_pretrained(FOLDER)",
-        )
-    try:
-        with quiet():
-            config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, **overrides)
-            return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"{folder}/config.json cannot be read: {first_line(error)}", hint="fetch it again") from None
-
-
-def model_type(folder: Path) -> str | None:
-    """The type of model that a folder names in its configuration, None if it has none."""
-    try:
-        found = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-class _PreprocessingFile(BaseModel):
-    """The fields of a transformers preprocessing file that matter here."""
-
-    crop_size: Any = None
-    size: Any = None
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN
-    image_std: tuple[float, float, float] = IMAGENET_STD
-
-
-def _preprocessing(folder: Path, config: PretrainedConfig) -> Preprocessing:
-    """Image size and normalisation from the model's own files."""
-    settings = _PreprocessingFile()
-    for name in PREPROCESSING_FILES:
-        if (folder / name).is_file():
-            try:
-                settings = _PreprocessingFile.model_validate_json((folder / name).read_bytes())
-            except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"]) or "the file"
-                raise TeacherError(f"{folder / name}: {field}: {first['msg']}", hint="fetch it again") from None
-            break
-    sides = (settings.crop_size, settings.size, getattr(config, "image_size", None), getattr(config, "crop_size", None))
-    side = next((found for value in sides if (found := _side(value))), None)
-    if side is None:
-        raise TeacherError(f"{folder} does not say its image size", hint="pass --image-size")
-    return Preprocessing(image_size=side, mean=settings.image_mean, std=settings.image_std)
-
-
-def _side(value: object) -> int | None:
-    """Side of a square image from any of the ways configurations write it."""
-    if isinstance(value, dict):
-        value = value.get("height", value.get("shortest_edge"))
-    if isinstance(value, (list, tuple)):
-        value = value[0]
-    return value if isinstance(value, int) else None

@@ -1,37 +1,71 @@
 """A frozen model with what the manifest records of its weights."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import transformers
 from transformers import PreTrainedModel
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from cross4d_cache.errors import TeacherError
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What a model expects of images in [0, 1]: `(image * scale - mean) / std`, by colour. Without arguments, ImageNet's."""
+
+    mean: Colour = (0.485, 0.456, 0.406)
+    std: Colour = (0.229, 0.224, 0.225)
+    scale: float = 1.0
+
+
+AS_THEY_ARE = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+"""Of models that take images in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Image side in pixels, and the mean and deviation that normalise images in [0, 1]."""
+    """Image side in pixels, None if nothing says it, and what normalises images in [0, 1]."""
 
-    image_size: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    image_size: int | None
+    normalisation: Normalisation = field(default_factory=Normalisation)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A frozen model in float32; `label`, `revision` and `sha256` are `weights` and so on of `TeacherSpec`."""
+    """A frozen model in float32; `label`, `revision` and `sha256` are `weights` and so on of `TeacherSpec`.
+
+    `missing` are names of its tensors that the weights do not hold; `adopted` are tensors of theirs that took the place of others.
+    """
 
     model: PreTrainedModel
     preprocessing: Preprocessing
     label: str
     revision: str | None
     sha256: str
+    missing: frozenset[str] = frozenset()
+    adopted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
+
+
+def check_numbers(model: PreTrainedModel, place: str, unused: Container[str]) -> None:
+    """Refuse weights that are not finite, apart from some tensors.
+
+    Raises:
+        TeacherError: names the first one.
+    """
+    for name, parameter in model.named_parameters():
+        if name not in unused and not bool(parameter.isfinite().all()):
+            count = int((~parameter.isfinite()).sum())
+            raise TeacherError(
+                f"the weights in {place} are damaged: {count} of {parameter.numel()} numbers of {name} are NaN or infinite",
+                expected="finite numbers",
+                hint="fetch them again",
+            )
 
 
 @contextmanager

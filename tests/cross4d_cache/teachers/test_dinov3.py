@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variant, width in {"dinov3-s": 32, "dinov3-s+": 40, "dinov3-b": 48, "dinov3-7b": 56}.items():
+    for variant, width in {"dinov3-s": 32, "dinov3-s+": 40, "dinov3-b": 48, "dinov3-l": 64, "dinov3-7b": 56}.items():
         gated = variant in ("dinov3-s+", "dinov3-7b")
         monkeypatch.setitem(dinov3._SHAPES, variant, (width, 2, HEADS, 4 * width, gated))
 
@@ -120,6 +120,15 @@ def test_a_missing_tensor_is_named_and_another_variant_told(tmp_path: Path) -> N
     torch.save(original_state("dinov3-b"), tmp_path / "b.pth")
     with pytest.raises(TeacherError, match="holds the weights of dinov3-b"):
         load_teacher("dinov3-s", str(tmp_path / "b.pth"))
+
+
+@pytest.mark.parametrize("satellite", [True, False])
+def test_a_satellite_file_gets_satellite_statistics(satellite: bool, tmp_path: Path) -> None:
+    state = original_state("dinov3-l")
+    torch.save({name: tensor for name, tensor in state.items() if satellite or not name.startswith("local_cls_norm")}, tmp_path / "a.pth")
+    spec = load_teacher("dinov3-l", str(tmp_path / "a.pth"), image_size=64).spec
+    assert spec.mean == ((0.430, 0.411, 0.296) if satellite else (0.485, 0.456, 0.406))
+    assert spec.std == ((0.213, 0.156, 0.143) if satellite else (0.229, 0.224, 0.225))
 
 
 def test_the_family_is_complete() -> None:

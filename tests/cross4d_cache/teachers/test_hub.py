@@ -2,8 +2,11 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from typer.testing import CliRunner
 
 from cross4d_cache.catalogue import CATALOGUE
@@ -45,6 +48,34 @@ def test_what_the_hub_does_not_have_is_refused(hub: Path, weights: str) -> None:
     with pytest.raises(TeacherError, match="cannot be fetched") as error:
         load_teacher("vjepa2", weights)
     assert "--weights" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (GatedRepoError, ["are gated", f"accept the licence on https://huggingface.co/{HUB_ID}", "`hf auth login`", "checkpoint file"]),
+        (RepositoryNotFoundError, [f"has no {HUB_ID}, or a private one", "check the id"]),
+    ],
+)
+def test_what_the_hub_refuses_says_how_to_get_it(error: type[HfHubHTTPError], words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> str:
+        raise error("403 Client Error", response=Mock())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(TeacherError) as refused:
+        load_teacher("vjepa2", HUB_ID)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_shards_on_the_hub_are_fetched_and_code_is_not(monkeypatch: pytest.MonkeyPatch, tiny_vjepa2: Path) -> None:
+    asked = {}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda _id, **options: asked.update(options) or str(tiny_vjepa2))
+    load_teacher("vjepa2", HUB_ID)
+    names = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors"]
+    found = list(
+        filter_repo_objects([*names, "modeling.py", "pytorch_model.bin", "onnx/model.onnx"], allow_patterns=asked["allow_patterns"])
+    )
+    assert found == names
 
 
 def test_an_empty_revision_is_not_the_newest(hub: Path) -> None:

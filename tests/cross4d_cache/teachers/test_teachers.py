@@ -75,6 +75,9 @@ def save_videomae(folder: Path) -> Path:
     return folder
 
 
+STATED = {"image_mean": (0.5, 0.4, 0.3), "image_std": (0.3, 0.2, 0.1)}
+"""For folders that do not say how images are normalised."""
+
 SEEING = ["hf", "convolutional", "dinov2", "registers", "dinov3", "vjepa2", "vjepa2-window-4", "videomae", "tiny", "layer"]
 """Teachers whose tokens depend on the image."""
 
@@ -85,7 +88,7 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny
         case "hf":
             return load_teacher("hf", str(tiny_vit))
         case "convolutional":
-            return load_teacher("hf", str(save_resnet(tmp_path)))
+            return load_teacher("hf", str(save_resnet(tmp_path)), **STATED)
         case "dinov2":
             return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)))
         case "registers":
@@ -331,7 +334,7 @@ def test_a_layer_is_the_output_of_that_block_after_the_final_norm(kind: str, tmp
     if kind == "dinov3":
         round_periods_as_the_authors(model.rope_embeddings)
     for layer in (1, 2):
-        teacher = load_teacher("hf", str(folder), layer=layer)
+        teacher = load_teacher("hf", str(folder), layer=layer, **STATED)
         clips = images(teacher, 2)
         pixels = (clips.expand(-1, 3, -1, -1) - torch.tensor(teacher.spec.mean)[:, None, None]) / torch.tensor(teacher.spec.std)[
             :, None, None
@@ -367,7 +370,7 @@ def test_layers_that_do_not_exist_are_refused(name: str, layer: int, tmp_path: P
 
 def test_blocks_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="leave out --layer"):
-        load_teacher("hf", str(save_resnet(tmp_path)), layer=1)
+        load_teacher("hf", str(save_resnet(tmp_path)), layer=1, **STATED)
 
 
 def test_bfloat16_features_are_close_to_those_of_float32() -> None:
