@@ -53,7 +53,7 @@ class SequenceInfo(Record):
     """
 
     id: str
-    num_frames: Annotated[int, Field(ge=1, lt=2**48)]
+    num_frames: Count
     action: Label = UNLABELLED
     subject: Label = UNLABELLED
     camera: Label = UNLABELLED

@@ -178,10 +178,13 @@ def parse_sequences(columns: object) -> tuple[SequenceInfo, ...]:
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     kept = [{name: value for name, value in row.items() if value is not None or name in SEQUENCE_COLUMNS} for row in rows]
     try:
-        return _SEQUENCES.validate_json(canonical_json(kept), strict=True, extra="allow")
+        sequences = _SEQUENCES.validate_json(canonical_json(kept), strict=True, extra="allow")
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"a sequence with {first['loc'][-1]} = {str(first['input'])[:80]}") from None
+    if not all(info.num_frames for info in sequences):
+        raise ValueError("a sequence with num_frames = 0")
+    return sequences
 
 
 def sequence_columns(sequences: Sequence[SequenceInfo]) -> dict[str, list[Any]]:

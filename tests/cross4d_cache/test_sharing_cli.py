@@ -138,7 +138,8 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
     ("words", "message"),
     [
         (["merge", "OUT", "STORE", "nowhere"], "there is no store"),
-        (["subset", "OUT", "STORE", "--split", "dev"], "no sequence meets"),
+        (["subset", "OUT", "STORE", "--split", "dev"], "unknown split 'dev'"),
+        (["subset", "OUT", "STORE", "--split", "unsplit"], "no sequence meets"),
         (["subset", "OUT", "STORE", "--action", "dance"], "no sequence has action 'dance'"),
         (["subset", "OUT", "STORE", "--sequences", "none.txt"], "cannot be read"),
         (["pack", "STORE", "store.tar"], "ends in .zip"),
