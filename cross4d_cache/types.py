@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt
 from pydantic import Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.record import Record
+from cross4d_cache.record import Record, added
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
@@ -32,6 +32,9 @@ Visibility = Literal["surface", "winner"]
 
 CameraModel = Literal["pinhole", "spherical"]
 """How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
+
+Density = Literal["rows", "places"]
+"""What the points of a frame are: all its rows, as in release 0.1, or its distinct places, whose repeats are left out and not counted."""
 
 CORRESPONDENCE = r"zbuffer|shuffled|random|shifted:[1-9]\d{0,3}"
 """Whose target a visible point gets: that of the patch it is seen in; or, as controls, that of a random visible point of its frame, of
@@ -254,6 +257,8 @@ class RenderSettings(Record):
     half a cell's worth of that surface's slope, which counts up to the tolerance once more; the tolerance is a share of the bounding
     box's diagonal, or, spherical, of the point's distance. With `winner` it is visible if no other point of its pixel is nearer
     (paper, section 3.1), the first of equally near ones.
+
+    `density` says whether a place that has several points counts once. Builds of release 0.1 count `rows`, all later ones `places`.
     """
 
     camera_model: CameraModel = "pinhole"
@@ -265,6 +270,7 @@ class RenderSettings(Record):
     margin: FiniteFloat = 0.95
     gap_share: FiniteFloat = 0.003
     depth_tolerance: FiniteFloat = 0.01
+    density: Density = added("rows")
 
     @property
     def supersampling(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from cross4d_cache.camera.density import splat_size
+from cross4d_cache.camera.density import counted_rows, splat_size
 from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews, yaw
 from cross4d_cache.device import upload
 from cross4d_cache.errors import SettingsError
@@ -59,7 +59,9 @@ class PinholeBatch(CameraBatch):
         return (share * self.diagonal).index_select(0, image)
 
 
-def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings) -> SequenceViews:
+def place(
+    points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings, *, tracked: bool
+) -> SequenceViews:
     """The cameras of a sequence from all points of all its frames (metres, OpenCV axes; frames as in `PointCloudSequence`).
 
     View 0 looks along +z, the others follow by equal steps of yaw about the vertical axis; a camera at the sensor looks at the
@@ -72,7 +74,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
     centroid = offsets.mean(axis=1)
     offsets -= centroid[:, None]
     diagonal = float(np.linalg.norm(np.ptp(offsets, axis=1))) or 1.0
-    middle = settings.image_size / 2
+    middle, rows = settings.image_size / 2, counted_rows(points, point_offsets, settings)
     cameras, ranges, splats, bounds = [], [], [], []
     for view in range(settings.views):
         if settings.camera == "sensor":
@@ -93,7 +95,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
         local += shift[:, None]
         ranges.append([local[2].min(), local[2].max()])
         pixels = (local[:2] / local[2] * focal + middle).T
-        splats.append(splat_size(pixels, point_offsets, settings, scanned=False))
+        splats.append(splat_size(pixels, rows, settings, tracked=tracked))
         bounds.append(Bounds.around(pixels, settings.image_size))
     return SequenceViews(
         cameras=tuple(cameras),

@@ -73,8 +73,8 @@ class Fidelity:
         """
         for done, index in enumerate(self.sample, start=1):
             info = self.cache.info(index)
-            whole = self.cache.read_clip(index, np.arange(info.num_frames), targets=False)
-            placed = place_windows(whole.points, whole.point_offsets, self.cache.manifest.render)
+            whole = self.cache.read_clip(index, np.arange(info.num_frames), targets=False, labels=True)
+            placed = place_windows(whole.points, whole.point_offsets, self.cache.manifest.render, whole.surface_ids)
             frames = {round((number + 1) * (info.num_frames - 1) / (FRAMES_EACH + 1)) for number in range(FRAMES_EACH)}
             for frame in sorted(frames):
                 others = [frame + gap for gap in GAPS if frame + gap < info.num_frames]
