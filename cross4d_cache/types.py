@@ -48,7 +48,8 @@ class SequenceInfo(Record):
     """What is known of a sequence without reading its points.
 
     `splits` maps each protocol of the dataset to the side this sequence is on, for example `{"cross-subject": "train"}`;
-    a protocol that leaves the sequence out is absent. `camera` is the number of the recording device.
+    a protocol that leaves the sequence out is absent. `camera` is the number of the recording device. `origin` is what a build
+    subtracted from the coordinates of the sequence's files, in their unit and axes.
     """
 
     id: str
@@ -57,6 +58,7 @@ class SequenceInfo(Record):
     subject: Label = UNLABELLED
     camera: Label = UNLABELLED
     splits: dict[str, str] = Field(default_factory=dict)
+    origin: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = added(None)
 
 
 @dataclass(frozen=True, kw_only=True)
