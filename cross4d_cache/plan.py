@@ -160,6 +160,7 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         image_size=spec.image_size,
         visibility=_one_of(get_args(Visibility), settings.visibility, "visibility"),
         density="places",
+        framing="most",
     )
 
 

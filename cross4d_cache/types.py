@@ -36,6 +36,9 @@ CameraModel = Literal["pinhole", "spherical"]
 Density = Literal["rows", "places"]
 """What the points of a frame are: all its rows, as in release 0.1, or its distinct places, whose repeats are left out and not counted."""
 
+Framing = Literal["all", "most"]
+"""What cameras frame: all points, as in release 0.1, or all but the few that lie far off the others."""
+
 CORRESPONDENCE = r"zbuffer|shuffled|random|shifted:[1-9]\d{0,3}"
 """Whose target a visible point gets: that of the patch it is seen in; or, as controls, that of a random visible point of its frame, of
 a random patch of the image, or of the patch so many pixels to the right (of the last one at the image's edge)."""
@@ -261,6 +264,7 @@ class RenderSettings(Record):
     (paper, section 3.1), the first of equally near ones.
 
     `density` says whether a place that has several points counts once. Builds of release 0.1 count `rows`, all later ones `places`.
+    `framing` says whether strays decide where cameras stand; in release 0.1 `all` points do, in later builds `most`.
     """
 
     camera_model: CameraModel = "pinhole"
@@ -273,6 +277,7 @@ class RenderSettings(Record):
     gap_share: FiniteFloat = 0.003
     depth_tolerance: FiniteFloat = 0.01
     density: Density = added("rows")
+    framing: Framing = added("all")
 
     @property
     def supersampling(self) -> int:

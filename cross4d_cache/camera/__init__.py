@@ -1,6 +1,7 @@
 """Virtual cameras of a sequence, by model, and projection through them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float32, Int64, UInt32
 
 from cross4d_cache.camera import pinhole, spherical
 from cross4d_cache.camera.density import is_tracked
+from cross4d_cache.camera.framing import nearly_all
 from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews
 from cross4d_cache.types import CameraModel, RenderSettings
 
@@ -27,9 +29,17 @@ def place_cameras(
 ) -> SequenceViews:
     """The cameras of a sequence from all points of all its frames (metres, OpenCV axes; frames as in `PointCloudSequence`).
 
-    `tracked` says that all frames have the same points, moved. The density of release 0.1 does not ask.
+    `tracked` says that all frames have the same points, moved. The density of release 0.1 does not ask. Strays, see
+    `nearly_all`, have no say in anything; they lie outside the images, or where they do.
     """
-    return PLACE[settings.camera_model](points, point_offsets, settings, tracked=tracked and settings.density == "places")
+    place, tracked = PLACE[settings.camera_model], tracked and settings.density == "places"
+    framed = nearly_all(points, settings)
+    if framed is None:
+        return place(points, point_offsets, settings, tracked=tracked)
+    within = np.concatenate([[0], np.cumsum(framed)])[point_offsets]
+    views = place(points[framed], within, settings, tracked=tracked)
+    # A stray may lie anywhere in an image, or in none.
+    return replace(views, bounds=(Bounds(0, settings.image_size, 0, settings.image_size),) * settings.views)
 
 
 def place_windows(

@@ -28,7 +28,7 @@ WIDEST_DEGREES = 60
 class PinholeBatch(CameraBatch):
     """A world point `p` is at `rotation @ (p - anchor) + translation`, metres. Depth is along the optical axis.
 
-    Every point lies inside every image. `diagonal` is as in `SequenceViews`.
+    Every point but strays lies inside every image. `diagonal` is as in `SequenceViews`.
     """
 
     rotation: Float32[Tensor, "image 3 3"]
@@ -45,7 +45,8 @@ class PinholeBatch(CameraBatch):
         local = torch.bmm(self.rotation.index_select(0, image), offsets)[:, :, 0] + self.translation.index_select(0, image)
         depth = local[:, 2]
         pixels = local[:, :2] * (self.focal.index_select(0, image) / depth)[:, None] + self.image_size / 2
-        return pixels, depth
+        inside = (pixels >= 0).all(dim=1) & (pixels < self.image_size).all(dim=1) & (depth > 0)
+        return pixels, torch.where(inside, depth, torch.inf)
 
     def pixels_per_metre(
         self, depth: Float32[Tensor, "image height width"], first_row: int

@@ -52,6 +52,7 @@ class SphericalBatch(CameraBatch):
         inside = (-(ticks // TICKS) % self.num_views == self.view[image]) & (distance > self.nearest[image])
         column = (ticks % TICKS).double() * (self.image_size / TICKS)
         row = torch.atan2(y, across) * self.focal[image] + self.centre_row[image]
+        inside &= (row >= 0) & (row < self.image_size)  # all but strays are
         return torch.stack([column, row], dim=1).float(), torch.where(inside, distance, torch.inf).float()
 
     def pixels_per_metre(

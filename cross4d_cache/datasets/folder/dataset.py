@@ -56,6 +56,7 @@ class Folder(FileDataset):
     protocols: ClassVar[tuple[str, ...]] = ("labels",)
     holds = f"a folder for each sequence, with a file for each frame: {', '.join(layout.SUFFIXES)}"
     release = Release(title="point-cloud", page="docs/quickstart.md", files="nothing to download: one folder a sequence, one file a frame")
+    drops_own_zeros = True
     Options = FolderOptions
     options: FolderOptions
 
@@ -157,5 +158,6 @@ class Folder(FileDataset):
             surface_ids=np.arange(len(cloud.points), dtype=np.uint32) if self.options.tracks else None,
         )
         finite = measured(path, frame.points, FARTHEST / metres_per_unit)
+        finite &= self.nonzero(cloud.points)
         origins.check_steps(path, cloud.points[finite], frame.points[finite], metres_per_unit)
         return frame if finite.all() else frame[finite]

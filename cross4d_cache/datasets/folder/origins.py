@@ -78,13 +78,15 @@ def check_steps(path: Path, points: Float[np.ndarray, "point 3"], moved: Float32
     Raises:
         DatasetError: they lie so far from 0 that they do not.
     """
+    if len(points) < 2:
+        return
     side = float(np.ptp(points.astype(np.float64), axis=0).max())
     held = ((points, "write the files with float64, or subtract an origin before you write them"),) if points.dtype == np.float32 else ()
     for values, hint in (*held, (moved, "pass --option origin=auto, or origin=X,Y,Z, which is subtracted in float64")):
         largest = float(np.abs(values).max())
         step = float(np.spacing(np.float32(largest)))
         far = largest * metres_per_unit > FAR or (len(points) >= MANY and side > 0)
-        if len(points) > 1 and far and step * STEPS > side:
+        if far and step * STEPS > side:
             raise DatasetError(
                 f"{path}: coordinates up to {largest:g} in steps of {step:g}, as float32 has them, and no side longer than {side:.3g}",
                 expected=f"at least {STEPS} steps along the longest side of a frame",
