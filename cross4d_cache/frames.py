@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int64, UInt16, UInt32
 
 from cross4d_cache.camera import SequenceViews, place_windows
+from cross4d_cache.repeats import first_at_place
 from cross4d_cache.store import quantize
 from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, SequenceInfo
 
@@ -40,11 +41,13 @@ class PreparedSequence:
 def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings, *, points_per_frame: int, seed: int) -> PreparedSequence:
     """Thin every frame to at most `points_per_frame` points, chosen by `seed` and the sequence's id, in their original order.
 
+    A point that lies several times in a frame is kept once, unless `render.density` is that of release 0.1.
+
     Raises:
         DatasetError: see `thin`.
         SettingsError: the cameras cannot see the sequence.
     """
-    sequence = thin(info, frames, points_per_frame=points_per_frame, seed=seed)
+    sequence = thin(info, frames, points_per_frame=points_per_frame, seed=seed, repeats=render.density == "rows")
     box = quantize.bounding_box(sequence.points)
     grid = quantize.encode(sequence.points, box)
     decoded = quantize.decode(grid, box)
@@ -54,15 +57,15 @@ def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings,
         box=box,
         points=decoded,
         point_offsets=sequence.point_offsets,
-        views=place_windows(decoded, sequence.point_offsets, render),
+        views=place_windows(decoded, sequence.point_offsets, render, sequence.surface_ids),
         part_labels=sequence.part_labels,
         surface_ids=sequence.surface_ids,
         frame_actions=sequence.frame_actions,
     )
 
 
-def thin(info: SequenceInfo, frames: Iterable[Frame], *, points_per_frame: int, seed: int) -> PointCloudSequence:
-    """A sequence with at most `points_per_frame` points a frame.
+def thin(info: SequenceInfo, frames: Iterable[Frame], *, points_per_frame: int, seed: int, repeats: bool = False) -> PointCloudSequence:
+    """A sequence with at most `points_per_frame` points a frame, and with `repeats` as many rows, wherever they lie.
 
     Frames are thinned as they come, so memory grows with the kept points only.
 
@@ -70,22 +73,25 @@ def thin(info: SequenceInfo, frames: Iterable[Frame], *, points_per_frame: int, 
         DatasetError: not as many frames as the listing says, a frame without points, or coordinates that are not finite.
     """
     rng = np.random.default_rng([seed, zlib.crc32(info.id.encode())])
-    return PointCloudSequence.collect(info, _thinned(frames, points_per_frame, rng))
+    return PointCloudSequence.collect(info, _thinned(frames, points_per_frame, rng, repeats))
 
 
-def _thinned(frames: Iterable[Frame], most: int, rng: np.random.Generator) -> Iterator[Frame]:
+def _thinned(frames: Iterable[Frame], most: int, rng: np.random.Generator, repeats: bool) -> Iterator[Frame]:
     """Tracks stay whole: while a frame has the same surface ids as the one before, the same points are kept."""
-    picks: Int64[np.ndarray, " kept"] = np.empty(0, np.int64)
+    picks: Int64[np.ndarray, " kept"] | None = None
     ids: UInt32[np.ndarray, " point"] | None = None
     for frame in frames:
-        count = len(frame.points)
-        if count <= most:
-            yield frame
-            ids = None
-            continue
         if ids is None or frame.surface_ids is None or not np.array_equal(ids, frame.surface_ids):
-            kept = np.zeros(count, dtype=bool)
-            kept[rng.permutation(count)[:most]] = True
-            picks = np.flatnonzero(kept)
+            picks = _picks(frame, most, rng, repeats)
         ids = frame.surface_ids
-        yield frame[picks]
+        yield frame if picks is None else frame[picks]
+
+
+def _picks(frame: Frame, most: int, rng: np.random.Generator, repeats: bool) -> Int64[np.ndarray, " kept"] | None:
+    """Rows of a frame to keep, None for all."""
+    rows = np.arange(len(frame.points)) if repeats else np.flatnonzero(first_at_place(frame.points))
+    if len(rows) <= most:
+        return None if len(rows) == len(frame.points) else rows
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[rng.permutation(len(rows))[:most]] = True
+    return rows[kept]

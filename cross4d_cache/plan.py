@@ -159,6 +159,8 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         views=settings.views,
         image_size=spec.image_size,
         visibility=_one_of(get_args(Visibility), settings.visibility, "visibility"),
+        density="places",
+        framing="most",
     )
 
 

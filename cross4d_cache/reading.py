@@ -51,9 +51,11 @@ class SequenceReader:
         begin = time.perf_counter()
         try:
             frames = self.dataset.frames(info)
+            info = info.model_copy(update={"origin": self.dataset.origin(info)})
             prepared = prepare(info, frames, self.render, points_per_frame=self.points_per_frame, seed=self.seed)
         except DatasetError as error:
-            hint = (
+            option = f"{error.hint} (a new plan: use another --out); or " if error.hint and "--option" in error.hint else ""
+            hint = option + (
                 "mend the file and run the same command again, which goes on from here; or leave the sequence out with"
                 f" --exclude {info.id}, which changes the plan: with another --out, or after deleting {self.out}"
             )

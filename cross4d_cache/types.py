@@ -37,6 +37,12 @@ Visibility = Literal["surface", "winner"]
 CameraModel = Literal["pinhole", "spherical"]
 """How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
 
+Density = Literal["rows", "places"]
+"""What the points of a frame are: all its rows, as in release 0.1, or its distinct places, whose repeats are left out and not counted."""
+
+Framing = Literal["all", "most"]
+"""What cameras frame: all points, as in release 0.1, or all but the few that lie far off the others."""
+
 CORRESPONDENCE = r"zbuffer|shuffled|random|shifted:[1-9]\d{0,3}"
 """Whose target a visible point gets: that of the patch it is seen in; or, as controls, that of a random visible point of its frame, of
 a random patch of the image, or of the patch so many pixels to the right (of the last one at the image's edge)."""
@@ -49,7 +55,8 @@ class SequenceInfo(Record):
     """What is known of a sequence without reading its points.
 
     `splits` maps each protocol of the dataset to the side this sequence is on, for example `{"cross-subject": "train"}`;
-    a protocol that leaves the sequence out is absent. `camera` is the number of the recording device.
+    a protocol that leaves the sequence out is absent. `camera` is the number of the recording device. `origin` is what a build
+    subtracted from the coordinates of the sequence's files, in their unit and axes.
     """
 
     id: str
@@ -58,6 +65,7 @@ class SequenceInfo(Record):
     subject: Label = UNLABELLED
     camera: Label = UNLABELLED
     splits: dict[str, str] = Field(default_factory=dict)
+    origin: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = added(None)
 
     def is_on(self, side: Side, protocol: str | None) -> bool:
         """Whether the sequence is on a side of a protocol."""
@@ -267,6 +275,9 @@ class RenderSettings(Record):
     half a cell's worth of that surface's slope, which counts up to the tolerance once more; the tolerance is a share of the bounding
     box's diagonal, or, spherical, of the point's distance. With `winner` it is visible if no other point of its pixel is nearer
     (paper, section 3.1), the first of equally near ones.
+
+    `density` says whether a place that has several points counts once. Builds of release 0.1 count `rows`, all later ones `places`.
+    `framing` says whether strays decide where cameras stand; in release 0.1 `all` points do, in later builds `most`.
     """
 
     camera_model: CameraModel = "pinhole"
@@ -278,6 +289,8 @@ class RenderSettings(Record):
     margin: FiniteFloat = 0.95
     gap_share: FiniteFloat = 0.003
     depth_tolerance: FiniteFloat = 0.01
+    density: Density = added("rows")
+    framing: Framing = added("all")
 
     @property
     def supersampling(self) -> int:

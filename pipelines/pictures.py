@@ -9,8 +9,7 @@ from jaxtyping import Float32, Shaped
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from cross4d_cache.camera import batch_cameras, place_cameras
-from cross4d_cache.render import render
+from cross4d_cache.again import SequenceAgain
 from cross4d_cache.store import Cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
@@ -67,14 +66,8 @@ def colours_of_groups(groups: list[Float32[Tensor, "point channel"]]) -> list[Fl
 
 
 def image_of(cache: Cache, index: int, frame: int) -> Float32[np.ndarray, "height width"]:
-    """The image that the teacher saw, rendered again from the store."""
-    clip = cache.read_clip(index, np.arange(cache.sequences[index].num_frames), targets=False)
-    views = place_cameras(clip.points, clip.point_offsets, cache.manifest.render)
-    points = torch.from_numpy(clip.points[clip.point_offsets[frame] : clip.point_offsets[frame + 1]])
-    cameras = batch_cameras([views], torch.device("cpu"))
-    image: Float32[np.ndarray, "height width"] = (
-        render(points, torch.zeros(len(points), dtype=torch.int64), cameras, cache.manifest.render).image[0].numpy()
-    )
+    """The image that the teacher saw of the first view, rendered again from the store."""
+    image: Float32[np.ndarray, "height width"] = SequenceAgain(cache, index).frame(frame).images[0]
     return image
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from cross4d_cache.camera.density import splat_size
+from cross4d_cache.camera.density import counted_rows, splat_size
 from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews, yaw
 from cross4d_cache.device import upload
 from cross4d_cache.errors import SettingsError
@@ -28,7 +28,7 @@ WIDEST_DEGREES = 60
 class PinholeBatch(CameraBatch):
     """A world point `p` is at `rotation @ (p - anchor) + translation`, metres. Depth is along the optical axis.
 
-    Every point lies inside every image. `diagonal` is as in `SequenceViews`.
+    Every point but strays lies inside every image. `diagonal` is as in `SequenceViews`.
     """
 
     rotation: Float32[Tensor, "image 3 3"]
@@ -45,7 +45,8 @@ class PinholeBatch(CameraBatch):
         local = torch.bmm(self.rotation.index_select(0, image), offsets)[:, :, 0] + self.translation.index_select(0, image)
         depth = local[:, 2]
         pixels = local[:, :2] * (self.focal.index_select(0, image) / depth)[:, None] + self.image_size / 2
-        return pixels, depth
+        inside = (pixels >= 0).all(dim=1) & (pixels < self.image_size).all(dim=1) & (depth > 0)
+        return pixels, torch.where(inside, depth, torch.inf)
 
     def pixels_per_metre(
         self, depth: Float32[Tensor, "image height width"], first_row: int
@@ -59,7 +60,9 @@ class PinholeBatch(CameraBatch):
         return (share * self.diagonal).index_select(0, image)
 
 
-def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings) -> SequenceViews:
+def place(
+    points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings, *, tracked: bool
+) -> SequenceViews:
     """The cameras of a sequence from all points of all its frames (metres, OpenCV axes; frames as in `PointCloudSequence`).
 
     View 0 looks along +z, the others follow by equal steps of yaw about the vertical axis; a camera at the sensor looks at the
@@ -72,7 +75,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
     centroid = offsets.mean(axis=1)
     offsets -= centroid[:, None]
     diagonal = float(np.linalg.norm(np.ptp(offsets, axis=1))) or 1.0
-    middle = settings.image_size / 2
+    middle, rows = settings.image_size / 2, counted_rows(points, point_offsets, settings)
     cameras, ranges, splats, bounds = [], [], [], []
     for view in range(settings.views):
         if settings.camera == "sensor":
@@ -93,7 +96,7 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
         local += shift[:, None]
         ranges.append([local[2].min(), local[2].max()])
         pixels = (local[:2] / local[2] * focal + middle).T
-        splats.append(splat_size(pixels, point_offsets, settings, scanned=False))
+        splats.append(splat_size(pixels, rows, settings, tracked=tracked))
         bounds.append(Bounds.around(pixels, settings.image_size))
     return SequenceViews(
         cameras=tuple(cameras),

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from cross4d_cache.camera.density import splat_size
+from cross4d_cache.camera.density import counted_rows, splat_size
 from cross4d_cache.camera.views import Bounds, CameraBatch, SequenceViews, yaw
 from cross4d_cache.device import upload
 from cross4d_cache.types import Camera, RenderSettings
@@ -52,6 +52,7 @@ class SphericalBatch(CameraBatch):
         inside = (-(ticks // TICKS) % self.num_views == self.view[image]) & (distance > self.nearest[image])
         column = (ticks % TICKS).double() * (self.image_size / TICKS)
         row = torch.atan2(y, across) * self.focal[image] + self.centre_row[image]
+        inside &= (row >= 0) & (row < self.image_size)  # all but strays are
         return torch.stack([column, row], dim=1).float(), torch.where(inside, distance, torch.inf).float()
 
     def pixels_per_metre(
@@ -68,14 +69,19 @@ class SphericalBatch(CameraBatch):
         return share * depth
 
 
-def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings) -> SequenceViews:
-    """The cameras of a sequence from all points of all its frames (metres, OpenCV axes, sensor at the origin)."""
+def place(
+    points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarray, " boundary"], settings: RenderSettings, *, tracked: bool
+) -> SequenceViews:
+    """The cameras of a sequence from all points of all its frames (metres, OpenCV axes, sensor at the origin).
+
+    All its points count, `tracked` or not.
+    """
     exact = points.astype(np.float64)
     diagonal = float(np.linalg.norm(np.ptp(exact, axis=0))) or 1.0
     distance = np.linalg.norm(exact, axis=1)
     directed = distance > diagonal / GRID_STEPS
     intrinsics, size = _intrinsics(exact[directed], settings), settings.image_size
-    cameras, splats, bounds = [], [], []
+    cameras, splats, bounds, rows = [], [], [], counted_rows(points, point_offsets, settings, directed)
     for view in range(settings.views):
         pose = np.eye(4)
         pose[:3, :3] = yaw(2 * math.pi * view / settings.views)
@@ -84,10 +90,10 @@ def place(points: Float32[np.ndarray, "point 3"], point_offsets: Int64[np.ndarra
     for view in range(settings.views):
         column = (panorama[:, 0] + view * size) % (settings.views * size)
         inside = directed & (column < size)
-        pixels = np.stack([column[inside], panorama[inside, 1]], axis=1)
-        splats.append(splat_size(pixels, np.concatenate([[0], np.cumsum(inside)])[point_offsets], settings, scanned=True))
+        pixels = np.stack([column, panorama[:, 1]], axis=1)
+        splats.append(splat_size(pixels, [frame[inside[frame]] for frame in rows], settings, scanned=True))
         # Whole rows: a point on the edge of its sector may round into the next one.
-        bounds.append(Bounds.around(pixels, size)._replace(left=0, right=size))
+        bounds.append(Bounds.around(pixels[inside], size)._replace(left=0, right=size))
     # One range for all views, so that a surface that goes on in the next one keeps its brightness.
     seen = distance[directed] if directed.any() else np.ones(1)
     return SequenceViews(

@@ -110,6 +110,14 @@ class Dataset(ABC):
         """
         return PointCloudSequence.collect(info, self.frames(info))
 
+    def origin(self, info: SequenceInfo) -> tuple[float, float, float] | None:
+        """What was subtracted from the coordinates of a sequence's files, in their unit and axes; None if nothing was.
+
+        Raises:
+            DatasetError: the file that tells is damaged.
+        """
+        return None
+
     def mesh(self, info: SequenceInfo, frame: int) -> Mesh | None:
         """The surface that the points of a frame lie on, None where it is not known.
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
 from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing
+from cross4d_cache.datasets.volume import Box, Range, Volume
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.record import added
 from cross4d_cache.types import Frame, SequenceInfo
 
 
@@ -39,13 +41,17 @@ class FileOptions(DatasetOptions):
 
     `metres_per_unit` is the length of the files' unit. `axes` names the files' axes that point right, down and forward: `x,-z,y` for
     files in which z points up and y forward. `frame_stride` keeps every so many frames. `frame_rate` is that of the files, frames a
-    second (before `frame_stride`); it changes no number and is recorded with the store.
+    second (before `frame_stride`); it changes no number and is recorded with the store. `drop_zeros` leaves out points at 0, 0, 0 of the
+    files, as sensors write them for rays without an echo; `range` and `box` keep a part of space, see `Volume`.
     """
 
     metres_per_unit: Positive = 1.0
     axes: Axes = "x,y,z"
     frame_stride: Annotated[int, Field(ge=1)] = 1
     frame_rate: Positive | None = None
+    drop_zeros: bool = added(False)
+    range: Range | None = added(None)
+    box: Box | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class FileDataset(Dataset):
     holds: ClassVar[str]
     """The files that make a sequence, for messages, such as "files named a01_s01_e01_sdepth.bin"."""
     release: ClassVar[Release]
+    drops_own_zeros: ClassVar[bool] = False
+    """Whether `read_frames` sees to the option `drop_zeros`, because it moves points."""
     Options: ClassVar[type[FileOptions]] = FileOptions
     options: FileOptions
     root: Path
@@ -138,10 +146,31 @@ class FileDataset(Dataset):
         return sequences
 
     def frames(self, info: SequenceInfo) -> Iterator[Frame]:
-        """The frames of a sequence, metres, OpenCV axes."""
-        stride = self.options.frame_stride
-        for frame in self.read_frames(info, range(0, (info.num_frames - 1) * stride + 1, stride)):
-            yield replace(frame, points=self._to_opencv(frame.points))
+        """The frames of a sequence, metres, OpenCV axes, with the points that the options keep.
+
+        Raises:
+            DatasetError: a file is damaged, or the options leave no point of a frame.
+        """
+        stride, volume = self.options.frame_stride, Volume(self.options.range, self.options.box)
+        for number, read in enumerate(self.read_frames(info, range(0, (info.num_frames - 1) * stride + 1, stride))):
+            frame = replace(read, points=self._to_opencv(read.points))
+            if self.options.drop_zeros or volume != Volume(None, None):
+                kept = volume.holds(frame.points)
+                if not self.drops_own_zeros:
+                    kept &= self.nonzero(read.points)
+                if not kept.any():
+                    raise DatasetError(
+                        f"sequence {info.id}: the options drop_zeros, range and box leave no point of frame {number}",
+                        expected="at least one point in every frame",
+                        hint="widen --option range or box: check-data without them prints the extent; or leave the sequence out",
+                    )
+                frame = frame[kept]
+            yield frame
+
+    def nonzero(self, points: Float[np.ndarray, "point 3"]) -> Bool[np.ndarray, " point"]:
+        """Which points of a file `drop_zeros` keeps."""
+        kept: Bool[np.ndarray, " point"] = (points != 0).any(axis=1) | (not self.options.drop_zeros)
+        return kept
 
     def check_length(self, info: SequenceInfo, num_frames: int, path: Path) -> None:
         """Whether a file still has the frames (without `frame_stride`) that were listed.

@@ -1,13 +1,13 @@
 """Measuring the fidelity of a store on a sample of its frames, from its own points and cameras, and from meshes where there are any."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64
 
-from cross4d_cache.camera import SequenceViews, batch_cameras, place_windows
+from cross4d_cache.again import FrameAgain, SequenceAgain
+from cross4d_cache.camera import SequenceViews
 from cross4d_cache.controls import pixel_shift
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets.dataset import Dataset
@@ -15,7 +15,6 @@ from cross4d_cache.errors import DatasetError
 from cross4d_cache.fidelity.agreement import Pairs, frame_targets
 from cross4d_cache.fidelity.rays import depth_behind
 from cross4d_cache.fidelity.report import DepthErrors, FidelityReport, Truth
-from cross4d_cache.render import render
 from cross4d_cache.store import Cache
 from cross4d_cache.types import CachedClip, SequenceInfo
 
@@ -73,30 +72,21 @@ class Fidelity:
         """
         for done, index in enumerate(self.sample, start=1):
             info = self.cache.info(index)
-            whole = self.cache.read_clip(index, np.arange(info.num_frames), targets=False)
-            placed = place_windows(whole.points, whole.point_offsets, self.cache.manifest.render)
+            again = SequenceAgain(self.cache, index)
             frames = {round((number + 1) * (info.num_frames - 1) / (FRAMES_EACH + 1)) for number in range(FRAMES_EACH)}
             for frame in sorted(frames):
                 others = [frame + gap for gap in GAPS if frame + gap < info.num_frames]
                 clip = self.cache.read_clip(index, np.array([frame, *others]), labels=True)
-                self._measure_frame(clip, self._views(index, frame, placed))
+                self._measure_frame(clip, again.frame(frame))
                 self._match(clip)
             yield done
 
-    def _views(self, index: int, frame: int, placed: tuple[SequenceViews, ...]) -> SequenceViews:
-        """What rendering needs to know of a frame's views: the cameras are those of the store, the rest follows from its points."""
-        window = self.cache.manifest.render.camera_window(frame, self.cache.info(index).num_frames)
-        return replace(placed[window], cameras=self.cache.cameras(index, frame))
-
-    def _measure_frame(self, clip: CachedClip, views: SequenceViews) -> None:
-        """Render the first frame of a clip again, and compare."""
+    def _measure_frame(self, clip: CachedClip, frame: FrameAgain) -> None:
+        """Compare the first frame of a clip with itself rendered again."""
         tally, settings = self._tally, self.cache.manifest.render
         spec, rule = self.cache.manifest.teacher, self.cache.manifest.correspondence
         points, rows = clip.points[: clip.point_offsets[1]], clip.rows[: clip.point_offsets[1]]
-        cloud = torch.from_numpy(points).repeat(settings.views, 1)
-        image = torch.arange(settings.views).repeat_interleave(len(points))
-        cameras = batch_cameras([views], torch.device("cpu"))
-        view = render(cloud, image, cameras, settings)
+        view, image, cameras = frame.view, frame.image, frame.cameras
         again = correspond(view, image, cameras, settings, spec.patch_size, shift=pixel_shift(rule))
         stored, shape = (rows >= 0).T, (settings.views, len(points))
         same = again.visible.numpy().reshape(shape) == stored
@@ -111,7 +101,7 @@ class Fidelity:
         in_image = stored & np.isfinite(tolerance)  # an altered store may count points that are not
         tally.behind_surface.append(behind[in_image])
         tally.surface_tolerance.append(tolerance[in_image])
-        behind_mesh = self._cast(clip, points, views)
+        behind_mesh = self._cast(clip, points, frame.views)
         if behind_mesh is not None:
             tally.stored_cast.append(stored)
             tally.behind_mesh.append(behind_mesh)

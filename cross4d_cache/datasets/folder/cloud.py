@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Shaped
 
 LARGEST_BYTES = 1 << 28
 """Of a frame's file, unpacked. What is made of it on the way takes up to four times as much."""
@@ -14,9 +14,12 @@ LARGEST_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Cloud:
-    """The points of a file in its unit and axes, and the class numbers it has for them, if any, as it stores them."""
+    """The points of a file in its unit and axes, and the class numbers it has for them, if any, as it stores them.
 
-    points: Float32[np.ndarray, "point 3"]
+    Points are float64 if float32 may not hold what the file says.
+    """
+
+    points: Float[np.ndarray, "point 3"]
     labels: Shaped[np.ndarray, " point"] | None = None
 
 
@@ -109,8 +112,9 @@ def read_rows(
 
 
 def to_cloud(columns: Sequence[Shaped[np.ndarray, " point"]]) -> Cloud:
-    """A cloud of the columns x, y, z and perhaps labels. What float32 cannot hold becomes infinite."""
-    points = np.empty((len(columns[0]), 3), np.float32)
+    """A cloud of the columns x, y, z and perhaps labels."""
+    exact = all(np.can_cast(column.dtype, np.float32) for column in columns[:3])
+    points = np.empty((len(columns[0]), 3), np.float32 if exact else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         for axis in range(3):
             points[:, axis] = columns[axis]

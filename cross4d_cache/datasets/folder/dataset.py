@@ -12,12 +12,13 @@ import numpy as np
 from pydantic import Field
 
 from cross4d_cache.datasets.files import FileDataset, FileOptions, Release
-from cross4d_cache.datasets.folder import layout, remarks
+from cross4d_cache.datasets.folder import layout, origins, remarks
 from cross4d_cache.datasets.folder.cloud import Cloud
 from cross4d_cache.datasets.folder.frame_file import as_classes, measured, read_cloud
 from cross4d_cache.datasets.folder.label_table import LabelTable, Row, read_class_names, read_labels
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.join import Join, join
+from cross4d_cache.record import added
 from cross4d_cache.types import Frame, SequenceInfo
 
 LABELS_FILE = "labels.csv"
@@ -32,13 +33,15 @@ class FolderOptions(FileOptions):
     forward, y left, z up (KITTI): `-y,-z,x`. `labels` is the CSV file, in the folder; that it is missing is no error for the default name.
     `tracks` says that point i is the same piece of surface in all frames of a sequence. `columns` is how many numbers a point has in
     `.bin` files; without it 4 (KITTI), and 5 in `.pcd.bin` (nuScenes). `sensor_at_origin` says that the sensor stood at the origin of the
-    coordinates, for `--camera sensor`.
+    coordinates, for `--camera sensor`. `origin` is a point in the files' unit and axes subtracted from all others in float64: `auto`
+    finds one for each sequence whose first frame lies more than a kilometre from 0, and the store says which.
     """
 
     labels: Annotated[str, Field(min_length=1)] = LABELS_FILE
     tracks: bool = False
     columns: Annotated[int, Field(ge=3, le=64)] | None = None
     sensor_at_origin: bool = False
+    origin: origins.Origin | None = added(None)
 
 
 class Folder(FileDataset):
@@ -55,6 +58,8 @@ class Folder(FileDataset):
     protocols: ClassVar[tuple[str, ...]] = ("labels",)
     holds = f"a folder for each sequence, with a file for each frame: {', '.join(layout.SUFFIXES)}"
     release = Release(title="point-cloud")
+    release = Release(title="point-cloud", page="docs/quickstart.md", files="nothing to download: one folder a sequence, one file a frame")
+    drops_own_zeros = True
     Options = FolderOptions
     options: FolderOptions
 
@@ -69,8 +74,8 @@ class Folder(FileDataset):
 
     @property
     def sensor_at_origin(self) -> bool:
-        """As the option says."""
-        return self.options.sensor_at_origin
+        """As the option says; an origin that was found is not the sensor's place."""
+        return self.options.sensor_at_origin and self.options.origin != origins.AUTO
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -121,13 +126,27 @@ class Folder(FileDataset):
         folder = self._folders[info.id]
         files = layout.frame_files(folder)
         self.check_length(info, len(files), folder)
+        moved_by = self.origin(info)
         first: tuple[Path, Cloud] | None = None
         for number in numbers:
             path = files[number]
             cloud = read_cloud(path, self.options.columns, with_labels=bool(self.part_names))
             first = first or (path, cloud)
             self._check_alike(*first, path, cloud)
-            yield self._to_frame(path, cloud)
+            yield self._to_frame(path, cloud, moved_by)
+
+    def origin(self, info: SequenceInfo) -> origins.Point | None:
+        """The one that the option names, or that the first frame of the sequence asks for.
+
+        Raises:
+            DatasetError: the file of that frame is damaged.
+        """
+        if self.options.origin is None:
+            return None
+        if self.options.origin != origins.AUTO:
+            return origins.parse(self.options.origin)
+        files = layout.frame_files(self._folders[info.id])
+        return origins.find(read_cloud(files[0], self.options.columns, with_labels=False).points, self.options.metres_per_unit)
 
     def _check_alike(self, first: Path, expected: Cloud, path: Path, found: Cloud) -> None:
         if self.options.tracks and len(found.points) != len(expected.points):
@@ -143,11 +162,14 @@ class Folder(FileDataset):
                 hint=f"give all frames of the sequence labels, or move {layout.CLASSES_FILE} out of the folder",
             )
 
-    def _to_frame(self, path: Path, cloud: Cloud) -> Frame:
+    def _to_frame(self, path: Path, cloud: Cloud, moved_by: origins.Point | None) -> Frame:
+        metres_per_unit = self.options.metres_per_unit
         frame = Frame(
-            points=cloud.points,
+            points=origins.subtract(cloud.points, moved_by),
             part_labels=None if cloud.labels is None else as_classes(path, cloud.labels, len(self.part_names)),
             surface_ids=np.arange(len(cloud.points), dtype=np.uint32) if self.options.tracks else None,
         )
-        finite = measured(path, cloud.points, FARTHEST / self.options.metres_per_unit)
+        finite = measured(path, frame.points, FARTHEST / metres_per_unit)
+        finite &= self.nonzero(cloud.points)
+        origins.check_steps(path, cloud.points[finite], frame.points[finite], metres_per_unit)
         return frame if finite.all() else frame[finite]

@@ -227,7 +227,7 @@ def test_a_frame_without_a_measurement_is_named(tmp_path: Path) -> None:
 
 def test_map_coordinates_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "only/0.xyz", content=b"448262.1 5413000.5 30\n")
-    with pytest.raises(DatasetError, match="subtract an origin"):
+    with pytest.raises(DatasetError, match="origin=auto"):
         read_one(tmp_path)
 
 
