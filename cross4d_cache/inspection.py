@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.extent import FRAMES, Extent, SequenceExtent
 from cross4d_cache.frames import thin
 from cross4d_cache.types import Frame, SequenceInfo
 
@@ -32,11 +34,12 @@ BYTES_PER_POINT = 4.8
 
 @dataclass(frozen=True)
 class ReadResult:
-    """A sequence that was read to its end: its points a frame, or what is wrong with it."""
+    """A sequence that was read to its end: its points a frame and extent, or what is wrong with it."""
 
     info: SequenceInfo
     points_per_frame: float
     damage: DatasetError | None
+    extent: SequenceExtent | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Inspection:
     points_per_frame: float | None
     disk_bytes: int
     cache_bytes: int | None
+    extent: Extent | None = None
 
 
 def choose(dataset: FileDataset, *, read_all: bool) -> list[SequenceInfo]:
@@ -85,16 +89,20 @@ def read_through(dataset: FileDataset, sequences: Iterable[SequenceInfo]) -> Ite
     """Read sequences to their end, exactly as a build would."""
     for info in sequences:
         counts: list[int] = []
-        damage = None
+        damage, first = None, list[Float32[np.ndarray, "_ 3"]]()
         try:
-            thin(info, _counted(dataset, info, counts), points_per_frame=POINTS_PER_FRAME, seed=0)
+            thin(info, _counted(dataset, info, counts, first), points_per_frame=POINTS_PER_FRAME, seed=0)
         except DatasetError as error:
             damage = error
-        yield ReadResult(info, float(np.mean(counts)) if counts else 0.0, damage)
+        extent = SequenceExtent.measure(first) if first and damage is None else None
+        yield ReadResult(info, float(np.mean(counts)) if counts else 0.0, damage, extent)
 
 
-def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int]) -> Iterator[Frame]:
+def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int], first: list[Float32[np.ndarray, "_ 3"]]) -> Iterator[Frame]:
+    """The frames of a sequence; their points are counted, and those of the first few kept."""
     for frame in dataset.frames(info):
+        if len(first) < FRAMES:
+            first.append(frame.points)
         counts.append(len(frame.points))
         if len(frame.points) > 1 and (frame.points == frame.points[0]).all():
             raise DatasetError(
@@ -136,6 +144,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult]) -> Inspection:
         points_per_frame=points,
         disk_bytes=disk_bytes(dataset.root),
         cache_bytes=None if points is None else estimate_cache_bytes(num_frames, points, CHANNELS),
+        extent=Extent.of(result.extent for result in results if result.extent is not None),
     )
 
 
@@ -158,7 +167,8 @@ def disk_bytes(root: Path) -> int:
 
 def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
     """An inspection as a JSON object."""
-    record = asdict(replace(inspection, damaged=()))
+    record = asdict(replace(inspection, damaged=(), extent=None))
+    record["extent"] = None if inspection.extent is None else inspection.extent.as_record()
     record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
     options = dataset.options.model_dump(mode="json")
     return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
@@ -176,8 +186,8 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         full = ", ".join(f"{side} {count.full:,} of {count.videos:,}" for side, count in cover.sides.items())
         short = [name for count in cover.sides.values() for name in count.short]
         lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
-    if item.points_per_frame is not None:
-        lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
+    if item.extent is not None:
+        lines += item.extent.report(dataset.options.model_dump(mode="json"))
     lines.append(
         f"size: {_bytes(item.disk_bytes)} on disk; a store of bodies (scenes need more) takes about {_bytes(item.cache_bytes or 0)}"
         if item.cache_bytes
