@@ -95,6 +95,7 @@ def build(
     from cross4d_cache.console import follow, note_sides, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
+    from cross4d_cache.extent import of_dataset
     from cross4d_cache.fitting import ProjectionFit
     from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.selection import remarks, select_sequences
@@ -128,6 +129,10 @@ def build(
     plan = plan_build(source, model, settings, fit.matrix)
     say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
     warn_random(plan.manifest)
+    sequences, rules = [info for part in plan.parts for info in part], plan.manifest.render
+    extent = of_dataset(source, sequences, rules, model.spec.patch_size)
+    for line in extent.report(plan.manifest.dataset.options, spherical=rules.camera_model == "spherical") if extent else ():
+        say(line)
     run = Build(source, model, plan, out)
     _check_finished(run.writer)
     steps = ((progress.frames_done, progress.note) for progress in run.run())
@@ -178,6 +183,7 @@ def info(
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
     from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, summary, warn_random
+    from cross4d_cache.extent import of_store
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
@@ -189,9 +195,13 @@ def info(
 
         draw_summary(cache, png)
     if not fidelity:
+        extent, rules, options = of_store(cache), cache.manifest.render, cache.manifest.dataset.options
+        if as_json:
+            print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json)
+            return
         print_result(summary(cache), as_json)
-        if not as_json:
-            print_overview(cache)
+        print("\n".join(extent.report(options, spherical=rules.camera_model == "spherical")) if extent else "")
+        print_overview(cache)
         return
     from dataclasses import asdict
 

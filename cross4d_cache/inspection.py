@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.extent import FRAMES, Extent, SequenceExtent
 from cross4d_cache.frames import thin
 from cross4d_cache.join import Join
 from cross4d_cache.selection import remarks
@@ -39,11 +41,12 @@ COORDINATE_BYTES, SLOT_BYTES = 6, 2
 
 @dataclass(frozen=True)
 class ReadResult:
-    """A sequence that was read to its end: its points a frame, or what is wrong with it."""
+    """A sequence that was read to its end: its points a frame and extent, or what is wrong with it."""
 
     info: SequenceInfo
     points_per_frame: float
     damage: DatasetError | None
+    extent: SequenceExtent | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Inspection:
     kept_points: int
     views: int
     cache_bytes: tuple[int, int] | None
+    extent: Extent | None = None
 
 
 def choose(dataset: FileDataset, *, read_all: bool) -> list[SequenceInfo]:
@@ -97,16 +101,20 @@ def read_through(dataset: FileDataset, sequences: Iterable[SequenceInfo]) -> Ite
     """Read sequences to their end, exactly as a build would."""
     for info in sequences:
         counts: list[int] = []
-        damage = None
+        damage, first = None, list[Float32[np.ndarray, "_ 3"]]()
         try:
-            thin(info, _counted(dataset, info, counts), points_per_frame=POINTS_PER_FRAME, seed=0)
+            thin(info, _counted(dataset, info, counts, first), points_per_frame=POINTS_PER_FRAME, seed=0)
         except DatasetError as error:
             damage = error
-        yield ReadResult(info, float(np.mean(counts)) if counts else 0.0, damage)
+        extent = SequenceExtent.measure(first) if first and damage is None else None
+        yield ReadResult(info, float(np.mean(counts)) if counts else 0.0, damage, extent)
 
 
-def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int]) -> Iterator[Frame]:
+def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int], first: list[Float32[np.ndarray, "_ 3"]]) -> Iterator[Frame]:
+    """The frames of a sequence; their points are counted, and those of the first few kept."""
     for frame in dataset.frames(info):
+        if len(first) < FRAMES:
+            first.append(frame.points)
         counts.append(len(frame.points))
         if len(frame.points) > 1 and (frame.points == frame.points[0]).all():
             raise DatasetError(
@@ -151,6 +159,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult], *, kept_points: int
         kept_points=kept_points,
         views=views,
         cache_bytes=None if points is None else estimate_cache_bytes(num_frames, min(points, float(kept_points)), CHANNELS, views),
+        extent=Extent.of(result.extent for result in results if result.extent is not None),
     )
 
 
@@ -180,11 +189,12 @@ def disk_bytes(root: Path) -> int:
 
 def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
     """An inspection as a JSON object."""
-    record = asdict(replace(inspection, damaged=(), joins=()))
+    record = asdict(replace(inspection, damaged=(), joins=(), extent=None))
     record["joins"] = [
         {"list": item.title, "matched": len(item.partners), "extra_rows": item.extra_rows, "extra_sequences": item.extra_sequences}
         for item in inspection.joins
     ]
+    record["extent"] = None if inspection.extent is None else inspection.extent.as_record()
     record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
     options = dataset.options.model_dump(mode="json")
     return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
@@ -202,6 +212,8 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         full = ", ".join(f"{side} {count.full:,} of {count.videos:,}" for side, count in cover.sides.items())
         short = [name for count in cover.sides.values() for name in count.short]
         lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
+    if item.extent is not None:
+        lines += item.extent.report(dataset.options.model_dump(mode="json"))
     if item.points_per_frame is not None:
         lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
     lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))

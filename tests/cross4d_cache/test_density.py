@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from cross4d_cache.camera.density import splat_size
+from cross4d_cache.camera.density import counted_rows, splat_size
 from cross4d_cache.types import RenderSettings
 
 SETTINGS = RenderSettings(image_size=224)
+"""Of release 0.1, by which every row counts: copies of a pixel stand for points that lie in it."""
 SIDE = 60
 
 
@@ -18,7 +19,9 @@ def pixels_where(kept: np.ndarray, copies: int) -> np.ndarray:
 
 def size_of(*frames: np.ndarray, scanned: bool, settings: RenderSettings = SETTINGS, scale: float = 1.0) -> int:
     offsets = np.cumsum([0, *map(len, frames)]).astype(np.int64)
-    return splat_size(np.concatenate(frames) * scale, offsets, settings, scanned=scanned)
+    pixels = np.concatenate(frames) * scale
+    rows = counted_rows(np.pad(pixels, ((0, 0), (0, 1))).astype(np.float32), offsets, settings)
+    return splat_size(pixels, rows, settings, scanned=scanned)
 
 
 def blocks(kept: np.ndarray) -> np.ndarray:
