@@ -58,7 +58,6 @@ class Folder(FileDataset):
     protocols: ClassVar[tuple[str, ...]] = ("labels",)
     holds = f"a folder for each sequence, with a file for each frame: {', '.join(layout.SUFFIXES)}"
     release = Release(title="point-cloud")
-    release = Release(title="point-cloud", page="docs/quickstart.md", files="nothing to download: one folder a sequence, one file a frame")
     drops_own_zeros = True
     Options = FolderOptions
     options: FolderOptions
