@@ -53,6 +53,8 @@ def run_pretrain(
         return
     result = folder.result(training)
     print(result.model_dump_json() if as_json else describe_run(result))
+    if (failure := result.failure) is not None:
+        say(f"note: this run may have failed: {failure}; try another --seed or a lower --lr before you judge it")
     if result.origin.random_teacher:
         warn_random_teacher(result.origin.teacher)
 
