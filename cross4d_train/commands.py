@@ -67,7 +67,8 @@ def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Che
         CheckpointError: an option that differs from what the run began with.
     """
     if checkpoint is None:
-        return settings.changed(options)
+        chosen = settings.changed(options)
+        return chosen.model_copy(update={"objective": chosen.objective.as_new()})
     begun = checkpoint.record.settings
     differences = begun.changed(options).differences(begun)
     if differences:

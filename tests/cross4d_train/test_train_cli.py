@@ -98,13 +98,16 @@ def test_a_run_that_learned_nothing_is_told(store, tmp_path):
     assert "may have failed" not in learned.stderr, learned.output
 
 
-@pytest.mark.parametrize("options", [["--conditioning", "whiten:4"], ["--objective", "global", "--conditioning", "none"]])
+@pytest.mark.parametrize(
+    "options", [["--conditioning", "whiten:4"], *(["--objective", "global", "--conditioning", name] for name in ("none", "center"))]
+)
 def test_objective_and_conditioning_go_into_the_run(store, tmp_path, options):
     result = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, *options, "--json")
     assert result.exit_code == 0, result.output
     settings = json.loads(result.stdout)["settings"]["objective"]
     assert settings["conditioning"] == options[-1]
     assert settings["name"] == ("global" if "global" in options else "dense")
+    assert settings.get("standardised") == (True if "center" in options else None)
     other = run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume", "--conditioning", "whiten:5")
     assert other.exit_code == 2
     assert f"objective.conditioning: whiten:5 here, {options[-1]} there" in other.stderr
