@@ -53,6 +53,8 @@ def run_pretrain(
         return
     result = folder.result(training)
     print(result.model_dump_json() if as_json else describe_run(result))
+    if (failure := result.failure) is not None:
+        say(f"note: this run may have failed: {failure}; try another --seed or a lower --lr before you judge it")
     if result.origin.random_teacher:
         warn_random_teacher(result.origin.teacher)
 
@@ -65,7 +67,8 @@ def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Che
         CheckpointError: an option that differs from what the run began with.
     """
     if checkpoint is None:
-        return settings.changed(options)
+        chosen = settings.changed(options)
+        return chosen.model_copy(update={"objective": chosen.objective.as_new()})
     begun = checkpoint.record.settings
     differences = begun.changed(options).differences(begun)
     if differences:

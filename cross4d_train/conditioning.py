@@ -4,6 +4,7 @@ Features of a frozen ViT share one strong direction: a predictor of that directi
 Conditioning belongs to the objective, not to the store: it is fitted on the training side of a store and kept in the checkpoint.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ def gather_statistics(cache: Cache, chosen: Sequence[int], source: Source) -> Ta
         sums.index_add_(0, patches, features)
         products += features.T @ features
     return TargetStatistics(counts=counts, sums=sums, products=products)
+
+
+def constant_cosine(statistics: TargetStatistics) -> float:
+    """The cosine of targets with their mean, exact where all are equally long: the length of the mean over their root mean square."""
+    square = float(statistics.products.diagonal().sum() * statistics.counts.sum())
+    return float(statistics.sums.sum(dim=0).norm()) / math.sqrt(square) if square > 0 else 0.0
 
 
 def sample_sequences(chosen: Sequence[int]) -> list[int]:

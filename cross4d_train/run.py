@@ -7,9 +7,9 @@ import fcntl
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from statistics import mean
 from typing import TextIO
@@ -22,6 +22,7 @@ from cross4d_cache.store.digest import partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
+from cross4d_train.outcome import Outcome, cosine_of_constant
 from cross4d_train.settings import Origin, RunSettings
 
 _PLACE = "an empty folder, or nothing yet, that can be written to"
@@ -40,6 +41,15 @@ class RunResult(Record):
     origin: Origin
     sides: dict[str, int] = added({})
     """Of the sequences it learned from: how many were on which side of the protocol, as `count_sides` says."""
+    outcome: Outcome | None = added(None)
+    """What the last epoch is to be compared with."""
+
+    @property
+    def failure(self) -> str | None:
+        """How the run ended as failed ones do, if it did."""
+        if self.outcome is None:
+            return None
+        return self.outcome.failure(self.loss, self.scalars.get("cosine"), self.settings.training.num_epochs)
 
 
 class RunFolder:
@@ -190,20 +200,22 @@ class RunFolder:
         steps_per_epoch = training.plan.steps_per_epoch
         try:
             with self.log_path.open("rb") as log:
-                lines = deque(log, maxlen=steps_per_epoch)
+                begin = list(islice(log, steps_per_epoch))
+                lines = deque(chain(begin, log), maxlen=steps_per_epoch)
         except OSError as error:
             raise OutputError(
                 f"cannot read {self.log_path}: {error.strerror}",
                 expected="the log of the run",
                 hint="the checkpoint is whole; use that",
             ) from None
-        records = [record for line in lines if (record := _read_line(line)) is not None]
-        if [record.step for record in records] != list(range(training.step - steps_per_epoch, training.step)):
+        records = _read_steps(lines, training.step - steps_per_epoch, training.step)
+        if records is None:
             raise OutputError(
                 f"{self.log_path} lacks steps of the last epoch, though the run has finished",
                 expected=f"{steps_per_epoch} lines, one a step",
                 hint="the checkpoint is whole; use that",
             )
+        first = _read_steps(begin, 0, steps_per_epoch)
         return RunResult(
             checkpoint=str(self.checkpoint_path),
             steps=training.step,
@@ -216,7 +228,16 @@ class RunFolder:
             origin=training.origin,
             loss=mean(record.loss for record in records),
             scalars={name: mean(record.scalars[name] for record in records) for name in records[-1].scalars},
+            outcome=Outcome(
+                first_loss=None if first is None else mean(record.loss for record in first), constant_cosine=cosine_of_constant(training)
+            ),
         )
+
+
+def _read_steps(lines: Iterable[bytes], first: int, last: int) -> list[StepRecord] | None:
+    """The records of some lines if they are those of the steps from `first` to below `last`."""
+    records = [record for line in lines if (record := _read_line(line)) is not None]
+    return records if [record.step for record in records] == list(range(first, last)) else None
 
 
 def _read_line(line: bytes) -> StepRecord | None:

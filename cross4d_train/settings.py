@@ -42,8 +42,8 @@ class RunSettings(Record):
     """A whole pre-training run, but for where it runs.
 
     The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
-    devices takes the mean over visible tokens and the variance term on its own share of the batch before the gradients are
-    averaged, so that a run on several devices minimises another loss than one on a single device.
+    devices takes the mean over visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch
+    before the gradients are averaged, so that a run on several devices minimises another loss than one on a single device.
     """
 
     encoder: EncoderSettings = EncoderSettings()

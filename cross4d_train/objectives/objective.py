@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from pydantic import Field
 from torch import Tensor, nn
 
-from cross4d_cache.record import Record
+from cross4d_cache.record import Record, added
 from cross4d_cache.store import CacheManifest
 from cross4d_train.conditioning import ConditioningName
 from cross4d_train.data import Batch
@@ -27,6 +27,16 @@ class ObjectiveSettings(Record):
     name: str = "dense"
     variance_weight: float = Field(default=1.0, ge=0, le=1_000_000, allow_inf_nan=False)
     conditioning: ConditioningName = "whiten:32"
+    standardised: bool = added(False, must_be_known=True)
+    """Of `global`: whether the mean tokens of a batch are standardised before the head. Release 0.1 never did."""
+
+    def as_new(self) -> "ObjectiveSettings":
+        """These settings for a run that begins today, by today's rules in place of those of release 0.1.
+
+        `global` standardises where conditioning takes the mean of targets away: of raw targets that mean is most of what is to be
+        predicted, and mean tokens that have lost theirs give it too slowly.
+        """
+        return self.model_copy(update={"standardised": self.kind == "global" and self.conditioning != "none"})
 
     @property
     def kind(self) -> str:

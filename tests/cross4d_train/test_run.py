@@ -68,6 +68,9 @@ def test_lines_of_a_log_that_cannot_be_read_are_dropped(store, tmp_path):
     assert not left.exists()
     again.log_path.write_bytes(b"\xff\x00\n" + again.log_path.read_bytes())  # only the last epoch is read
     assert again.result(training).scalars["cosine"] == pytest.approx(sum(line["scalars"]["cosine"] for line in logged[-3:]) / 3)
+    assert again.result(training).outcome.first_loss is None  # the line before belongs to no step
+    again.log_path.write_bytes(b"".join(whole[:3]) + b"null\n" * 3 + b"".join(again.log_path.read_bytes().splitlines(keepends=True)[-3:]))
+    assert again.result(training).outcome.first_loss == pytest.approx(sum(line["loss"] for line in logged[:3]) / 3)
     for damaged in (b"", b"null\n" * 9):
         again.log_path.write_bytes(damaged)
         with pytest.raises(OutputError, match=r"(?s)lacks steps of the last epoch.*expected: 3 lines.*next: "):

@@ -87,13 +87,27 @@ def test_probe_of_a_checkpoint_takes_its_clips(store, finished):
     assert "note:" not in result.stderr
 
 
-@pytest.mark.parametrize("options", [["--conditioning", "whiten:4"], ["--objective", "global", "--conditioning", "none"]])
+def test_a_run_that_learned_nothing_is_told(store, tmp_path):
+    still = run("pretrain", "--cache", store, "--out", tmp_path / "still", *SMALL, "--lr", "1e-30")
+    assert still.exit_code == 0, still.output
+    assert still.stderr.count("note: this run may have failed: ") == 1
+    assert "--seed" in still.stderr
+    record = run("pretrain", "--cache", store, "--out", tmp_path / "still", "--resume", "--json")
+    assert json.loads(record.stdout)["outcome"].keys() == {"first_loss", "constant_cosine"}
+    learned = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, "--lr", "1e-2", "--epochs", "60")
+    assert "may have failed" not in learned.stderr, learned.output
+
+
+@pytest.mark.parametrize(
+    "options", [["--conditioning", "whiten:4"], *(["--objective", "global", "--conditioning", name] for name in ("none", "center"))]
+)
 def test_objective_and_conditioning_go_into_the_run(store, tmp_path, options):
     result = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, *options, "--json")
     assert result.exit_code == 0, result.output
     settings = json.loads(result.stdout)["settings"]["objective"]
     assert settings["conditioning"] == options[-1]
     assert settings["name"] == ("global" if "global" in options else "dense")
+    assert settings.get("standardised") == (True if "center" in options else None)
     other = run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume", "--conditioning", "whiten:5")
     assert other.exit_code == 2
     assert f"objective.conditioning: whiten:5 here, {options[-1]} there" in other.stderr
