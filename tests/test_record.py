@@ -95,7 +95,7 @@ def test_differences_are_between_what_was_recorded() -> None:
     assert differences(old, Outer.from_json(OLD)) == []
 
 
-FOREIGN = {"_PreprocessingFile", "Record"}
+FOREIGN = {"_Fields", "Record"}
 """Files that others write, and the base class."""
 
 
