@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak setup wheel clean
+.PHONY: demo test test-lowest test-newest soak setup wheel clean
 
 demo: setup
 	$(BIN)/python -m pipelines.demo --out out/demo
@@ -18,6 +18,18 @@ test: setup wheel
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
 	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# The fast tests with the lowest versions that pyproject.toml declares, and with the newest; torch stays as pinned, no resolver chooses it.
+FAST := test_docs.py test_record.py $(addprefix cross4d_cache/,test_cli.py test_picture.py test_visibility.py teachers datasets/test_hoi4d.py \
+  store/test_golden.py store/test_storage.py) $(addprefix cross4d_train/,test_checkpoint.py test_run.py)
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest: test-%:
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/pip install --quiet --progress-bar off uv $(TORCH)
+	echo torch > .venv-$*/torch
+	.venv-$*/bin/uv pip install --python .venv-$*/bin/python --upgrade --resolution $(RESOLUTION) --excludes .venv-$*/torch -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest $(addprefix tests/,$(FAST))
 
 # Thousands of damaged files for every dataset reader; hundreds of kills, and damage of stores, manifests and zips.
 soak: setup
@@ -33,13 +45,13 @@ setup: .venv/.ready
 
 # PyPI's torch brings gigabytes of CUDA; without an NVIDIA card: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+TORCH = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 
 .venv/.ready: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version)"; exit 1; }
 	@$(MAKE) --no-print-directory system-packages
 	[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt setuptools $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	  torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt setuptools $(TORCH)
 	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
@@ -57,4 +69,4 @@ system-packages:
 	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$needed
 
 clean:
-	rm -rf build out .venv
+	rm -rf build out .venv .venv-lowest .venv-newest
