@@ -214,8 +214,6 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
         lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
     if item.extent is not None:
         lines += item.extent.report(dataset.options.model_dump(mode="json"))
-    if item.points_per_frame is not None:
-        lines.append(f"points a frame: {item.points_per_frame:,.0f} (median of the sequences read)")
     lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))
     lines += [f"note: {note}" for note in item.notes]
     if item.missing:
