@@ -17,6 +17,7 @@ from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
+from cross4d_cache.teachers.teacher import normalise
 from cross4d_cache.types import Camera, RenderSettings
 from pipelines import arithmetic, benchmark_build, machine, peer_build, throughput
 from pipelines.machine import describe_machine, folder_bytes, matmul_rate
@@ -88,7 +89,7 @@ def test_first_batch_is_what_the_build_shows_its_teacher(dataset: Dataset, tiny_
     assert (images[:35].amax(dim=(1, 2, 3)) > 0).all()
     assert not images[35:].any()
     assert len(shown[0]) == 35
-    assert torch.equal((images[:35, :, None] - teacher._mean) / teacher._std, shown[0])
+    assert torch.equal(normalise(images[:35], teacher.spec), shown[0])
 
 
 def test_a_build_is_compared_with_the_teacher_before_and_after_it() -> None:
