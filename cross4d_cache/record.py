@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 REQUIRES = "requires"
 """Key of a recorded object: names of its fields that a reader must know, or refuse the object."""
 
+ABSENT = "absent (as in release 0.1)"
+"""What is said of a later field that a record does not have."""
+
 RECORD = TypeVar("RECORD", bound="Record")
 
 
@@ -120,7 +123,7 @@ def _differ(left: Mapping[str, Any], right: Mapping[str, Any], name: str) -> boo
 
 
 def _shown(flat: Mapping[str, Any], name: str) -> str:
-    return str(flat[name]) if name in flat else "absent (as in release 0.1)"
+    return str(flat[name]) if name in flat else ABSENT
 
 
 def _must_be_known(model: type[Record]) -> set[str]:

@@ -14,6 +14,7 @@ import zarr
 from jaxtyping import Float32
 
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
+from cross4d_cache.record import ABSENT
 from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
@@ -68,7 +69,9 @@ class CacheWriter:
             if differences:
                 raise CacheMismatchError(
                     f"{self.path} was built with other settings:\n    " + "\n    ".join(differences),
-                    hint=f"use the same settings, write to another --out, or delete {self.path}",
+                    hint="write to another --out; the store stays readable, and the release that began it can finish it"
+                    if any(ABSENT in line for line in differences)  # a rule changed since: nobody should delete a good store for that
+                    else f"use the same settings, write to another --out, or delete {self.path}",
                 )
             self.manifest = existing
         else:

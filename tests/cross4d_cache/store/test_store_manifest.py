@@ -17,6 +17,7 @@ from cross4d_cache.sharing.pull import Pull
 from cross4d_cache.sharing.subset import Selection, Subset
 from cross4d_cache.store import CacheManifest, CacheWriter, open_cache, verify
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.store.part import parse_sequences, sequence_columns
 from cross4d_cache.types import SequenceInfo
 from tests.cross4d_cache.store.forgery import forge_part
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, two_parts, write_store
@@ -285,8 +286,16 @@ def test_stores_of_other_fields_do_not_become_one(tmp_path: Path) -> None:
 def test_an_unfinished_store_of_another_rule_is_not_finished(tmp_path: Path) -> None:
     manifest = make_manifest(two_parts())
     CacheWriter(tmp_path / "a", from_the_future(manifest, lambda record: record["render"].update(splat="gaussian")), PROJECTION)
-    with pytest.raises(CacheMismatchError, match=r"render\.splat: absent \(as in release 0\.1\) here, gaussian there"):
+    with pytest.raises(CacheMismatchError, match=r"render\.splat: absent \(as in release 0\.1\) here, gaussian there") as caught:
         CacheWriter(tmp_path / "a", manifest, PROJECTION)
+    assert "delete" not in str(caught.value), "a store of another rule is as good as it was"
+
+
+def test_a_sequence_without_frames_is_no_row_of_a_table() -> None:
+    columns = sequence_columns(two_parts()[0].sequences)
+    assert [info.num_frames for info in parse_sequences(columns)] == [4, 3]
+    with pytest.raises(ValueError, match="num_frames = 0"):
+        parse_sequences({**columns, "num_frames": [4, 0]})
 
 
 @pytest.mark.parametrize(
