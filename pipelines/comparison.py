@@ -43,7 +43,7 @@ def plan_jobs(rows: Iterable[Row], stores: Mapping[str, Mapping[str, Path]], see
             seed=seed,
             store=paths[row.store],
             fingerprint=fingerprints[paths[row.store]],
-            objective=row.objective,
+            objective=None if row.objective is None else row.objective.as_new(),
             features=row.features,
             learning_rate=rate,
             budget=budget,

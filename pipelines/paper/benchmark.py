@@ -141,7 +141,7 @@ class Setup(Record):
         }
         settings = RunSettings(
             encoder=encoder or scale.encoder,
-            objective=objective,
+            objective=objective.as_new(),
             clips=scale.clips,
             training=TrainingSettings.model_validate(chosen | training),
         )
