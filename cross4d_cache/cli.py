@@ -177,13 +177,16 @@ def check_data(
 def info(
     store: Store,
     fidelity: Annotated[bool, typer.Option("--fidelity", help="Measure on a sample how well targets belong to their points.")] = False,
+    read_all: Annotated[bool, typer.Option("--read-all", help="Take the extent of every sequence, not of eight.")] = False,
     data: Data = None,
     png: Annotated[Path | None, typer.Option("--png", help="Also draw it: lengths, actions by split, coverage, a frame.")] = None,
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
+    from tqdm import tqdm
+
     from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, summary, warn_random
-    from cross4d_cache.extent import of_store
+    from cross4d_cache.extent import of_store, sample
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
@@ -195,7 +198,9 @@ def info(
 
         draw_summary(cache, png)
     if not fidelity:
-        extent, rules, options = of_store(cache), cache.manifest.render, cache.manifest.dataset.options
+        rules, options = cache.manifest.render, cache.manifest.dataset.options
+        chosen = range(len(cache.sequences)) if read_all else sample(cache)
+        extent = of_store(cache, tqdm(chosen, desc="extent", unit="sequence", file=sys.stderr, delay=2))
         if as_json:
             print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json)
             return

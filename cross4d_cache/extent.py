@@ -181,11 +181,18 @@ def of_dataset(dataset: Dataset, sequences: Sequence[SequenceInfo], render: Rend
     return Extent.of(found)
 
 
-def of_store(cache: Cache) -> Extent | None:
+def sample(cache: Cache) -> list[int]:
+    """Some of the sequences of a store, evenly spread."""
+    total = len(cache.sequences)
+    picked: list[int] = np.unique(np.linspace(0, total - 1, min(total, SAMPLE)).astype(int)).tolist()
+    return picked
+
+
+def of_store(cache: Cache, indices: Iterable[int]) -> Extent | None:
     """Of some sequences of a store, as it holds them; None if they cannot be read, which `verify` tells."""
-    found, total = [], len(cache.sequences)
+    found = []
     try:
-        for index in np.unique(np.linspace(0, total - 1, min(total, SAMPLE)).astype(int)).tolist():
+        for index in indices:
             clip = cache.read_clip(index, np.arange(min(FRAMES, cache.info(index).num_frames)), targets=False)
             frames = np.split(clip.points, clip.point_offsets[1:-1])
             found.append(SequenceExtent.measure(frames, cache.manifest.render, cache.manifest.teacher.patch_size))

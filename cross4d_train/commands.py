@@ -17,6 +17,7 @@ from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.run import RunFolder, RunResult
 from cross4d_train.settings import RunSettings
+from cross4d_train.suitability import remarks
 
 
 def run_pretrain(
@@ -100,6 +101,8 @@ def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
     say(f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}")
     if settings.training.side == "test":
         say("note: this trains on the test side; an evaluation on its videos has seen them")
+    for remark in remarks(training):
+        say(f"note: {remark}")
     if plan.num_short:
         say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
     if resume:

@@ -39,6 +39,8 @@ class Encoder(nn.Module, ABC):
     """Its configuration, which every checkpoint records: all that decides its shape and its numbers beside the weights."""
     channels: int
     """Width of the token features."""
+    reach: float | None = None
+    """How far from a point its first layer looks for others, metres; None if at all of them."""
 
     def __init__(self, config: Record | None = None) -> None:
         super().__init__()

@@ -110,7 +110,7 @@ class P4Transformer(Encoder):
 
     def __init__(self, config: P4TransformerConfig) -> None:
         super().__init__(config)
-        self.channels = config.width
+        self.channels, self.reach = config.width, config.radius * config.metres_per_unit
         self.tube = nn.Linear(4, config.width, bias=False)
         self.position = nn.Linear(4, config.width)
         self.blocks = nn.Sequential(

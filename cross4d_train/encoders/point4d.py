@@ -161,7 +161,7 @@ class Point4D(Encoder):
 
     def __init__(self, config: Point4DConfig) -> None:
         super().__init__(config)
-        self.channels = config.width
+        self.channels, self.reach = config.width, config.fine.radius
         self.fine = SetAbstraction(config.fine, 0)
         self.coarse = SetAbstraction(config.coarse, config.fine.widths[1])
         self.position = nn.Sequential(nn.Linear(4, config.width), nn.GELU(), nn.Linear(config.width, config.width))

@@ -129,7 +129,7 @@ class PSTNet(Encoder):
             layers.append(PSTConvolution(layer, channels, config.radius, config.num_neighbours))
             channels = layer.out
         self.layers = nn.ModuleList(layers)
-        self.channels = channels
+        self.channels, self.reach = channels, config.radius * config.convolutions[0].scale
 
     def forward(self, points: Float32[Tensor, "batch frame point 3"]) -> Tokens:
         """Encode clips; tokens of some of the frames, frame after frame.

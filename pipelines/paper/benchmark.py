@@ -130,8 +130,11 @@ class Setup(Record):
         encoder: EncoderSettings | None = None,
         **training: Any,
     ) -> Student:
-        """A student with the scale's settings, some of its training replaced."""
-        scale = self.scale
+        """A student with the scale's settings, some of its training replaced.
+
+        One that standardises has a name of its own: a folder may hold one of release 0.1, which did not.
+        """
+        scale, objective = self.scale, objective.as_new()
         chosen = {
             "num_epochs": scale.num_epochs,
             "clips_per_sequence": scale.clips_per_sequence,
@@ -141,11 +144,11 @@ class Setup(Record):
         }
         settings = RunSettings(
             encoder=encoder or scale.encoder,
-            objective=objective.as_new(),
+            objective=objective,
             clips=scale.clips,
             training=TrainingSettings.model_validate(chosen | training),
         )
-        return Student(name=name, root=self.out, store=store, settings=settings)
+        return Student(name=f"{name}-standardised" if objective.standardised else name, root=self.out, store=store, settings=settings)
 
     def untrained(self) -> Student:
         """An encoder with starting weights."""

@@ -93,3 +93,17 @@ def test_check_data_build_and_info_print_it(millimetres: Path, tmp_path: Path) -
     right = CliRunner().invoke(app, ["check-data", *source, "--option", "metres_per_unit=0.001"]).stdout
     assert "WARNING" not in right
     assert "2 m down" in right
+
+
+def test_all_sequences_are_looked_at_where_asked(tmp_path: Path) -> None:
+    """Of ten sequences the second to last is far wider; eight, evenly spread, leave it out."""
+    data, out = tmp_path / "data", str(tmp_path / "store.zarr")
+    for number in range(10):
+        (data / f"s{number}").mkdir(parents=True)
+        np.save(data / f"s{number}" / "0.npy", (BOX * (5 if number == 8 else 1)).astype(np.float32))
+    source = ["--dataset", "folder", "--data", str(data)]
+    assert CliRunner().invoke(app, ["build", *source, "--out", out, "--points", "500", "--device", "cpu"]).exit_code == 0
+    for command in (["check-data", *source], ["info", out]):
+        few, every = (json.loads(CliRunner().invoke(app, [*command, *more, "--json"]).stdout)["extent"] for more in ([], ["--read-all"]))
+        assert (few["sequences"], every["sequences"]) == (8, 10)
+        assert every["largest"] == pytest.approx(5 * few["largest"], rel=0.01)
