@@ -80,6 +80,13 @@ def test_nothing_left_to_tell_apart(store):
         make(store, ignored=(0, 2))
 
 
+@pytest.mark.parametrize("label", [3, -1])
+def test_labels_to_ignore_are_labels_of_the_store(store, label):
+    with pytest.raises(SettingsError, match=f"--ignore {label}, a label that the store does not have") as error:
+        make(store, ignored=(1, label))
+    assert error.value.expected == "one of: 0 head, 1 trunk, 2 legs"
+
+
 def test_predictions_of_new_clips(store):
     evaluation, _ = finish(store, ignored=(0,))
     found = evaluation.predict(torch.rand(2, 3, 60, 3))
