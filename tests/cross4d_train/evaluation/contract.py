@@ -26,9 +26,10 @@ class EvaluationContract:
     name: ClassVar[str]
     options: ClassVar[dict] = {}
 
-    def make(self, path, *, encoder=None, origin=None, **options):
-        kind, settings = EVALUATIONS[self.name]
-        chosen = settings(clips=CLIPS, num_windows=2, **(self.options | options))
+    @classmethod
+    def make(cls, path, *, encoder=None, origin=None, **options):
+        kind, settings = EVALUATIONS[cls.name]
+        chosen = settings(clips=CLIPS, num_windows=2, **(cls.options | options))
         dataset = ClipDataset(path, CLIPS, targets=False, labels=kind.labels)
         source = EncoderSource(
             label="run",
@@ -42,33 +43,33 @@ class EvaluationContract:
         )
         return kind(source, dataset, chosen)
 
-    def run(self, path, place=None, **options):
-        evaluation = self.make(path, **options)
+    @classmethod
+    def run(cls, path, place=None, **options):
+        evaluation = cls.make(path, **options)
         return list(evaluation.run(place or Place())), evaluation
 
-    def test_progress_counts_to_the_total_and_gradients_stay_on(self, store):
-        evaluation = self.make(store)
-        count = 0
+    @pytest.fixture(scope="class")
+    @classmethod
+    def finished(cls, store):
+        """One that has run to its end, for the tests that only look."""
+        return cls.run(store)[1]
+
+    def test_progress_counts_to_the_total_gradients_stay_on_and_the_encoder_is_as_before(self, store, finished):
+        encoder = build_encoder("point4d", "tiny", 3)
+        before, count = weights_digest(encoder), 0
+        evaluation = self.make(store, encoder=encoder)
         for _ in evaluation.run(Place()):
             assert torch.is_grad_enabled()
             count += 1
         assert count == evaluation.total
-
-    def test_the_encoder_it_was_given_is_as_before(self, store):
-        encoder = build_encoder("point4d", "tiny", 3)
-        before = weights_digest(encoder)
-        self.run(store, encoder=encoder)
         assert weights_digest(encoder) == before
+        assert evaluation.result() == finished.result()  # same seed, same result
 
-    def test_same_seed_same_result(self, store):
-        first, second = (self.run(store)[1].result() for _ in range(2))
-        assert first == second
+    def test_workers_change_nothing(self, store, finished):
+        assert finished.result() == self.run(store, Place(num_workers=1))[1].result()
 
-    def test_workers_change_nothing(self, store):
-        assert self.run(store)[1].result() == self.run(store, Place(num_workers=1))[1].result()
-
-    def test_a_result_says_how_it_came_about_and_survives_json(self, store):
-        _, evaluation = self.run(store)
+    def test_a_result_says_how_it_came_about_and_survives_json(self, finished):
+        evaluation = finished
         result = evaluation.result()
         record = json.loads(result.model_dump_json())
         assert type(result).model_validate(record) == result

@@ -43,12 +43,13 @@ class ObjectiveContract:
 
     name: str
     conditionings: tuple[str, ...] = ("none",)
+    encoders: tuple[str, ...] = tuple(ENCODERS)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "conditioning" in metafunc.fixturenames:
             metafunc.parametrize("conditioning", self.conditionings)
         if "encoder_name" in metafunc.fixturenames:
-            metafunc.parametrize("encoder_name", ENCODER_NAMES)
+            metafunc.parametrize("encoder_name", self.encoders)
 
     @pytest.fixture
     def encoder(self) -> Encoder:
@@ -175,6 +176,3 @@ class IntraModalContract(ObjectiveContract):
     def test_another_key_draws_something_else(self, encoder: Encoder, objective: Objective, make_batch: MakeBatch) -> None:
         batch = make_batch()
         assert not torch.equal(objective(encoder, replace(batch, key=batch.key + 1))[0], objective(encoder, batch)[0])
-
-
-ENCODER_NAMES = tuple(ENCODERS)

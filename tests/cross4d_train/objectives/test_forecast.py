@@ -12,6 +12,9 @@ from cross4d_train.objectives.objective import ObjectiveSettings
 from tests.cross4d_train.conftest import CHANNELS, TARGETS
 from tests.cross4d_train.objectives.contract import DistillationContract
 
+SWITCHED = ("point4d",)
+"""Switches change what is asked of tokens, not how they come about: one encoder is enough."""
+
 
 class TestFutureView(DistillationContract):
     name = "forecast"
@@ -21,21 +24,25 @@ class TestFutureView(DistillationContract):
 class TestField(DistillationContract):
     name = "forecast:field"
     conditionings = ("center",)
+    encoders = SWITCHED
 
 
 class TestRollout(DistillationContract):
     name = "forecast:rollout"
     conditionings = ("none",)
+    encoders = SWITCHED
 
 
 class TestConsistency(DistillationContract):
     name = "forecast:consistency"
     conditionings = ("none",)
+    encoders = SWITCHED
 
 
 class TestConsistentRollout(DistillationContract):
     name = "forecast:rollout+consistency"
     conditionings = ("none",)
+    encoders = SWITCHED
 
 
 def make(name, encoder, **spec):
