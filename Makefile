@@ -28,7 +28,7 @@ test-lowest test-newest: test-%:
 	$(PYTHON) -m venv --clear .venv-$*
 	.venv-$*/bin/pip install --quiet --progress-bar off uv $(TORCH)
 	echo torch > .venv-$*/torch
-	.venv-$*/bin/uv pip install --python .venv-$*/bin/python --upgrade --resolution $(RESOLUTION) --excludes .venv-$*/torch -e '.[dev]'
+	.venv-$*/bin/uv pip install --python .venv-$*/bin/python --upgrade --resolution $(RESOLUTION) --excludes .venv-$*/torch -e '.[dev,mesh]'
 	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest $(addprefix tests/,$(FAST))
 
 # Thousands of damaged files for every dataset reader; hundreds of kills, and damage of stores, manifests and zips.
@@ -49,24 +49,34 @@ TORCH = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$$(sed -n '
 
 .venv/.ready: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version)"; exit 1; }
-	@$(MAKE) --no-print-directory system-packages
+	@$(MAKE) --no-print-directory venv-package
 	[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt setuptools $(TORCH)
 	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(MAKE) --no-print-directory mesh
 	touch $@
 
-# Open3D's wheel needs these libraries (a desktop has most of them), and Debian keeps the venv module apart from Python.
-LIBRARIES := libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libEGL.so.1:libegl1 libX11.so.6:libx11-6 libgomp.so.1:libgomp1
+# Debian keeps the venv module apart from Python.
+.PHONY: venv-package
+venv-package:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt-install,python3-venv) || { echo "then make again"; exit 1; }
 
-.PHONY: system-packages
-system-packages:
-	@known="$$(/sbin/ldconfig -p)"; needed=""; \
-	for pair in $(LIBRARIES); do case "$$known" in *"$${pair%%:*}"*) ;; *) needed="$$needed $${pair##*:}";; esac; done; \
-	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || needed="$$needed python3-venv"; \
-	[ -n "$$needed" ] || exit 0; \
-	if [ "$$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo="sudo"; \
-	else echo "please run this line, then make again:  sudo apt-get install -y$$needed"; exit 1; fi; \
-	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$needed
+# Open3D has no wheel for every Python and C library, and its wheel needs libraries that a desktop has. All else works without it.
+OPEN3D_LIBRARIES := libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1
+MESH := install --quiet --progress-bar off --disable-pip-version-check --only-binary open3d -c constraints.txt --no-build-isolation -e '.[mesh]'
+
+.PHONY: mesh
+mesh:
+	@if ! error="$$($(BIN)/pip $(MESH) 2>&1)"; then echo "without Open3D, so no ray casting ($$(tail -n 1 <<< "$$error"))"; \
+	elif ! $(BIN)/python -c 'import open3d' >/dev/null 2>&1; then \
+	  $(call apt-install,$(OPEN3D_LIBRARIES)) || echo "until then Open3D casts no rays; all else works"; fi
+
+# Installs packages of the system, or says the line that does.
+define apt-install
+{ if [ "$$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo="sudo"; \
+  else echo "please run this line:  sudo apt-get install -y $(1)"; false; fi \
+  && $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q $(1); }
+endef
 
 clean:
 	rm -rf build out .venv .venv-lowest .venv-newest

@@ -131,7 +131,7 @@ def build(
     warn_random(plan.manifest)
     sequences, rules = [info for part in plan.parts for info in part], plan.manifest.render
     extent = of_dataset(source, sequences, rules, model.spec.patch_size)
-    for line in extent.report(plan.manifest.dataset.options, spherical=rules.camera_model == "spherical") if extent else ():
+    for line in extent.report(source.options.model_dump(mode="json"), spherical=rules.camera_model == "spherical") if extent else ():
         say(line)
     run = Build(source, model, plan, out)
     _check_finished(run.writer)
@@ -179,6 +179,7 @@ def info(
     fidelity: Annotated[bool, typer.Option("--fidelity", help="Measure on a sample how well targets belong to their points.")] = False,
     read_all: Annotated[bool, typer.Option("--read-all", help="Take the extent of every sequence, not of eight.")] = False,
     data: Data = None,
+    option: Option = None,
     png: Annotated[Path | None, typer.Option("--png", help="Also draw it: lengths, actions by split, coverage, a frame.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -198,7 +199,7 @@ def info(
 
         draw_summary(cache, png)
     if not fidelity:
-        rules, options = cache.manifest.render, cache.manifest.dataset.options
+        rules, options = cache.manifest.render, cache.manifest.reader_options
         chosen = range(len(cache.sequences)) if read_all else sample(cache)
         extent = of_store(cache, tqdm(chosen, desc="extent", unit="sequence", file=sys.stderr, delay=2))
         if as_json:
@@ -216,7 +217,7 @@ def info(
 
     record, dataset = cache.manifest.dataset, None
     if data is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
-        dataset = open_dataset(record.name, data, record.options)
+        dataset = open_dataset(record.name, data, {**cache.manifest.reader_options, **_options(option or [])})
     measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass --data")
     follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
     print(json.dumps(asdict(measure.report)) if as_json else describe(measure.report))

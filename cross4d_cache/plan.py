@@ -93,7 +93,7 @@ def plan_build(
         dataset=DatasetRecord(
             name=dataset.name,
             version=dataset.version,
-            options=dataset.options.model_dump(mode="json"),
+            options=dataset.options.deciding(),
             fingerprint=dataset.fingerprint(),
             protocols=dataset.protocols,
             action_names=dataset.action_names,
@@ -111,6 +111,7 @@ def plan_build(
             num_sequences=len(chosen),
             num_frames=sum(info.num_frames for info in chosen),
             sha256=sha256_bytes(canonical_json([[info.id for info in part] for part in parts])),
+            description=dataset.options.describing(),
         ),
         software={
             "python": platform.python_version(),

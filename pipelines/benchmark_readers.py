@@ -26,6 +26,7 @@ import numpy as np
 
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.errors import user_errors
 from cross4d_cache.frames import thin
 from pipelines.machine import peak_memory
 from pipelines.raw_forms import FORMS
@@ -129,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with user_errors():
+        main()

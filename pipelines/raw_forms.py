@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt16
 from PIL import Image
 
+from cross4d_cache.datasets.mesh import import_open3d
 from cross4d_cache.datasets.synthetic.dataset import Synthetic, SyntheticOptions
 from cross4d_cache.types import PointCloudSequence
 
@@ -176,8 +177,7 @@ def _write_folder(kind: str, folder: Path) -> None:
             elif kind == "npz":
                 np.savez_compressed(path, points=frame.points)
             else:
-                import open3d as o3d
-
+                o3d = import_open3d()
                 cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(frame.points.astype(np.float64)))
                 o3d.io.write_point_cloud(str(path), cloud, compressed=True)
 

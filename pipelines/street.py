@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 
+from cross4d_cache.datasets.mesh import import_open3d
+
 SENSOR_HEIGHT = 1.8
 LONGEST = 80.0
 """Range of the sensor, metres."""
@@ -18,8 +20,7 @@ UPRIGHT: Float64[np.ndarray, "3 3"] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 
 
 def street_mesh(second: float):  # type: ignore[no-untyped-def]  # open3d has no types
     """Triangle mesh of the street at an instant: ground, houses on both sides, parked cars, poles, and people who walk past."""
-    import open3d as o3d
-
+    o3d = import_open3d()
     make = o3d.geometry.TriangleMesh
     rng = np.random.default_rng(0)
     corners = np.array([[x, SENSOR_HEIGHT, z] for x, z in ((-100.0, -100.0), (100.0, -100.0), (100.0, 100.0), (-100.0, 100.0))])
@@ -44,16 +45,12 @@ def street_mesh(second: float):  # type: ignore[no-untyped-def]  # open3d has no
 
 
 def _box(centre: ArrayLike, sides: tuple[float, float, float]):  # type: ignore[no-untyped-def]
-    import open3d as o3d
-
-    return o3d.geometry.TriangleMesh.create_box(*sides).translate(np.asarray(centre) - np.asarray(sides) / 2)
+    return import_open3d().geometry.TriangleMesh.create_box(*sides).translate(np.asarray(centre) - np.asarray(sides) / 2)
 
 
 def _post(foot: Float64[np.ndarray, " 3"], radius: float, height: float):  # type: ignore[no-untyped-def]
     """An upright cylinder."""
-    import open3d as o3d
-
-    post = o3d.geometry.TriangleMesh.create_cylinder(radius, height, 16)
+    post = import_open3d().geometry.TriangleMesh.create_cylinder(radius, height, 16)
     return post.rotate(UPRIGHT, (0, 0, 0)).translate(foot - np.array([0, height / 2, 0]))
 
 
@@ -62,8 +59,7 @@ def scan(mesh, *, beams: int = 64, azimuths: int = 1024, shift: float = 0.0, lay
 
     All rays are moved by `shift` of the step between rays.
     """
-    import open3d as o3d
-
+    o3d = import_open3d()
     scene = o3d.t.geometry.RaycastingScene()
     scene.add_triangles(o3d.t.geometry.TriangleMesh.from_legacy(mesh))
     elevation = np.linspace(*ELEVATIONS, beams) + shift * (ELEVATIONS[1] - ELEVATIONS[0]) / (beams - 1)

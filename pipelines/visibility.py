@@ -24,6 +24,7 @@ from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives
+from cross4d_cache.errors import user_errors
 from cross4d_cache.fidelity.rays import depth_behind
 from cross4d_cache.frames import prepare
 from cross4d_cache.render import render
@@ -166,4 +167,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with user_errors():
+        main()

@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ import cross4d_cache
 import cross4d_train
 from cross4d_cache.build import Build
 from cross4d_cache.datasets import open_dataset
+from cross4d_cache.datasets.mesh import import_open3d
+from cross4d_cache.errors import SettingsError
 from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.teachers import load_teacher
 
@@ -84,6 +87,15 @@ def small_store(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path, msr_fo
     for _ in Build(dataset, teacher, plan, store).run():
         pass
     return store
+
+
+@pytest.fixture(scope="session")
+def open3d() -> ModuleType:
+    """Open3D, the extra `mesh`; tests that need it are skipped where it cannot be installed."""
+    try:
+        return import_open3d()
+    except SettingsError as error:
+        pytest.skip(f"{error.found}; {error.hint}")
 
 
 def pytest_configure() -> None:

@@ -4,8 +4,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.errors import DatasetError
@@ -14,8 +15,28 @@ from cross4d_cache.record import Record
 from cross4d_cache.types import Frame, PointCloudSequence, SequenceInfo
 
 
+class Role(Enum):
+    """What an option is for that decides no number of a sequence; its field is `Annotated` with it."""
+
+    DESCRIBES = "says something about the data: recorded, and stores that differ in it are of one kind"
+    LOCATES = "says where something lies on this machine: not recorded, as what lies there is"
+
+
 class DatasetOptions(Record):
-    """Reader options; every dataset subclasses it with its own fields, all with defaults. Stores record them."""
+    """Reader options; every dataset subclasses it with its own fields, all with defaults. An option without a `Role` decides numbers."""
+
+    def deciding(self) -> dict[str, Any]:
+        """The options that decide numbers, as JSON values: a store's fingerprint is of them."""
+        return self._of_role(None)
+
+    def describing(self) -> dict[str, Any]:
+        """The options that describe the data, as JSON values."""
+        return self._of_role(Role.DESCRIBES)
+
+    def _of_role(self, role: Role | None) -> dict[str, Any]:
+        fields = type(self).model_fields.items()
+        roles = {name: next((item for item in field.metadata if isinstance(item, Role)), None) for name, field in fields}
+        return self.model_dump(mode="json", include={name for name in roles if roles[name] is role})
 
 
 @dataclass(frozen=True)

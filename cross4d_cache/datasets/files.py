@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32
 from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
-from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing
+from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing, Role
 from cross4d_cache.datasets.volume import Box, Range, Volume
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.record import added
@@ -34,6 +34,7 @@ def _axes(text: str) -> str:
 
 Axes = Annotated[str, AfterValidator(_axes)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FrameRate = Annotated[Positive | None, Role.DESCRIBES]
 
 
 class FileOptions(DatasetOptions):
@@ -48,7 +49,7 @@ class FileOptions(DatasetOptions):
     metres_per_unit: Positive = 1.0
     axes: Axes = "x,y,z"
     frame_stride: Annotated[int, Field(ge=1)] = 1
-    frame_rate: Positive | None = None
+    frame_rate: FrameRate = None
     drop_zeros: bool = added(False)
     range: Range | None = added(None)
     box: Box | None = added(None)

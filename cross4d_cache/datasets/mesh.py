@@ -1,9 +1,12 @@
 """Triangle meshes: the true surface, where a dataset knows it."""
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float32, Int64
+
+from cross4d_cache.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,3 +15,20 @@ class Mesh:
 
     vertices: Float32[np.ndarray, "vertex 3"]
     triangles: Int64[np.ndarray, "triangle 3"]
+
+
+def import_open3d() -> ModuleType:
+    """Open3D, which the extra `mesh` installs: it is large, and many clusters have no wheel of it.
+
+    Raises:
+        SettingsError: it is not installed, or lacks a system library.
+    """
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise SettingsError(
+            f"Open3D, which casts rays at meshes, cannot be imported: {error}",
+            hint="pip install 'cross4d[mesh]'; it needs the system library libusb-1.0-0",
+        ) from None
+    module: ModuleType = open3d
+    return module

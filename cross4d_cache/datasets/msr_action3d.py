@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, UInt32
 
 from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, unproject
-from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Positive, Release
+from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, FrameRate, Positive, Release
 from cross4d_cache.datasets.object_array import open_object_array
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.join import first_of
@@ -75,7 +75,7 @@ class MSROptions(FileOptions):
 
     form: Literal["auto", "bin", "npz"] = "auto"
     metres_per_unit: Positive = 0.005
-    frame_rate: Positive | None = 15.0
+    frame_rate: FrameRate = 15.0
 
 
 class MSRAction3D(FileDataset):

@@ -11,7 +11,7 @@ from cross4d_cache.camera import SequenceViews
 from cross4d_cache.controls import pixel_shift
 from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets.dataset import Dataset
-from cross4d_cache.errors import DatasetError
+from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.fidelity.agreement import Pairs, frame_targets
 from cross4d_cache.fidelity.rays import depth_behind
 from cross4d_cache.fidelity.report import DepthErrors, FidelityReport, Truth
@@ -119,8 +119,8 @@ class Fidelity:
             return None
         try:
             return np.stack([depth_behind(mesh, points, camera) for camera in views.cameras])
-        except (ImportError, OSError) as error:
-            self._absent["truth"] = f"Open3D, which casts the rays, is not here ({error})"
+        except SettingsError as error:
+            self._absent["truth"] = f"{error.found}; {error.hint}"
             return None
 
     def _match(self, clip: CachedClip) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from cross4d_cache.datasets.mesh import Mesh
+from cross4d_cache.datasets.mesh import Mesh, import_open3d
 from cross4d_cache.types import Camera
 
 
@@ -13,10 +13,9 @@ def depth_behind(mesh: Mesh, points: Float32[np.ndarray, "point 3"], camera: Cam
     Negative for a point in front of that surface, minus infinity if the ray meets none at all.
 
     Raises:
-        ImportError: Open3D is not here, or lacks a system library.
+        SettingsError: Open3D is not installed, or lacks a system library.
     """
-    import open3d as o3d
-
+    o3d = import_open3d()
     scene = o3d.t.geometry.RaycastingScene()
     scene.add_triangles(o3d.core.Tensor(mesh.vertices), o3d.core.Tensor(mesh.triangles.astype(np.uint32)))
     origin = np.linalg.inv(camera.world_to_camera)[:3, 3]

@@ -6,7 +6,7 @@ from pathlib import Path
 from cross4d_cache.errors import CacheMismatchError
 from cross4d_cache.join import composed
 from cross4d_cache.sharing.parts import MIXED_BATCHES, planned, take_over
-from cross4d_cache.store import Cache, CacheWriter
+from cross4d_cache.store import Cache, CacheManifest, CacheWriter
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.store.part_reader import PartFiles
 
@@ -26,10 +26,12 @@ class Merge:
         self._check_settings(caches)
         self._parts = self._union(caches)
         manifests = [cache.manifest for cache in caches]
+        if len({manifest.fingerprint for manifest in manifests}) > 1:  # some said the same in the words of release 0.1
+            manifests = [manifest.renewed() for manifest in manifests]
         listings = sorted({manifest.dataset.fingerprint for manifest in manifests})
         batches = {manifest.plan.batch_frames for manifest in manifests}
         manifest = planned(
-            manifests[0],
+            _described(manifests),
             [part.sequences for part in self._parts],
             dataset_fingerprint=listings[0] if len(listings) == 1 else sha256_bytes(canonical_json(listings)),
             batch_frames=batches.pop() if len(batches) == 1 else MIXED_BATCHES,
@@ -48,10 +50,10 @@ class Merge:
             CacheCorruptError: a store is damaged.
             OutputError: the disk is full or not writable.
         """
-        missing, done = self.writer.missing(), 0
+        missing, done, fingerprint = self.writer.missing(), 0, self.writer.manifest.fingerprint
         for number, part in enumerate(self._parts):
             if number in missing:
-                self.writer.commit_files(number, lambda folder, part=part: take_over(part, folder))  # type: ignore[misc]
+                self.writer.commit_files(number, lambda folder, part=part: take_over(part, folder, fingerprint))  # type: ignore[misc]
             done += part.record.bytes
             yield done
         self.writer.finish()
@@ -75,9 +77,9 @@ class Merge:
         holders: dict[str, str] = {}
         for cache in caches:
             for record in cache.manifest.parts:
-                if record.sha256 in parts:
-                    continue
                 part = PartFiles(cache.storage, record)
+                if part.content in parts:
+                    continue
                 twice = [info.id for info in part.sequences if composed(info.id) in holders]
                 if twice:
                     other = holders[composed(twice[0])]
@@ -87,5 +89,12 @@ class Merge:
                         hint="leave them out of one: `cross4d-cache subset --sequences FILE`",
                     )
                 holders |= {composed(info.id): cache.storage.place for info in part.sequences}
-                parts[record.sha256] = part
+                parts[part.content] = part
         return list(parts.values())
+
+
+def _described(manifests: Sequence[CacheManifest]) -> CacheManifest:
+    """The first of some manifests, described by what all of them say alike."""
+    first, *others = (manifest.plan.description.items() for manifest in manifests)
+    shared = [item for item in first if all(item in other for other in others)]
+    return manifests[0].model_copy(update={"plan": manifests[0].plan.model_copy(update={"description": dict(shared)})})

@@ -1,5 +1,6 @@
 """Parts that are taken over as they are, and parts of some of a part's sequences."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from cross4d_cache.store import CacheManifest, PartContents, PlanRecord
-from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.store.digest import FILE_LIST, canonical_json, sha256_bytes
+from cross4d_cache.store.manifest import METADATA_FILE
 from cross4d_cache.store.part import LAYOUT
 from cross4d_cache.store.part_reader import Part, PartFiles
 from cross4d_cache.store.storage.folder import FolderSource
@@ -19,8 +21,8 @@ MIXED_BATCHES = 0
 """`plan.batch_frames` of a store whose parts were made with batches of different sizes."""
 
 
-def take_over(part: PartFiles, folder: Path) -> None:
-    """The files of a part, checked, in a new folder: hard links where the file system allows it, copies elsewhere.
+def take_over(part: PartFiles, folder: Path, fingerprint: str) -> None:
+    """The files of a part, checked, in a new folder of a store of `fingerprint`: hard links where the file system allows it, else copies.
 
     Raises:
         CacheCorruptError: a file differs from the one that was written.
@@ -37,6 +39,27 @@ def take_over(part: PartFiles, folder: Path) -> None:
         with target.open("wb") as out:
             for block in part.storage.stream(file):
                 out.write(block)
+    stamp(folder, fingerprint)
+
+
+def stamp(folder: Path, fingerprint: str) -> None:
+    """Say in a part which settings it belongs to. Those of release 0.1 are said in other words, by another fingerprint.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    metadata, listing = folder / METADATA_FILE, folder / FILE_LIST
+    group = json.loads(metadata.read_bytes())
+    attributes = group["attributes"]["cross4d_part"]
+    if attributes["fingerprint"] == fingerprint:
+        return
+    attributes["fingerprint"] = fingerprint
+    files = json.loads(listing.read_bytes())
+    data = json.dumps(group, indent=2).encode()
+    files[METADATA_FILE] = {"bytes": len(data), "sha256": sha256_bytes(data)}
+    for path, content in ((metadata, data), (listing, canonical_json(files))):
+        path.unlink()  # it may be a link to the other store's file
+        path.write_bytes(content)
 
 
 def _link(source: Source, name: str, target: Path) -> bool:
@@ -94,7 +117,7 @@ def _joined(offsets: Sequence[Int64[np.ndarray, "_"]]) -> Int64[np.ndarray, " jo
 
 
 def planned(base: CacheManifest, parts: Sequence[Sequence[SequenceInfo]], *, dataset_fingerprint: str, batch_frames: int) -> CacheManifest:
-    """The manifest of a store of these parts, before they are there."""
+    """The manifest of a store of these parts, before they are there; described as `base` is."""
     ids = [[info.id for info in part] for part in parts]
     plan = PlanRecord(
         batch_frames=batch_frames,
@@ -102,6 +125,7 @@ def planned(base: CacheManifest, parts: Sequence[Sequence[SequenceInfo]], *, dat
         num_sequences=sum(map(len, parts)),
         num_frames=sum(info.num_frames for part in parts for info in part),
         sha256=sha256_bytes(canonical_json(ids)),
+        description=base.plan.description,
     )
     dataset = base.dataset.model_copy(update={"fingerprint": dataset_fingerprint})
     return base.model_copy(update={"complete": False, "parts": (), "plan": plan, "dataset": dataset})

@@ -103,12 +103,12 @@ class Subset:
             CacheCorruptError: the store is damaged.
             OutputError: the disk is full or not writable.
         """
-        missing = self.writer.missing()
+        missing, manifest = self.writer.missing(), self.writer.manifest
         for number, (source, chosen) in enumerate(self._chosen.items()):
             if number in missing:
                 part = self._cache.part(source)
                 if len(chosen) == len(part.infos):
-                    self.writer.commit_files(number, lambda folder, part=part: take_over(part, folder))  # type: ignore[misc]
+                    self.writer.commit_files(number, lambda folder, part=part: take_over(part, folder, manifest.fingerprint))  # type: ignore[misc]
                 else:
                     self.writer.commit(number, cut(part, chosen))
             yield number + 1

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cross4d_cache.errors import CacheFormatError
-from cross4d_cache.record import NewerRecordError, Record, RecordError, compare
+from cross4d_cache.record import NewerRecordError, Record, RecordError, added, compare
 from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes, write_durably
 from cross4d_cache.store.storage import HINT, Storage, absent, open_storage
 from cross4d_cache.types import CORRESPONDENCE, Count, RenderSettings, Size, TeacherSpec
@@ -19,11 +19,16 @@ ATTRIBUTE = "cross4d"
 NAMES = ("protocols", "action_names", "part_names")
 """Fields of `dataset` that say how sides and classes are called, and decide no number."""
 
+DESCRIBES = ("frame_rate",)
+"""Options of readers that describe the data. Release 0.1 recorded them, and those that locate, among the ones that decide numbers."""
+LOCATES = {"folder": ("labels",), "ntu_rgbd": ("skeletons",)}
+"""Options that say where something lay on the machine of a build, by dataset, as release 0.1 recorded them."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class DatasetRecord(Record):
-    """Where the sequences came from. `fingerprint` is of the raw data's listing."""
+    """Where the sequences came from. `options` are those that decide numbers, `fingerprint` is of the raw data's listing."""
 
     name: str
     version: str
@@ -46,7 +51,8 @@ class ProjectionRecord(Record):
 class PlanRecord(Record):
     """How the build was cut into parts and batches; `sha256` is of the sequence ids of every part.
 
-    Batches are recorded because devices may round differently at another batch size.
+    Batches are recorded because devices may round differently at another batch size. `description` are options of the reader that
+    describe the data and decide no number; they are here because what the dataset's record says is part of the fingerprint.
     """
 
     batch_frames: Count
@@ -54,6 +60,7 @@ class PlanRecord(Record):
     num_sequences: Count
     num_frames: Count
     sha256: str
+    description: dict[str, Any] = added({})
 
 
 class PartRecord(Record):
@@ -91,6 +98,11 @@ class CacheManifest(Record):
     parts: tuple[PartRecord, ...] = ()
 
     @property
+    def reader_options(self) -> dict[str, Any]:
+        """The options that the sequences were read with, as far as they are recorded."""
+        return {**self.dataset.options, **self.plan.description}
+
+    @property
     def views(self) -> int:
         """Cameras per sequence."""
         return self.render.views
@@ -109,6 +121,19 @@ class CacheManifest(Record):
             del record["teacher"][key]
         return record
 
+    def renewed(self) -> "CacheManifest":
+        """The same store with its options recorded as this release does it, so that stores of release 0.1 can be compared with others."""
+        options, description = dict(self.dataset.options), dict(self.plan.description)
+        for name in LOCATES.get(self.dataset.name, ()):
+            options.pop(name, None)
+        description |= {name: options.pop(name) for name in DESCRIBES if name in options}
+        return self.model_copy(
+            update={
+                "dataset": self.dataset.model_copy(update={"options": options}),
+                "plan": self.plan.model_copy(update={"description": description}),
+            }
+        )
+
     def _planned(self) -> dict[str, Any]:
         """All that a build must agree on to resume another's work."""
         return {**self._deciding(), "dataset": self.dataset.model_dump(mode="json"), "plan": self.plan.model_dump(mode="json")}
@@ -120,11 +145,11 @@ class CacheManifest(Record):
 
     def setting_differences(self, other: "CacheManifest") -> list[str]:
         """Settings that decide numbers, and names of labels, in which two stores differ, one line each; empty if they merge."""
-        return compare(self._mergeable(), other._mergeable())
+        return compare(self.renewed()._mergeable(), other.renewed()._mergeable())
 
     def differences(self, other: "CacheManifest") -> list[str]:
         """Settings in which two builds differ, one line each; empty if one may resume the other's work."""
-        return compare(self._planned(), other._planned())
+        return compare(self.renewed()._planned(), other.renewed()._planned())
 
     @property
     def checksum(self) -> str:

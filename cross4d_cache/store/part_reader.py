@@ -12,7 +12,7 @@ from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store import quantize
 from cross4d_cache.store.digest import FILE_LIST, FileRecord, Sha256, canonical_json, sha256_bytes
 from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
-from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, NOT_VISIBLE, parse_part_attributes, parse_sequences, shard_name
+from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, NOT_VISIBLE, parse_part_attributes, parse_sequences, sequence_columns, shard_name
 from cross4d_cache.store.shard import ArrayMetadata, Span, read_rows
 from cross4d_cache.store.storage import Storage, StoredFile
 from cross4d_cache.store.storage.archive import is_plain_name
@@ -86,6 +86,16 @@ class PartFiles:
         if (len(sequences), sum(info.num_frames for info in sequences)) != (self.record.num_sequences, self.record.num_frames):
             raise self.corrupt("", "its table of sequences contradicts the manifest")
         return sequences
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of what the part holds, whatever it says which settings it belongs to.
+
+        Raises:
+            CacheCorruptError: the attributes differ from the ones that were written, or contradict the manifest.
+        """
+        arrays = {name: file.sha256 for name, file in self.files.items() if name != METADATA_FILE}
+        return sha256_bytes(canonical_json([arrays, sequence_columns(self.sequences)]))
 
 
 class Part(PartFiles):

@@ -15,7 +15,7 @@ from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
 from cross4d_train.data import BatchLoader, ClipDataset
-from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.evaluation.source import EncoderSource, recorded_places
 from cross4d_train.initialise import Seed
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 
@@ -180,7 +180,7 @@ class Evaluation(ABC, Generic[Settings, Result]):
         """The fields that every result has."""
         origin = self.source.origin
         return {
-            "checkpoint": self.source.label,
+            "checkpoint": recorded_places([self.source.label])[0],
             "step": self.source.step,
             "encoder": self.source.settings,
             "training": self.source.training,

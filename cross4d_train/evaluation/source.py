@@ -1,6 +1,8 @@
 """Where the encoder of an evaluation comes from: a checkpoint, or a seed if it is the untrained control."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from cross4d_cache.errors import SettingsError
@@ -28,6 +30,19 @@ class EncoderSource:
     origin: Origin | None
     step: int
     training: RunSettings | None = None
+
+
+def recorded_places(places: Iterable[str]) -> tuple[str, ...]:
+    """Places as a result names them: as they were given, but of absolute paths the end alone; the folders above are nobody else's matter.
+
+    The end is the file and its folder, or more where that does not tell the places apart.
+    """
+    given = tuple(places)
+    for length in count(2):
+        named = tuple("/".join(Path(place).parts[-length:]) if Path(place).is_absolute() else place for place in given)
+        if len(set(named)) == len(set(given)):
+            break
+    return named
 
 
 def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: int, dataset: str) -> EncoderSource:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cross4d_cache.record import Record
 from cross4d_train.evaluation.probe import ProbeResult
+from cross4d_train.evaluation.source import recorded_places
 
 
 class TransferResult(Record):
@@ -31,4 +32,6 @@ class TransferResult(Record):
 
 def transfer_result(checkpoints: Sequence[str], caches: Sequence[str], probes: Sequence[Sequence[ProbeResult]]) -> TransferResult:
     """The matrix of finished probes."""
-    return TransferResult(checkpoints=tuple(checkpoints), caches=tuple(caches), probes=tuple(tuple(row) for row in probes))
+    return TransferResult(
+        checkpoints=recorded_places(checkpoints), caches=recorded_places(caches), probes=tuple(tuple(row) for row in probes)
+    )

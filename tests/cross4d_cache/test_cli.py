@@ -29,7 +29,7 @@ COMMANDS = {
     "option out points project seed teacher views visibility weights window",
     "check-data": "data dataset json option points read-all views",
     "encoders": "frames json points",
-    "info": "STORE data fidelity json png read-all",
+    "info": "STORE data fidelity json option png read-all",
     "merge": "json out stores",
     "pack": "STORE json out",
     "pull": "STORE json out",

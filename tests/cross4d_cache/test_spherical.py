@@ -190,6 +190,7 @@ def test_rows_grow_downwards_and_columns_to_the_right() -> None:
     np.testing.assert_allclose(pixels[:, 1], [16 - 15.2, 16 - 15.2, 16 + 15.2, 16 + 15.2], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("open3d")
 def test_a_point_at_the_sensor_hides_nothing() -> None:
     """Datasets mark rays without an echo by the origin, which the grid of the store moves by half a step."""
     sphere = scan(street_mesh(0.0), beams=16, azimuths=256)
@@ -272,6 +273,7 @@ def test_the_tolerance_grows_with_distance(radius: float) -> None:
     assert not visible[-100:].any()
 
 
+@pytest.mark.usefixtures("open3d")
 @pytest.mark.parametrize("image_size", [112, 224])
 def test_visibility_of_a_lidar_agrees_with_ray_casting(image_size: int) -> None:
     assert measure_scan(image_size, "scan")["tolerance"].recall >= 0.99
@@ -313,6 +315,7 @@ def build(path: Path, **chosen: object) -> Cache:
     return open_cache(path)
 
 
+@pytest.mark.usefixtures("open3d")
 def test_a_store_of_scans_has_the_slots_of_the_reference(tmp_path: Path) -> None:
     """Every slot leads to the patch in which the stored camera sees the point; what is stored is enough to tell."""
     store = build(tmp_path / "store.zarr", camera_model="spherical", views=8)
@@ -336,6 +339,7 @@ def test_a_store_of_scans_has_the_slots_of_the_reference(tmp_path: Path) -> None
         np.testing.assert_array_equal(clip.rows[own].T >= 0, found.visible.view(8, -1).numpy())
 
 
+@pytest.mark.usefixtures("open3d")
 def test_the_manifest_says_which_camera(tmp_path: Path) -> None:
     pinhole, sphere = build(tmp_path / "pinhole.zarr", views=2), build(tmp_path / "sphere.zarr", views=2, camera_model="spherical")
     assert (pinhole.manifest.render.camera_model, sphere.manifest.render.camera_model) == ("pinhole", "spherical")

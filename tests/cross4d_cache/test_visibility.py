@@ -4,6 +4,8 @@ import pytest
 
 from pipelines.visibility import measure
 
+pytestmark = pytest.mark.usefixtures("open3d")
+
 
 @pytest.mark.parametrize("image_size", [126, 224])
 def test_visibility_agrees_with_ray_casting(image_size: int) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from cross4d_cache.datasets.dataset import Role
 from cross4d_cache.datasets.files import FileDataset, FileOptions, Release
 from cross4d_cache.datasets.folder import layout, origins, remarks
 from cross4d_cache.datasets.folder.cloud import Cloud
@@ -37,7 +38,7 @@ class FolderOptions(FileOptions):
     finds one for each sequence whose first frame lies more than a kilometre from 0, and the store says which.
     """
 
-    labels: Annotated[str, Field(min_length=1)] = LABELS_FILE
+    labels: Annotated[str, Field(min_length=1), Role.LOCATES] = LABELS_FILE
     tracks: bool = False
     columns: Annotated[int, Field(ge=3, le=64)] | None = None
     sensor_at_origin: bool = False

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
+from cross4d_cache.datasets.dataset import Role
 from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, read_png, unproject
-from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, Positive, Release
+from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, FrameRate, Positive, Release
 from cross4d_cache.datasets.ntu_rgbd.actions import ACTION_NAMES
 from cross4d_cache.datasets.ntu_rgbd.images import count_images, entries, has_images, image_path
 from cross4d_cache.datasets.ntu_rgbd.intrinsics import CONSTANTS, fit_pinhole
@@ -60,9 +61,9 @@ class NTUOptions(FileOptions):
     """
 
     metres_per_unit: Positive = 0.001
-    frame_rate: Positive | None = 30.0
+    frame_rate: FrameRate = 30.0
     form: Literal["auto", "masked", "raw", "npz"] = "auto"
-    skeletons: str | None = None
+    skeletons: Annotated[str | None, Role.LOCATES] = None
     intrinsics: Literal["auto", "skeleton", "constants"] = "auto"
     skip_missing_skeletons: bool = False
 

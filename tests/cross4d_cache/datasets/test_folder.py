@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -99,10 +100,8 @@ def test_every_form_gives_its_points(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(sequence.points, POINTS.astype(np.float32))
 
 
-def test_files_that_open3d_writes(tmp_path: Path) -> None:
+def test_files_that_open3d_writes(open3d: ModuleType, tmp_path: Path) -> None:
     """The same points come back from another writer's files, all of its formats."""
-    import open3d
-
     points = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
     cloud = open3d.t.geometry.PointCloud(points)
     cloud.point["label"] = np.arange(500, dtype=np.int32)[:, None]

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -152,8 +153,7 @@ def test_colours_are_those_of_pascal_voc() -> None:
     assert classes_of_colours(np.array([[64, 0, 0], [1, 0, 0], [255, 255, 255]], np.uint8), 8).tolist() == [0, 0, 0]
 
 
-def test_voxels_are_those_of_open3d() -> None:
-    open3d = pytest.importorskip("open3d")
+def test_voxels_are_those_of_open3d(open3d: ModuleType) -> None:
     points = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.astype(np.float64)))
     theirs = np.asarray(cloud.voxel_down_sample(0.1).points)

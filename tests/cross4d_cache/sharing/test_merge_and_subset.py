@@ -42,7 +42,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
     return first, write(tmp_path / "b.zarr", parts([[4, 4]], first_id=10, seed=7))
 
 
-def merged(out: Path, *stores: Path) -> Cache:
+def merged(out: Path, *stores: Path | str) -> Cache:
     list(Merge(out, [open_cache(store) for store in stores]).run())
     return open_cache(out)
 
@@ -303,3 +303,60 @@ def test_windows_of_cameras_are_cut_as_well(tmp_path: Path) -> None:
 
 def test_stores_written_by_helpers_are_as_any(tmp_path: Path) -> None:
     assert_whole(open_cache(write_store(tmp_path / "store", parts([[3]]))))
+
+
+def said_by(release: str, contents: list[PartContents], *, place: str, rate: float | None) -> CacheManifest:
+    """A manifest of dataset `folder` as release 0.1 wrote it, all options of the reader in one place, or as this one does."""
+    manifest = make_manifest(contents)
+    options = {"noise": 0.5, **({"labels": place, "frame_rate": rate} if release == "0.1" else {})}
+    dataset = manifest.dataset.model_copy(update={"name": "folder", "options": options})
+    plan = manifest.plan.model_copy(update={} if release == "0.1" else {"description": {"frame_rate": rate}})
+    return manifest.model_copy(update={"dataset": dataset, "plan": plan})
+
+
+def write_said_by(release: str, path: Path, contents: list[PartContents], *, place: str = "labels.csv", rate: float | None = None) -> Path:
+    manifest = said_by(release, contents, place=place, rate=rate)
+    return write(path, contents, dataset=manifest.dataset, plan=manifest.plan)
+
+
+@pytest.mark.parametrize(("others", "rate"), [("0.1", 30.0), ("this", 30.0), ("this", None)])
+def test_stores_that_say_where_their_labels_lay_merge_with_others(others: str, rate: float | None, tmp_path: Path) -> None:
+    shared = parts([[4, 4]], first_id=10, seed=7)
+    first = write_said_by("0.1", tmp_path / "a.zarr", [*parts([[5, 1]]), *shared], place="/home/alice/x.csv", rate=None)
+    second = write_said_by(others, tmp_path / "b.zarr", [*shared, *parts([[3]], first_id=20)], place="/home/bob/x.csv", rate=rate)
+    before = files(first)
+    assert_whole(open_cache(first))
+    for one, two in ((first, second), (second, first)):
+        cache = merged(tmp_path / f"{one.stem}{two.stem}.zarr", one, two)
+        assert_whole(cache)
+        assert len(cache.manifest.parts) == 3, "the part that both hold is taken once"
+        assert cache.manifest.dataset.options == {"noise": 0.5}
+        assert cache.manifest.plan.description == ({"frame_rate": None} if rate is None else {})
+        assert clips(cache) == clips(open_cache(one)) | clips(open_cache(two))
+        assert (
+            merged(tmp_path / f"{one.stem}{two.stem}again.zarr", cache.storage.place, one).manifest.fingerprint
+            == cache.manifest.fingerprint
+        )
+    assert files(first) == before, "its files are linked, and not written to"
+
+
+def test_stores_that_all_say_the_same_place_stay_as_they_are(tmp_path: Path) -> None:
+    stores = [write_said_by("0.1", tmp_path / f"{n}.zarr", parts([[4]], first_id=n), place="/home/alice/x.csv") for n in range(2)]
+    cache = merged(tmp_path / "out", *stores)
+    assert cache.manifest.fingerprint == open_cache(stores[0]).manifest.fingerprint
+    assert files(tmp_path / "out/parts/00001") == files(stores[1] / "parts/00000")
+
+
+def test_a_store_that_says_a_place_is_finished_from_another(tmp_path: Path) -> None:
+    contents = parts([[5]], [[3]])
+    begun = CacheWriter(tmp_path / "a.zarr", said_by("0.1", contents, place="/home/alice/x.csv", rate=30.0), PROJECTION)
+    begun.commit(0, contents[0])
+    with pytest.raises(CacheMismatchError, match=r"plan\.description\.frame_rate: 15\.0 here, 30\.0 there"):
+        CacheWriter(tmp_path / "a.zarr", said_by("this", contents, place="", rate=15.0), PROJECTION)
+    resumed = CacheWriter(tmp_path / "a.zarr", said_by("this", contents, place="", rate=30.0), PROJECTION)
+    resumed.commit(1, contents[1])
+    resumed.finish()
+    cache = open_cache(tmp_path / "a.zarr")
+    assert_whole(cache)
+    assert cache.manifest.fingerprint == begun.manifest.fingerprint
+    assert cache.manifest.dataset.options["labels"] == "/home/alice/x.csv", "what was recorded stays"
