@@ -81,6 +81,27 @@ def of_arrays(name: str, place: tuple[int, ...], value: float) -> Change:
     return change
 
 
+def without(*names: str) -> Change:
+    """A part whose list of files lacks some."""
+
+    def change(store: Path) -> None:
+        for name in names:
+            (store / "parts/00000" / name).unlink()
+        forge_part(store)
+
+    return change
+
+
+def of_array(name: str, **changes: Any) -> Change:
+    """Other metadata of an array."""
+
+    def change(store: Path) -> None:
+        edit_json(store / "parts/00000" / name / "zarr.json", lambda record: record.update(changes))
+        forge_part(store)
+
+    return change
+
+
 def twice_in_two_parts(store: Path) -> None:
     edit_json(
         store / "parts/00001/zarr.json",
@@ -115,6 +136,21 @@ RULES: dict[str, tuple[Change, str]] = {
     "steps are not negative": (of_arrays("boxes", (0, 1, 2), -1e-3), "a step below 0"),
     "intrinsics are numbers": (of_arrays("intrinsics", (0, 0, 0, 0), np.nan), "not finite"),
     "poses are numbers": (of_arrays("world_to_camera", (1, 1, 0, 3), -np.inf), "not finite"),
+    "offsets begin with 0": (of_arrays("point_offsets", (0,), 1), "contradict one another"),
+    "offsets never fall": (of_arrays("point_offsets", (2,), 1), "contradict one another"),
+    "offsets end with the points": (of_arrays("point_offsets", (-1,), 99), "contradict one another"),
+    "offsets end with the rows": (of_arrays("feature_offsets", (-1,), 99), "contradict one another"),
+    "tubelets are within K": (of_arrays("frame_tubelet", (-1,), 99), "contradict one another"),
+    "tubelets are not negative": (of_arrays("frame_tubelet", (0,), -1), "contradict one another"),
+    "tubelets never fall": (of_arrays("frame_tubelet", (1,), 2), "contradict one another"),
+    "arrays that are not optional are there": (without("features/zarr.json", "features/c/0/0"), "the array is missing"),
+    "arrays with rows have a file": (without("features/c/0/0"), "the array has no chunks"),
+    "tables have a file": (without("boxes/c/0/0/0"), "the array has no chunks"),
+    "types are those of the table": (of_array("points", data_type="int16"), "does not fit the manifest"),
+    "sizes add up to the record": (
+        lambda store: edit_manifest(store, lambda record: record["parts"][0].update(bytes=record["parts"][0]["bytes"] + 1)),
+        "the sizes of its files contradict the manifest",
+    ),
     "an unfinished store lists no parts": (
         lambda store: edit_manifest(store, lambda record: record.update(complete=False)),
         "contradicts its plan",
