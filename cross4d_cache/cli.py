@@ -1,6 +1,5 @@
 """The command `cross4d-cache`. Heavy imports happen inside the commands, so that `--help` answers at once."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError, user_errors
+from cross4d_cache.errors import DatasetError, SettingsError, user_errors
 
 if TYPE_CHECKING:
     from cross4d_cache.store import CacheWriter
@@ -155,6 +154,7 @@ def check_data(
     """What a folder of raw data holds: what is there, what is missing, what is damaged, and how large its store will be."""
     from tqdm import tqdm
 
+    from cross4d_cache.console import print_result, show
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.datasets.files import FileDataset
     from cross4d_cache.inspection import as_record, choose, describe, inspect, read_through
@@ -167,7 +167,10 @@ def check_data(
     chosen = choose(source, read_all=read_all)
     results = list(tqdm(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", file=sys.stderr))
     inspection = inspect(source, results, kept_points=points, views=views)
-    print(json.dumps(as_record(inspection, source)) if as_json else describe(inspection, source))
+    if as_json:
+        print_result(as_record(inspection, source), as_json)
+    else:
+        show(describe(inspection, source))
     if inspection.damaged:
         raise DatasetError(f"{source.root}: {len(inspection.damaged)} damaged, see the report", hint="fix or fetch them, or leave them out")
     source.sequences()  # an empty folder is an error too
@@ -186,7 +189,7 @@ def info(
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
     from tqdm import tqdm
 
-    from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, summary, warn_random
+    from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, show, summary, warn_random
     from cross4d_cache.extent import of_store, sample
     from cross4d_cache.store import open_cache
 
@@ -206,7 +209,7 @@ def info(
             print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json)
             return
         print_result(summary(cache), as_json)
-        print("\n".join(extent.report(options, spherical=rules.camera_model == "spherical")) if extent else "")
+        show(extent.report(options, spherical=rules.camera_model == "spherical") if extent else [""])
         print_overview(cache)
         return
     from dataclasses import asdict
@@ -220,7 +223,10 @@ def info(
         dataset = open_dataset(record.name, data, {**cache.manifest.reader_options, **_options(option or [])})
     measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass --data")
     follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
-    print(json.dumps(asdict(measure.report)) if as_json else describe(measure.report))
+    if as_json:
+        print_result(asdict(measure.report), as_json)
+    else:
+        show(describe(measure.report))
 
 
 @app.command()
@@ -237,35 +243,27 @@ def teachers(as_json: Json = False) -> None:
 @app.command()
 def verify(store: Store, as_json: Json = False) -> None:
     """Compare every byte of a finished store with the hashes taken when it was written, and say what mends what is damaged."""
-    from cross4d_cache.console import follow, print_result
-    from cross4d_cache.store import open_cache
+    from cross4d_cache.console import follow, print_result, say
+    from cross4d_cache.join import count_of, first_of
+    from cross4d_cache.store import PartCheck, open_cache
     from cross4d_cache.store import verify as check_parts
+    from cross4d_cache.store.verify import refuse, report
 
-    cache = open_cache(store)
-    problems: dict[str, tuple[str, ...]] = {}
+    cache, checks = open_cache(store), list[PartCheck]()
 
     def steps() -> Iterator[tuple[int, str]]:
-        done = 0
         for check in check_parts(cache):
-            done += check.num_bytes
-            if check.problems:
-                problems[check.name] = check.problems
-            yield done, f"{len(problems)} damaged" if problems else ""
+            checks.append(check)
+            damaged = sum(bool(found.problems) for found in checks)
+            yield sum(found.num_bytes for found in checks), f"{damaged} damaged" if damaged else ""
 
     follow(steps(), total=sum(part.bytes for part in cache.manifest.parts), unit="B", desc="verify")
-    lines = [line for check in problems.values() for line in check]
-    found = {"store": store, "intact": not problems, "parts": len(cache.manifest.parts), "damaged": list(problems), "problems": lines}
-    if not problems:
-        print_result({**found, "bytes": sum(part.bytes for part in cache.manifest.parts)}, as_json)
-        return
-    if as_json:
-        print_result(found, as_json)
-    mend = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
-    elsewhere = not cache.storage.source.is_local or Path(store).is_file()
-    raise CacheCorruptError(
-        f"{store}: {len(lines)} damaged files, of {', '.join(problems)}:\n    " + "\n    ".join(lines),
-        hint="it cannot be mended in place: copy or pack it again from a whole one" if elsewhere else mend,
-    )
+    result = report(cache, checks)
+    if result["strays"]:
+        say(f"note: {count_of(result['strays'], 'file')} of something else, which no reader looks at: {first_of(result['strays'])}")
+    if as_json or result["intact"]:
+        print_result(result, as_json)
+    refuse(cache, checks)
 
 
 @app.command()
@@ -349,11 +347,11 @@ def pull(
 def _check_finished(writer: "CacheWriter") -> None:
     """Of a store that is finished, take out what is damaged, so that it is made again."""
     from cross4d_cache.console import follow
-    from cross4d_cache.store import discard_damaged
+    from cross4d_cache.store import mark_damaged
 
     if writer.complete:
         total = sum(part.bytes for part in writer.manifest.parts)
-        follow(((done, "") for done in discard_damaged(writer)), total=total, unit="B", desc="verify")
+        follow(((done, "") for done in mark_damaged(writer)), total=total, unit="B", desc="verify")
 
 
 def _options(pairs: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cross4d_cache.errors import printable
 from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
@@ -19,7 +20,7 @@ BAR = 50
 
 def say(text: str) -> None:
     """One line for the user."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def warn_random(manifest: CacheManifest) -> None:
@@ -44,14 +45,18 @@ def note_sides(cache: Cache) -> None:
             say(f"note: no sequence is on the {side} side of {', '.join(lacking)}; a build without --limit has what the dataset has of it")
 
 
+def show(lines: Iterable[str]) -> None:
+    """Lines of a result."""
+    print("\n".join(map(printable, lines)))
+
+
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """The result: one JSON object, or aligned lines."""
     if as_json:
         print(json.dumps(result))
         return
     width = max(map(len, result))
-    for key, value in result.items():
-        print(f"{key.replace('_', ' '):<{width}}  {_shown(value)}")
+    show(f"{key.replace('_', ' '):<{width}}  {_shown(value)}" for key, value in result.items())
 
 
 def _shown(value: object) -> object:
@@ -77,9 +82,7 @@ def print_overview(cache: Cache) -> None:
 def print_bars(title: str, counts: Mapping[str, int]) -> None:
     """Counts as bars of one common scale."""
     most, width = max(counts.values(), default=0), max(map(len, counts), default=0)
-    print(f"\n{title}")
-    for name, count in counts.items():
-        print(f"  {name:<{width}}  {count:>7,}  {'#' * round(BAR * count / max(most, 1))}")
+    show(["", title, *(f"  {name:<{width}}  {count:>7,}  {'#' * round(BAR * count / max(most, 1))}" for name, count in counts.items())])
 
 
 def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -90,8 +93,7 @@ def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     cells = [[name.replace("_", " ") for name in rows[0]]]
     cells += [["" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
 def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str) -> None:

@@ -2,11 +2,16 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
+
+
+def printable(text: str) -> str:
+    """A line as it may be shown: names come from files of other people, and a control character in one could forge lines or hide some."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 class Cross4DError(Exception):
@@ -14,18 +19,23 @@ class Cross4DError(Exception):
 
     Args:
         found: what was found, naming the file, sequence or option.
+        details: more of it, a line each.
         expected: what would have been right.
         hint: what to do or run next.
     """
 
-    def __init__(self, found: str, *, expected: str | None = None, hint: str | None = None) -> None:
-        self.found, self.expected, self.hint = found, expected, hint
-        lines = [found]
-        if expected:
-            lines.append(f"  expected: {expected}")
-        if hint:
-            lines.append(f"  next: {hint}")
-        super().__init__("\n".join(lines))
+    def __init__(self, found: str, *, details: Sequence[str] = (), expected: str | None = None, hint: str | None = None) -> None:
+        self.found, self.expected, self.hint = printable(found), expected and printable(expected), hint and printable(hint)
+        self.details = tuple(map(printable, details))
+        super().__init__(self.found)
+
+    def __str__(self) -> str:
+        lines = [self.found, *(f"    {line}" for line in self.details)]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.hint:
+            lines.append(f"  next: {self.hint}")
+        return "\n".join(lines)
 
 
 class SettingsError(Cross4DError):
@@ -73,6 +83,10 @@ class CacheCorruptError(CacheError):
 
 class CacheUnreachableError(CacheError):
     """A server that does not answer, or not as it should."""
+
+
+class CacheUnreadableError(CacheUnreachableError):
+    """A file of a store on this machine that could not be read: a permission that is missing, a disk or a share that does not answer."""
 
 
 class CheckpointError(Cross4DError):

@@ -200,8 +200,8 @@ def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
     return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
 
 
-def describe(inspection: Inspection, dataset: FileDataset) -> str:
-    """An inspection as a table for people."""
+def describe(inspection: Inspection, dataset: FileDataset) -> list[str]:
+    """An inspection as a table for people, line by line."""
     item = inspection
     lines = [
         f"{dataset.release.title} in {dataset.root} (dataset {dataset.name}, reader version {dataset.version})",
@@ -219,13 +219,14 @@ def describe(inspection: Inspection, dataset: FileDataset) -> str:
     if item.missing:
         lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
     for error in item.damaged:
-        lines.append("damaged: " + str(error).replace("\n", "\n  "))
+        first, *others = str(error).splitlines()
+        lines += [f"damaged: {first}", *(f"  {line}" for line in others)]
     if item.damaged_ids and item.num_sequences:
         lines.append("to build without them: " + " ".join(f"--exclude {name}" for name in item.damaged_ids))
     incomplete = item.missing or item.damaged or (item.expected_sequences or 0) > item.num_sequences
     if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
-        lines.append(f"to fetch: {dataset.release.files}\n    from {dataset.release.page}")
-    return "\n".join(lines)
+        lines += [f"to fetch: {dataset.release.files}", f"    from {dataset.release.page}"]
+    return lines
 
 
 def _store_size(item: Inspection) -> str:

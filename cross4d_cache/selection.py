@@ -1,10 +1,11 @@
 """Which sequences of a dataset a build takes, and what a user should know of the others."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.join import first_of, join
+from cross4d_cache.join import count_of, first_of, join
 from cross4d_cache.types import SequenceInfo
 
 
@@ -14,10 +15,17 @@ def select_sequences(dataset: Dataset, *, exclude: Collection[str], limit: int |
     Damage matters only where it would be built: not in an excluded sequence, and not after the last one.
 
     Raises:
-        DatasetError: one of the sequences is damaged, the dataset is empty, or a list of labels speaks of none of its sequences.
+        DatasetError: two sequences have one id, one is damaged, the dataset is empty, or a list of labels speaks of none of its sequences.
         SettingsError: nothing is left, or an excluded id does not exist.
     """
     intact, damaged = dataset.listing.sequences, dataset.listing.damaged
+    twice = [name for name, count in Counter(info.id for info in intact).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"{count_of(twice, 'id')} of more than one sequence each: {first_of(twice)}",
+            expected="an id for every sequence that no other has",
+            hint=f"correct the reader of dataset {dataset.name}",
+        )
     named = join("--exclude", dict.fromkeys(exclude), dataset.listing.ids)
     if named.extra_rows:
         raise SettingsError(

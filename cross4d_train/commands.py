@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from cross4d_cache.errors import CheckpointError, SettingsError
+from cross4d_cache.errors import CheckpointError, SettingsError, printable
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
-from cross4d_train.console import note_newer, progress, say, warn_random_teacher
+from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
@@ -53,7 +53,10 @@ def run_pretrain(
     if quiet:
         return
     result = folder.result(training)
-    print(result.model_dump_json() if as_json else describe_run(result))
+    if as_json:
+        show_json(result)
+    else:
+        print(describe_run(result))
     if (failure := result.failure) is not None:
         say(f"note: this run may have failed: {failure}; try another --seed or a lower --lr before you judge it")
     if result.origin.random_teacher:
@@ -74,7 +77,8 @@ def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Che
     differences = begun.changed(options).differences(begun)
     if differences:
         raise CheckpointError(
-            "the run was begun with other settings:\n    " + "\n    ".join(differences),
+            "the run was begun with other settings:",
+            details=differences,
             hint="leave these options out to go on with the run, or start anew with another --out",
         )
     return begun
@@ -130,7 +134,7 @@ def describe_run(result: RunResult) -> str:
         "last epoch  " + ", ".join(f"{name} {value:.4f}" for name, value in {"loss": result.loss, **result.scalars}.items()),
         f"teacher     {_teacher(result.origin.teacher, result.origin.random_teacher)}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:

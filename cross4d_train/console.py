@@ -1,11 +1,13 @@
 """What the commands say: talk and progress on stderr, results on stdout."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from cross4d_cache.errors import printable
 from cross4d_cache.record import Record, newer_note
 
 Item = TypeVar("Item")
@@ -13,7 +15,12 @@ Item = TypeVar("Item")
 
 def say(text: str) -> None:
     """One line for the user."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def show_json(record: Record) -> None:
+    """A result as one JSON object, with `\\u` in place of all that is not ASCII."""
+    print(json.dumps(json.loads(record.model_dump_json())))
 
 
 def warn_random_teacher(teacher: str) -> None:

@@ -161,7 +161,8 @@ class Pretraining:
         differences += [f"cache {line}" for line in compare(mine, theirs)]
         if differences:
             raise CheckpointError(
-                "the checkpoint was made with other settings:\n    " + "\n    ".join(differences),
+                "the checkpoint was made with other settings:",
+                details=differences,
                 hint="resume with the same settings and cache, or start anew with another --out",
             )
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Integer, Shaped
 from PIL import Image
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -37,10 +38,7 @@ def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[
     Raises:
         DatasetError: the file is missing, damaged (naming the byte), or of another size or kind.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+    data = look_at(path, path.read_bytes, _AGAIN)
     check_chunks(path, data, width, height)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -59,15 +57,16 @@ def png_size(path: Path) -> tuple[int, int]:
     Raises:
         DatasetError: the file cannot be read, or is not a PNG file.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(24)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+    head = look_at(path, lambda: _first_bytes(path, 24), _AGAIN)
     if len(head) < 24 or head[:8] != SIGNATURE or head[12:16] != b"IHDR":
         raise DatasetError(f"{path}: not a PNG file from byte 0 on", expected="a PNG depth image", hint=_AGAIN)
     width, height = struct.unpack_from(">II", head, 16)
     return width, height
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def check_chunks(path: Path, data: bytes, width: int, height: int) -> None:

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
 from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing, Role
+from cross4d_cache.datasets.looking import unreadable
 from cross4d_cache.datasets.volume import Box, Range, Volume
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.record import added
@@ -123,7 +124,7 @@ class FileDataset(Dataset):
                     num_frames = len(range(0, item.num_frames, self.options.frame_stride))
                     sequences.append(item.model_copy(update={"num_frames": num_frames}))
         except OSError as error:
-            raise DatasetError(f"{error.filename or self.root} cannot be read: {error.strerror}", hint="mend its permissions") from None
+            raise unreadable(Path(error.filename or self.root), error, "mend the folder") from None
         return Listing(tuple(sequences), tuple(damaged))
 
     def sequences(self) -> Sequence[SequenceInfo]:

@@ -21,6 +21,7 @@ from jaxtyping import Float32, UInt32
 
 from cross4d_cache.datasets.depth_image import Pinhole, change_pinhole, unproject
 from cross4d_cache.datasets.files import Expected, FileDataset, FileOptions, FrameRate, Positive, Release
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.datasets.object_array import open_object_array
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.join import first_of
@@ -30,6 +31,7 @@ PINHOLE = Pinhole(fx=285.62, fy=285.62, cx=160.0, cy=120.0)
 NPZ_PINHOLE = Pinhole(fx=280.0, fy=280.0, cx=160.0, cy=120.0)
 NPZ_KEY = "point_clouds"
 HEADER_BYTES = 12
+_AGAIN = "fetch it again, or move it out of the folder"
 LEAST_DEPTH = 50.0
 LARGEST_DEPTH = 4000
 """Units; the dataset's own depths end at 649."""
@@ -213,17 +215,17 @@ def read_header(path: Path) -> DepthHeader:
     Raises:
         DatasetError: the header does not account for the bytes of the file.
     """
-    try:
-        size = path.stat().st_size
+
+    def look() -> tuple[int, bytes]:
         with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch it again, or move it out of the folder") from None
+            return path.stat().st_size, file.read(HEADER_BYTES)
+
+    size, header = look_at(path, look, _AGAIN)
     if len(header) < HEADER_BYTES:
         raise DatasetError(
             f"{path}: the file ends inside its header, after {size} bytes",
             expected=f"at least {HEADER_BYTES} bytes",
-            hint="fetch it again, or move it out of the folder",
+            hint=_AGAIN,
         )
     frames, width, height = (int(value) for value in np.frombuffer(header, "<u4"))
     if width < height:
@@ -251,10 +253,8 @@ def read_depth(path: Path, header: DepthHeader, frame: int) -> UInt32[np.ndarray
     """
     row_bytes = header.width * header.bytes_per_pixel
     frame_bytes = header.height * row_bytes
-    try:
-        data = np.fromfile(path, np.uint8, count=frame_bytes, offset=HEADER_BYTES + frame * frame_bytes)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch it again, or move it out of the folder") from None
+    offset = HEADER_BYTES + frame * frame_bytes
+    data = look_at(path, lambda: np.fromfile(path, np.uint8, count=frame_bytes, offset=offset), _AGAIN)
     if len(data) < frame_bytes:
         raise DatasetError(f"{path}: the file ends inside frame {frame}", hint="it changed meanwhile; run the same command again")
     rows = data.reshape(header.height, row_bytes)

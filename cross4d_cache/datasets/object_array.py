@@ -5,6 +5,7 @@ a header with number type and shape, then the numbers. Frames of different lengt
 see `array_pickle`. Frames that all have the same number of points may have become one `(frames, points, 3)` array instead.
 """
 
+import errno
 import re
 import zipfile
 import zlib
@@ -13,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from jaxtyping import Shaped
 
 from cross4d_cache.datasets.array_pickle import MAX_HELD_BYTES, ArrayPickle
+from cross4d_cache.datasets.looking import look_at, unreadable
 from cross4d_cache.datasets.npy_header import read_npy_header
 from cross4d_cache.errors import DatasetError
 
@@ -102,10 +104,8 @@ def _opened(path: Path, key: str) -> Iterator[tuple[BufferedIOBase, int]]:
     """One array's bytes, unpacked as they are read, and their number; what is wrong with them becomes a `DatasetError`."""
     place = size = 0
     try:
-        size = path.stat().st_size
-        if not zipfile.is_zipfile(path):
-            raise ValueError("the directory that ends an archive is missing, as if the file were cut off")
-        with zipfile.ZipFile(path) as archive:
+        size = look_at(path, path.stat, _AGAIN).st_size
+        with look_at(path, lambda: path.open("rb"), _AGAIN) as packed, _archive(packed) as archive:
             names = archive.namelist()
             if f"{key}.npy" not in names:
                 raise DatasetError(f"{path}: holds {', '.join(names[:5]) or 'nothing'}", expected=f"an array named {key}", hint=_AGAIN)
@@ -121,10 +121,20 @@ def _opened(path: Path, key: str) -> Iterator[tuple[BufferedIOBase, int]]:
                     yield cast(BufferedIOBase, file), member.file_size
                 finally:
                     place = file.tell()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
-    except (OSError, ValueError, OverflowError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        where = f" at byte {place} of its array {key}" if place else ""
-        raise DatasetError(
-            f"{path}: damaged{where}: {error}", expected=f"a complete .npz archive; this file ends at byte {size}", hint=_AGAIN
-        ) from None
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # a place that an archive names and does not have
+            raise _damaged(path, key, place, size, error) from None
+        raise unreadable(path, error, _AGAIN) from None
+    except (ValueError, OverflowError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise _damaged(path, key, place, size, error) from None
+
+
+def _archive(file: BinaryIO) -> zipfile.ZipFile:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("the directory that ends an archive is missing, as if the file were cut off")
+    return zipfile.ZipFile(file)
+
+
+def _damaged(path: Path, key: str, place: int, size: int, error: Exception) -> DatasetError:
+    where = f" at byte {place} of its array {key}" if place else ""
+    return DatasetError(f"{path}: damaged{where}: {error}", expected=f"a complete .npz archive; this file ends at byte {size}", hint=_AGAIN)

@@ -73,7 +73,7 @@ class FidelityReport:
     absent: dict[str, str]
 
 
-def describe(report: FidelityReport) -> str:
+def describe(report: FidelityReport) -> list[str]:
     """The report as lines of text."""
     lines = [
         f"sample            {report.sequences} sequences, {report.frames} frames, {report.points} points",
@@ -97,14 +97,14 @@ def describe(report: FidelityReport) -> str:
             lines.append(f"  by view         precision/recall {shares}")
     if report.agreement is None:
         lines.append(f"agreement         not measured: {report.absent['agreement']}")
-        return "\n".join(lines)
+        return lines
     lines.append("agreement         frames apart   pairs   raw  (floor)   centred  (floor)   same patch")
     lines += [
         f"                  {row.gap:12d}  {row.pairs:6d}  {row.raw:.3f}  ({row.raw_floor:.3f})"
         f"   {row.centred:6.3f}  ({row.centred_floor:5.3f})   {row.same_patch:9.1%}"
         for row in report.agreement
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def _depths(errors: DepthErrors) -> str:

@@ -65,8 +65,8 @@ class Merge:
             differences = first.manifest.setting_differences(other.manifest)
             if differences:
                 raise CacheMismatchError(
-                    f"{first.storage.place} and {other.storage.place} differ in {len(differences)} settings:\n    "
-                    + "\n    ".join(differences[:SHOWN]),
+                    f"{first.storage.place} and {other.storage.place} differ in {len(differences)} settings:",
+                    details=differences[:SHOWN],
                     expected="stores that were built with the same settings, of the same dataset and teacher",
                     hint="build one of them again with the other's settings",
                 )

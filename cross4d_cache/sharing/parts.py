@@ -26,7 +26,7 @@ def take_over(part: PartFiles, folder: Path, fingerprint: str) -> None:
 
     Raises:
         CacheCorruptError: a file differs from the one that was written.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
         OSError: the folder cannot be written.
     """
     for file in (*part.files.values(), part.listing):
@@ -78,7 +78,7 @@ def cut(part: Part, chosen: Sequence[int]) -> PartContents:
 
     Raises:
         CacheCorruptError: bytes that were read differ from the ones that were written.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
     frames = [(int(part.first_frames[index]), int(part.first_frames[index + 1])) for index in chosen]
     points = [(int(part.point_offsets[start]), int(part.point_offsets[stop])) for start, stop in frames]

@@ -80,6 +80,8 @@ class Pull:
         self._begin()
         kept = set[str]()
         for check in verify(Cache(Storage(FolderSource(self.out)), self.manifest)):
+            if check.unread:  # nobody knows whether it must be copied again
+                raise check.unread[0]
             if not check.problems:
                 kept.add(check.name)
                 self.done += check.num_bytes
@@ -107,12 +109,14 @@ class Pull:
 
     def _begin(self) -> None:
         """Say that the store is not finished, unless it is this one, perhaps damaged."""
+        _ = Cache(self.storage, self.manifest).sequences  # refuses tables that cannot be, before anything is copied
         here = CacheManifest.read(self.out) if (self.out / METADATA_FILE).exists() else None
         if here is not None:
             differences = here.differences(self.manifest)
             if differences:
                 raise CacheMismatchError(
-                    f"{self.out} is another store than {self.storage.place}:\n    " + "\n    ".join(differences[:20]),
+                    f"{self.out} is another store than {self.storage.place}:",
+                    details=differences[:20],
                     hint="choose another place",
                 )
         if here is None or (here.complete and here.parts != self.manifest.parts):

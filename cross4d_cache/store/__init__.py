@@ -3,7 +3,7 @@
 from cross4d_cache.store.manifest import CacheManifest, DatasetRecord, PlanRecord, ProjectionRecord
 from cross4d_cache.store.part import NOT_VISIBLE, PartContents
 from cross4d_cache.store.reader import Cache, open_cache, stored_projection
-from cross4d_cache.store.verify import PartCheck, discard_damaged, verify
+from cross4d_cache.store.verify import PartCheck, mark_damaged, verify
 from cross4d_cache.store.writer import CacheWriter, check_place
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "PlanRecord",
     "ProjectionRecord",
     "check_place",
-    "discard_damaged",
+    "mark_damaged",
     "open_cache",
     "stored_projection",
     "verify",

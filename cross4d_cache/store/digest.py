@@ -6,12 +6,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from cross4d_cache.patience import patiently
 from cross4d_cache.record import Record
 from cross4d_cache.types import Count
 
@@ -34,8 +35,12 @@ def sha256_bytes(data: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return patiently(read)
 
 
 def canonical_json(value: object) -> bytes:
@@ -43,13 +48,10 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def list_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file below a folder, keyed by relative path with forward slashes."""
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != FILE_LIST
-    }
+def list_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """Size and hash of some files of a folder, keyed by their relative paths with forward slashes."""
+    paths = {name: folder / name for name in names}
+    return {name: FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path)) for name, path in paths.items()}
 
 
 def partial_path(folder: Path, name: str) -> Path:
@@ -59,7 +61,12 @@ def partial_path(folder: Path, name: str) -> Path:
 
 def partial_paths(folder: Path) -> Iterator[Path]:
     """What is being written aside in a folder, or was left there by killed processes."""
-    return (path for path in folder.iterdir() if _PARTIAL_NAME.fullmatch(path.name))
+    return (path for path in folder.iterdir() if is_partial(path.name))
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name is one that `partial_path` gives."""
+    return _PARTIAL_NAME.fullmatch(name) is not None
 
 
 def sweep(path: Path) -> None:

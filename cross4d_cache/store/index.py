@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from cross4d_cache.patience import is_there
 from cross4d_cache.store.digest import FileRecord, canonical_json, sha256_bytes, sha256_file, write_durably
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest
 from cross4d_cache.store.part import parse_sequences, sequence_columns
@@ -37,7 +38,7 @@ class StoreIndex:
 def write_index(store: Path, manifest: CacheManifest, sequences: Iterable[SequenceInfo]) -> None:
     """Write the index of the store whose parts `manifest` lists."""
     files = {
-        name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name in PROJECTION_FILES if (path := store / name).exists()
+        name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name in PROJECTION_FILES if is_there(path := store / name)
     }
     record = {"manifest": manifest.checksum, "files": files, "sequences": sequence_columns(tuple(sequences))}
     write_durably(store / INDEX_FILE, canonical_json({**record, "checksum": sha256_bytes(canonical_json(record))}))
@@ -48,13 +49,13 @@ def read_index(storage: Storage, manifest: CacheManifest) -> StoreIndex | None:
 
     Raises:
         CacheCorruptError: it is damaged, or contradicts the manifest.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
     try:
         data = storage.source.whole(INDEX_FILE, MOST_INDEX_BYTES)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise storage.corrupt(INDEX_FILE, str(error)) from None
     try:
         record = _checked(json.loads(data))

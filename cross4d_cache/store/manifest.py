@@ -1,6 +1,8 @@
 """The manifest: what a store holds and everything that decided its numbers (docs/cache_format.md)."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +25,10 @@ DESCRIBES = ("frame_rate",)
 """Options of readers that describe the data. Release 0.1 recorded them, and those that locate, among the ones that decide numbers."""
 LOCATES = {"folder": ("labels",), "ntu_rgbd": ("skeletons",)}
 """Options that say where something lay on the machine of a build, by dataset, as release 0.1 recorded them."""
+MOST_PATCHES = 65_535
+"""Of all views of a frame."""
+PART_NAME = re.compile("[0-9]{5,12}")
+"""Folders of parts."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -66,7 +72,7 @@ class PlanRecord(Record):
 class PartRecord(Record):
     """One committed part. `sha256` is of its file list, which holds the hash of each of its files."""
 
-    name: str = Field(pattern=r"^\d{5,12}$")
+    name: str = Field(pattern=f"^{PART_NAME.pattern}$")
     num_sequences: Count
     num_frames: Count
     num_points: Count
@@ -151,6 +157,16 @@ class CacheManifest(Record):
         """Settings in which two builds differ, one line each; empty if one may resume the other's work."""
         return compare(self.renewed()._planned(), other.renewed()._planned())
 
+    def _contradictions(self) -> Iterator[str]:
+        """Settings that cannot be together."""
+        projection, teacher, num_slots = self.projection, self.teacher, self.views * self.teacher.num_patches
+        if (projection.kind == "none") != (projection.sha256 is None):
+            yield f"projection {projection.kind} with a matrix of hash {projection.sha256}"
+        if projection.kind == "none" and projection.channels != teacher.channels:
+            yield f"{teacher.channels} channels, not projected, of which {projection.channels} are stored"
+        if num_slots > MOST_PATCHES:
+            yield f"{num_slots} patches of all views, where a slot tells {MOST_PATCHES} apart"
+
     @property
     def checksum(self) -> str:
         """Hash of the whole manifest."""
@@ -216,8 +232,10 @@ class CacheManifest(Record):
         held = [len(parts), sum(part.num_sequences for part in parts), sum(part.num_frames for part in parts)]
         if [part.name for part in parts] != [part_name(number) for number in range(len(parts))]:
             raise CacheFormatError(f"{place}: the manifest's parts are not numbered from 0", hint=hint)
-        if manifest.complete and held != [plan.num_parts, plan.num_sequences, plan.num_frames]:
+        if held != ([plan.num_parts, plan.num_sequences, plan.num_frames] if manifest.complete else [0, 0, 0]):
             raise CacheFormatError(f"{place}: the manifest's list of parts contradicts its plan", hint=hint)
+        for contradiction in manifest._contradictions():
+            raise CacheFormatError(f"{place}: the manifest contradicts itself: {contradiction}", hint=hint)
         return manifest
 
 
@@ -231,16 +249,15 @@ def read_root(storage: Storage) -> bytes:
 
     Raises:
         CacheFormatError: no store there.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
     try:
         return storage.source.whole(METADATA_FILE, MOST_MANIFEST_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         served = not storage.source.is_local and error.strerror
         raise absent(storage.place, error) if served else _no_store(storage.place) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CacheFormatError(f"{storage.source.path(METADATA_FILE)} cannot be read: {reason}", hint=HINT) from None
+    except ValueError as error:
+        raise CacheFormatError(f"{storage.source.path(METADATA_FILE)} cannot be read: {error}", hint=HINT) from None
 
 
 def read_manifest(storage: Storage) -> CacheManifest:
@@ -248,7 +265,7 @@ def read_manifest(storage: Storage) -> CacheManifest:
 
     Raises:
         CacheFormatError: no store there, a format version this release does not know, or a malformed manifest.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
     return CacheManifest.parse(read_root(storage), storage.place)
 

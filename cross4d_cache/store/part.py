@@ -6,10 +6,11 @@ with size and hash. docs/cache_format.md is the specification.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import zarr
@@ -30,6 +31,9 @@ CHUNK_LIST = "chunks.json"
 
 SEQUENCE_COLUMNS = ("id", "num_frames", "action", "subject", "camera", "splits")
 """Columns that every table of sequences has; later ones may be absent."""
+
+Split = Literal["train", "test"]
+"""Sides of a protocol, as they are stored."""
 
 _SEQUENCES: TypeAdapter[tuple[SequenceInfo, ...]] = TypeAdapter(tuple[SequenceInfo, ...])
 
@@ -122,14 +126,14 @@ def write_part(folder: Path, contents: PartContents, fingerprint: str) -> None:
     """
     attributes = {"fingerprint": fingerprint, **contents.counts(), "sequences": sequence_columns(contents.sequences)}
     group = zarr.create_group(folder, zarr_format=3, attributes={"cross4d_part": attributes})
-    for field in fields(contents):
-        values = getattr(contents, field.name)
-        if field.name != "sequences" and values is not None:
-            write_array(group, field.name, values, LAYOUT[field.name].chunk_rows)
-    (folder / CHUNK_LIST).write_bytes(
-        canonical_json({name: hash_chunks(folder, name) for name in LAYOUT if (folder / name / "c").exists()})
-    )
-    listing = {name: record.model_dump() for name, record in list_files(folder).items()}
+    arrays = {name: values for name, values in vars(contents).items() if name in LAYOUT and values is not None}
+    for name, values in arrays.items():
+        write_array(group, name, values, LAYOUT[name].chunk_rows)
+    filled = [name for name, values in arrays.items() if values.size]
+    (folder / CHUNK_LIST).write_bytes(canonical_json({name: hash_chunks(folder, name) for name in filled}))
+    # By name: what a file manager or a network file system has put beside them does not belong to the part.
+    files = ["zarr.json", CHUNK_LIST, *(f"{name}/zarr.json" for name in arrays), *map(shard_name, filled)]
+    listing = {name: record.model_dump() for name, record in list_files(folder, files).items()}
     (folder / FILE_LIST).write_bytes(canonical_json(listing))
 
 
@@ -184,7 +188,21 @@ def parse_sequences(columns: object) -> tuple[SequenceInfo, ...]:
         raise ValueError(f"a sequence with {first['loc'][-1]} = {str(first['input'])[:80]}") from None
     if not all(info.num_frames for info in sequences):
         raise ValueError("a sequence with num_frames = 0")
+    if any(side not in get_args(Split) for info in sequences for side in info.splits.values()):
+        raise ValueError(f"a side that is none of {', '.join(get_args(Split))}")
+    check_ids(sequences)
     return sequences
+
+
+def check_ids(sequences: Sequence[SequenceInfo]) -> None:
+    """Refuse sequences of which two have the same id: lists, selections and evaluations speak of sequences by it.
+
+    Raises:
+        ValueError: two have.
+    """
+    [(name, count)] = Counter(info.id for info in sequences).most_common(1) or [("", 0)]
+    if count > 1:
+        raise ValueError(f"{count} sequences have the id {name[:80]!r}")
 
 
 def sequence_columns(sequences: Sequence[SequenceInfo]) -> dict[str, list[Any]]:

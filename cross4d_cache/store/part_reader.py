@@ -11,12 +11,12 @@ from pydantic import TypeAdapter
 from cross4d_cache.errors import CacheCorruptError
 from cross4d_cache.store import quantize
 from cross4d_cache.store.digest import FILE_LIST, FileRecord, Sha256, canonical_json, sha256_bytes
-from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
+from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord
 from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, NOT_VISIBLE, parse_part_attributes, parse_sequences, sequence_columns, shard_name
 from cross4d_cache.store.shard import ArrayMetadata, Span, read_rows
 from cross4d_cache.store.storage import Storage, StoredFile
 from cross4d_cache.store.storage.archive import is_plain_name
-from cross4d_cache.types import CachedClip, Camera, RenderSettings, SequenceInfo
+from cross4d_cache.types import CachedClip, Camera, SequenceInfo
 
 PARTS = "parts"
 GROUP_FILE = f"{PARTS}/{METADATA_FILE}"
@@ -36,7 +36,7 @@ class PartFiles:
 
     Raises:
         CacheCorruptError: the list is missing, differs from the one that was committed, or leads out of the part.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
 
     def __init__(self, storage: Storage, record: PartRecord) -> None:
@@ -78,13 +78,16 @@ class PartFiles:
         Raises:
             CacheCorruptError: the attributes differ from the ones that were written, or contradict the manifest.
         """
-        data = self.fetch(METADATA_FILE)
+        attributes = self._attributes
         try:
-            sequences = parse_sequences(parse_part_attributes(data).get("sequences"))
+            sequences = parse_sequences(attributes.get("sequences"))
         except ValueError as error:
             raise self.corrupt("", f"its table of sequences cannot be read ({error})") from None
-        if (len(sequences), sum(info.num_frames for info in sequences)) != (self.record.num_sequences, self.record.num_frames):
-            raise self.corrupt("", "its table of sequences contradicts the manifest")
+        counted = {"num_sequences": len(sequences), "num_frames": sum(info.num_frames for info in sequences)}
+        for name in PartRecord.model_fields:
+            value = getattr(self.record, name)
+            if name.startswith("num_") and not attributes.get(name) == counted.get(name, value) == value:
+                raise self.corrupt("", f"its {name} contradicts the manifest")
         return sequences
 
     @cached_property
@@ -97,13 +100,21 @@ class PartFiles:
         arrays = {name: file.sha256 for name, file in self.files.items() if name != METADATA_FILE}
         return sha256_bytes(canonical_json([arrays, sequence_columns(self.sequences)]))
 
+    @cached_property
+    def _attributes(self) -> dict[str, Any]:
+        try:
+            return parse_part_attributes(self.fetch(METADATA_FILE))
+        except ValueError as error:
+            raise self.corrupt("", str(error)) from None
+
 
 class Part(PartFiles):
     """One open part: checked metadata, frame tables in memory, everything else read by row ranges."""
 
-    def __init__(self, storage: Storage, record: PartRecord, *, render: RenderSettings, channels: int) -> None:
+    def __init__(self, storage: Storage, record: PartRecord, manifest: CacheManifest) -> None:
         super().__init__(storage, record)
-        self._render = render
+        self._render = render = manifest.render
+        self._num_patches = manifest.views * manifest.teacher.num_patches
         self._stamps = {name: storage.check(file) for name, file in self.files.items()}
         metadata = {name: f"{name}/{METADATA_FILE}" for name in LAYOUT if f"{name}/{METADATA_FILE}" in self.files}
         wanted = [*metadata.values(), METADATA_FILE, CHUNK_LIST, *(shard_name(name) for name in TABLES)]
@@ -117,7 +128,9 @@ class Part(PartFiles):
         lengths = [info.num_frames for info in self.infos]
         self.first_frames: Int64[np.ndarray, " boundary"] = np.cumsum([0, *lengths], dtype=np.int64)
         self.first_cameras: Int64[np.ndarray, " boundary"] = np.cumsum([0, *map(render.num_camera_windows, lengths)], dtype=np.int64)
-        self._check_layout({"view": render.views, "channel": channels})
+        if self._attributes.get("fingerprint") != manifest.fingerprint:
+            raise self.corrupt("", "the part belongs to a store of other settings")
+        self._check_layout({"view": render.views, "channel": manifest.projection.channels})
         self._tables = tables = {name: self._decode(name, small[shard_name(name)]) for name in TABLES}
         self.point_offsets: Int64[np.ndarray, " frame_boundary"] = tables["point_offsets"]
         """First point of every frame, and the end."""
@@ -206,13 +219,18 @@ class Part(PartFiles):
         )
         if not consistent:
             raise self.corrupt("", "its tables contradict one another")
+        for name in ("boxes", "intrinsics", "world_to_camera"):
+            if not np.isfinite(self._tables[name]).all():
+                raise self.corrupt(name, "numbers that are not finite")
+        if (self.boxes[:, 1] < 0).any():
+            raise self.corrupt("boxes", "a step below 0")
 
     def rows(self, name: str, start: int, stop: int) -> Shaped[np.ndarray, "row ..."]:
         """Rows `start` to `stop` of an array.
 
         Raises:
             CacheCorruptError: a chunk fails its checksum, or its file vanished or was replaced.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         if name in TABLES:
             found: Shaped[np.ndarray, "row ..."] = self._tables[name][start:stop]
@@ -221,10 +239,16 @@ class Part(PartFiles):
 
         def read(numbers: range) -> Sequence[bytes]:
             assert file is not None
-            hashes = self._hashes.get(name)
-            chunks = [self._chunks[name][number] for number in numbers]
-            found = self.storage.spans(file, chunks, None if hashes is None else [hashes[number] for number in numbers])
-            if self.storage.check(file) != self._stamps[shard_name(name)]:
+            known = self._hashes.get(name)
+            chunks, hashes = [self._chunks[name][number] for number in numbers], None if known is None else [known[n] for n in numbers]
+            found = self.storage.spans(file, chunks, hashes)
+            stamp = self.storage.check(file)
+            if stamp == self._stamps[shard_name(name)]:
+                return found
+            if hashes is None:  # as of release 0.1: only the whole file can be compared
+                self._stamps[shard_name(name)] = self._confirm(file)
+                return read(numbers)
+            if any(sha256_bytes(data) != sha256 for data, sha256 in zip(found, hashes, strict=True)):
                 raise ValueError("the file was replaced while the store was open")
             return found
 
@@ -232,6 +256,17 @@ class Part(PartFiles):
             return read_rows(self._arrays[name], start, stop, read)
         except ValueError as error:
             raise self.corrupt(shard_name(name), f"rows cannot be read: {error}") from None
+
+    def _confirm(self, file: StoredFile) -> object:
+        """The stamp of a file that was written anew or only touched, once its bytes are known to be those of the store.
+
+        Raises:
+            CacheCorruptError: they are not.
+        """
+        stamp = self.storage.check(file)
+        for _ in self.storage.stream(file):
+            pass
+        return stamp
 
     def has(self, name: str) -> bool:
         """Whether the part holds an optional array."""
@@ -289,10 +324,13 @@ class Part(PartFiles):
         length = np.repeat(self.feature_offsets[tubelets + 1] - self.feature_offsets[tubelets], counts)[:, None]
         if (visible & (slots >= length)).any():
             raise self.corrupt(shard_name("patch_slot"), "a slot lies outside its table")
+        patches = self.rows("feature_patch", first_row, last_row)
+        if (patches >= self._num_patches).any():
+            raise self.corrupt(shard_name("feature_patch"), "a patch that no image has")
         return {
             "rows": np.where(visible, slots + table, np.int32(-1)),
             "features": self.rows("features", first_row, last_row),
-            "patches": self.rows("feature_patch", first_row, last_row),
+            "patches": patches,
             "frame_features": self.rows("frame_features", first_tubelet, last_tubelet + 1)[tubelets - first_tubelet],
         }
 

@@ -1,5 +1,6 @@
 """Reading clips from a store: parts are opened when they are needed, and only so many stay open."""
 
+import os
 from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
@@ -8,12 +9,15 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from cross4d_cache.errors import CacheIncompleteError
+from cross4d_cache.patience import ABSENT, is_there, patiently
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, PROJECTION_FILES, StoreIndex, read_index
-from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, read_manifest
+from cross4d_cache.store.manifest import METADATA_FILE, PART_NAME, CacheManifest, read_manifest
+from cross4d_cache.store.part import check_ids
 from cross4d_cache.store.part_reader import MOST_LIST_BYTES, PARTS, Part, PartFiles
 from cross4d_cache.store.shard import MOST_CHUNK_BYTES, ArrayMetadata, read_rows
 from cross4d_cache.store.storage import Storage, is_remote, open_storage
+from cross4d_cache.store.storage.folder import unreadable
 from cross4d_cache.store.writer import part_record
 from cross4d_cache.types import CachedClip, Camera, SequenceInfo
 
@@ -41,7 +45,7 @@ class Cache:
         """
         if number not in self._parts:
             manifest = self.manifest
-            part = Part(self.storage, manifest.parts[number], render=manifest.render, channels=manifest.projection.channels)
+            part = Part(self.storage, manifest.parts[number], manifest)
             if self._index is not None and part.infos != self._index.sequences[self._first[number] : self._first[number + 1]]:
                 raise self.storage.corrupt(INDEX_FILE, f"it contradicts part {part.record.name}")
             self._parts[number] = part
@@ -62,12 +66,17 @@ class Cache:
 
         Raises:
             CacheCorruptError: a table of sequences differs from the one that was written.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         if self._index is not None:
             return self._index.sequences
         parts = self.storage.map(lambda record: PartFiles(self.storage, record).sequences, self.manifest.parts)
-        return tuple(info for part in parts for info in part)
+        sequences = tuple(info for part in parts for info in part)
+        try:
+            check_ids(sequences)
+        except ValueError as error:
+            raise self.storage.corrupt(PARTS, str(error)) from None
+        return sequences
 
     def info(self, index: int) -> SequenceInfo:
         """What is known of sequence `index`; opens the part that holds it and no other.
@@ -138,21 +147,28 @@ def open_cache(place: Path | str, *, allow_partial: bool = False) -> Cache:
         CacheFormatError: no store there, or one of an unknown format version.
         CacheIncompleteError: the build has not finished.
         CacheCorruptError: a committed part of an unfinished store cannot be read.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
     storage = open_storage(place)
     manifest = read_manifest(storage)
     if not manifest.complete:
-        folders = [] if is_remote(place) else sorted((Path(place) / PARTS).glob("[0-9]*"))
+        folders = [] if is_remote(place) else _part_folders(Path(place))
         if not allow_partial:
             raise CacheIncompleteError(
                 f"{place} is not finished: {len(folders)} of {manifest.plan.num_parts} parts are there",
                 hint="run the same `cross4d-cache build` again, or whatever began it (merge, subset, pull); it goes on where it stopped",
             )
-        manifest = manifest.model_copy(
-            update={"parts": tuple(part_record(storage, folder.name, manifest.fingerprint) for folder in folders)}
-        )
+        manifest = manifest.model_copy(update={"parts": tuple(part_record(storage, name, manifest.fingerprint) for name in folders)})
     return Cache(storage, manifest)
+
+
+def _part_folders(store: Path) -> list[str]:
+    try:
+        return sorted(name for name in patiently(lambda: os.listdir(store / PARTS)) if PART_NAME.fullmatch(name))
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise unreadable(str(store / PARTS), error) from None
 
 
 def stored_projection(path: Path) -> Float32[np.ndarray, "channel_in channel_out"] | None:
@@ -161,8 +177,13 @@ def stored_projection(path: Path) -> Float32[np.ndarray, "channel_in channel_out
     Raises:
         CacheFormatError: no store there, but something else, or one of an unknown format version.
         CacheCorruptError: the matrix differs from the one that was written.
+        CacheUnreachableError: it cannot be read now.
     """
-    if not ((path / METADATA_FILE).exists() and (path / PROJECTION).exists()):
+    try:
+        begun = is_there(path / METADATA_FILE) and is_there(path / PROJECTION_FILES[0])
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+    if not begun:
         return None
     storage = open_storage(path)
     return Cache(storage, read_manifest(storage)).projection()

@@ -61,13 +61,18 @@ class ArrayMetadata:
             shard, chunk = tuple(grid["configuration"]["chunk_shape"]), tuple(sharding["chunk_shape"])
             names = [record["node_type"], grid["name"], record["chunk_key_encoding"]["name"], codec["name"], sharding["index_location"]]
             codecs, index_codecs = ([item["name"] for item in sharding[key]] for key in ("codecs", "index_codecs"))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            orders = [item.get("configuration", {}).get("endian", "little") for key in ("codecs", "index_codecs") for item in sharding[key]]
+            plain = [record["zarr_format"], record["fill_value"], record.get("storage_transformers", [])]
+            separator = record["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"no metadata of an array ({type(error).__name__})") from None
         if names != ["array", "regular", "default", "sharding_indexed", "end"] or (codecs, index_codecs) != (
             ["bytes", "zstd"],
             ["bytes", "crc32c"],
         ):
             raise ValueError("not one shard of zstd chunks")
+        if plain != [3, 0, []] or set(orders) != {"little"} or separator != "/":
+            raise ValueError("an array of another layout than the format's")
         sizes = (*shape, *shard, *chunk)
         if any(type(size) is not int or not 0 <= size < 2**62 for size in sizes) or not shape or data_type not in DATA_TYPES:
             raise ValueError("sizes or type of an array that cannot be")

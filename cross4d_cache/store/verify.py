@@ -2,17 +2,20 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-from cross4d_cache.errors import CacheCorruptError
-from cross4d_cache.store.digest import canonical_json, sha256_bytes
-from cross4d_cache.store.index import INDEX_FILE, PROJECTION, StoreIndex, read_index
+from cross4d_cache.errors import CacheCorruptError, CacheUnreadableError
+from cross4d_cache.store.digest import canonical_json, is_partial, sha256_bytes
+from cross4d_cache.store.index import INDEX_FILE, PROJECTION, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
-from cross4d_cache.store.part_reader import GROUP_FILE, MOST_LIST_BYTES, PARTS_GROUP, Part, PartFiles
+from cross4d_cache.store.part import check_ids
+from cross4d_cache.store.part_reader import GROUP_FILE, MOST_LIST_BYTES, PARTS, PARTS_GROUP, Part, PartFiles
 from cross4d_cache.store.reader import Cache, open_cache
 from cross4d_cache.store.storage import Storage, StoredFile
+from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.writer import CacheWriter
 from cross4d_cache.types import SequenceInfo
 
@@ -21,11 +24,15 @@ Table = tuple[SequenceInfo, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class PartCheck:
-    """What was found in one part: how many bytes were read, and what is wrong, one line a file."""
+    """What was found in one part: how many bytes it has, what is wrong, one line a file, and what could not be read, of which nothing is
+    known. `strays` are files that do not belong to the store, by their names in it: file managers leave such, and they mean nothing.
+    """
 
     name: str
-    num_bytes: int
-    problems: tuple[str, ...]
+    num_bytes: int = 0
+    problems: tuple[str, ...] = ()
+    unread: tuple[CacheUnreadableError, ...] = ()
+    strays: tuple[str, ...] = ()
 
 
 def verify(cache: Cache) -> Iterator[PartCheck]:
@@ -47,96 +54,168 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
             yield check
     finally:
         threads.shutdown(cancel_futures=True)
-    yield PartCheck(name=METADATA_FILE, num_bytes=0, problems=_check_plan(fresh, tables))
-    yield PartCheck(name=GROUP_FILE, num_bytes=0, problems=_check_group(fresh))
-    index, problems = _check_index(fresh, tables)
-    yield PartCheck(name=INDEX_FILE, num_bytes=0, problems=problems)
-    yield PartCheck(name=PROJECTION, num_bytes=0, problems=_check_projection(fresh, index))
+    yield PartCheck(name=METADATA_FILE, problems=_check_plan(fresh, tables), strays=_outside_parts(fresh, present))
+    yield _check(GROUP_FILE, lambda: _check_group(fresh))
+    yield _check(INDEX_FILE, lambda: _check_index(fresh, tables))
+    yield _check(PROJECTION, lambda: _check_projection(fresh))
 
 
-def discard_damaged(writer: CacheWriter) -> Iterator[int]:
-    """Hash all of a finished store and take out what is damaged, so that it is missing and is written again; yields bytes.
+def report(cache: Cache, checks: Sequence[PartCheck]) -> dict[str, Any]:
+    """What `verify` found, as a record."""
+    damaged = [check.name for check in checks if check.problems]
+    unread = [error.found for check in checks for error in check.unread]
+    return {
+        "store": cache.storage.place,
+        "intact": not damaged and not unread,
+        "parts": len(cache.manifest.parts),
+        "bytes": sum(part.bytes for part in cache.manifest.parts),
+        "damaged": damaged,
+        "problems": [problem for check in checks for problem in check.problems],
+        "unread": unread,
+        "strays": [stray for check in checks for stray in check.strays],
+    }
+
+
+def refuse(cache: Cache, checks: Sequence[PartCheck]) -> None:
+    """End with an error where `verify` found damage, or could not read something.
+
+    Raises:
+        CacheCorruptError: files are damaged.
+        CacheUnreadableError: none is known to be, but some could not be read.
+    """
+    found, errors = report(cache, checks), [error for check in checks for error in check.unread]
+    place, problems, unread = found["store"], found["problems"], found["unread"]
+    silent = f"{place}: {len(unread)} files could not be read:"
+    if problems:
+        whole = isinstance(cache.storage.source, FolderSource)
+        mends = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
+        raise CacheCorruptError(
+            f"{place}: {len(problems)} damaged files, of {', '.join(found['damaged'])}:",
+            details=(*problems, *((silent, *unread) if unread else ())),
+            hint=mends if whole else "it cannot be mended in place: copy or pack it again from a whole one",
+        )
+    if unread:
+        raise CacheUnreadableError(
+            silent, details=unread, expected="to read every file; whether these are damaged is not known", hint=errors[0].hint
+        )
+
+
+def mark_damaged(writer: CacheWriter) -> Iterator[int]:
+    """Hash all of a finished store and mark what is damaged, so that it is written again; yields bytes.
 
     Raises:
         CacheCorruptError: what is damaged is what the rest is checked against.
-        OutputError: the store cannot be written.
+        CacheUnreachableError: a file cannot be read now, so nobody knows whether it is damaged.
     """
     done = 0
     for check in verify(open_cache(writer.path)):
+        if check.unread:
+            raise check.unread[0]
         if check.problems and check.name == METADATA_FILE:
             raise CacheCorruptError(check.problems[0], hint=f"delete {writer.path} and make it anew")
         if check.problems:
-            writer.discard(check.name)
+            writer.renew(check.name)
         done += check.num_bytes
         yield done
+
+
+def _check(name: str, look: Callable[[], Iterable[CacheCorruptError]]) -> PartCheck:
+    """What one look at something that belongs to no part finds."""
+    try:
+        return PartCheck(name=name, problems=tuple(error.found for error in look()))
+    except CacheCorruptError as error:
+        return PartCheck(name=name, problems=(error.found,))
+    except CacheUnreadableError as error:
+        return PartCheck(name=name, unread=(error,))
 
 
 def _check_plan(cache: Cache, tables: Sequence[Table | None]) -> tuple[str, ...]:
     if any(infos is None for infos in tables):  # a part that is damaged has been named
         return ()
+    place = cache.storage.source.path(METADATA_FILE)
+    try:
+        check_ids([info for infos in tables for info in infos or ()])
+    except ValueError as error:
+        return (f"{place}: {error}",)
     ids = [[info.id for info in infos or ()] for infos in tables]
     if sha256_bytes(canonical_json(ids)) == cache.manifest.plan.sha256:
         return ()
-    return (f"{cache.storage.source.path(METADATA_FILE)}: the manifest's plan is of other sequences",)
+    return (f"{place}: the manifest's plan is of other sequences",)
 
 
-def _check_group(cache: Cache) -> tuple[str, ...]:
+def _outside_parts(cache: Cache, present: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Files that are neither in a part of the store nor its own. What is being written aside is left out."""
+    own = {METADATA_FILE, GROUP_FILE, INDEX_FILE, *PROJECTION_FILES}
+    parts = {f"{PARTS}/{record.name}" for record in cache.manifest.parts}
+    found = (name for folder, names in present.items() if folder not in parts for name in names)
+    return tuple(name for name in found if name not in own and not is_partial(name.split("/")[0]))
+
+
+def _check_group(cache: Cache) -> Iterator[CacheCorruptError]:
     try:
         intact = cache.storage.source.whole(GROUP_FILE, MOST_LIST_BYTES) == PARTS_GROUP
     except FileNotFoundError:  # release 0.1 did not write it
-        return ()
-    except (OSError, ValueError) as error:
-        return (f"{cache.storage.source.path(GROUP_FILE)}: {error}",)
-    return () if intact else (cache.storage.corrupt(GROUP_FILE, "its bytes differ from the ones that were written").found,)
+        return
+    except ValueError as error:
+        yield cache.storage.corrupt(GROUP_FILE, str(error))
+        return
+    if not intact:
+        yield cache.storage.corrupt(GROUP_FILE, "its bytes differ from the ones that were written")
 
 
-def _check_index(cache: Cache, tables: Sequence[Table | None]) -> tuple[StoreIndex | None, tuple[str, ...]]:
-    try:
-        index = read_index(cache.storage, cache.manifest)
-    except CacheCorruptError as error:
-        return None, (error.found,)
-    first = 0
+def _check_index(cache: Cache, tables: Sequence[Table | None]) -> Iterator[CacheCorruptError]:
+    index, first = read_index(cache.storage, cache.manifest), 0
     for record, infos in zip(cache.manifest.parts, tables, strict=True):
         listed = index.sequences[first : first + record.num_sequences] if index else None
         if None not in (listed, infos) and listed != infos:
-            return index, (cache.storage.corrupt(INDEX_FILE, f"it contradicts part {record.name}").found,)
+            yield cache.storage.corrupt(INDEX_FILE, f"it contradicts part {record.name}")
+            return
         first += record.num_sequences
-    return index, ()
 
 
-def _check_projection(cache: Cache, index: StoreIndex | None) -> tuple[str, ...]:
-    problems = [problem for file in (index.files if index else ()) if (problem := _check_file(cache.storage, file))]
-    if not problems:
-        try:
-            cache.projection()
-        except CacheCorruptError as error:
-            problems.append(error.found)
-    return tuple(problems)
+def _check_projection(cache: Cache) -> Iterator[CacheCorruptError]:
+    try:
+        index = read_index(cache.storage, cache.manifest)
+    except CacheCorruptError:  # told as the index's own
+        index = None
+    damaged = [error for file in (index.files if index else ()) if (error := _difference(cache.storage, file))]
+    yield from damaged
+    if not damaged:
+        cache.projection()
 
 
 def _check_part(cache: Cache, record: PartRecord, present: Mapping[str, Sequence[str]]) -> tuple[PartCheck, Table | None]:
     """What was found, and the part's table of sequences if it is intact."""
-    storage, manifest, infos = cache.storage, cache.manifest, None
+    storage, infos = cache.storage, None
+    problems, unread = list[str](), list[CacheUnreadableError]()
     try:
         part = PartFiles(storage, record)
     except CacheCorruptError as error:
-        return PartCheck(name=record.name, num_bytes=0, problems=(error.found,)), None
+        return PartCheck(name=record.name, problems=(error.found,)), None
+    except CacheUnreadableError as error:
+        return PartCheck(name=record.name, unread=(error,)), None
     listed = {file.name for file in (*part.files.values(), part.listing)}
-    strays = [name for name in present.get(part.folder, ()) if name not in listed]
-    problems = [f"{storage.source.path(name)}: the file does not belong to the store" for name in strays]
-    problems += [problem for file in part.files.values() if (problem := _check_file(storage, file))]
-    if not problems:
+    for file in part.files.values():
         try:
-            infos = Part(storage, record, render=manifest.render, channels=manifest.projection.channels).infos
+            if difference := _difference(storage, file):
+                problems.append(difference.found)
+        except CacheUnreadableError as error:
+            unread.append(error)
+    if not problems and not unread:
+        try:
+            infos = Part(storage, record, cache.manifest).infos
         except CacheCorruptError as error:
             problems.append(error.found)
-    return PartCheck(name=record.name, num_bytes=record.bytes, problems=tuple(problems)), infos
+    strays = tuple(name for name in present.get(part.folder, ()) if name not in listed)
+    check = PartCheck(name=record.name, num_bytes=record.bytes, problems=tuple(problems), unread=tuple(unread), strays=strays)
+    return check, infos
 
 
-def _check_file(storage: Storage, file: StoredFile) -> str | None:
+def _difference(storage: Storage, file: StoredFile) -> CacheCorruptError | None:
+    """How a file differs from the one that was written."""
     try:
         for _ in storage.stream(file):
             pass
     except CacheCorruptError as error:
-        return error.found
+        return error
     return None

@@ -14,8 +14,9 @@ import zarr
 from jaxtyping import Float32
 
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
+from cross4d_cache.patience import advice, is_there, patiently
 from cross4d_cache.record import ABSENT
-from cross4d_cache.store.digest import FILE_LIST, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
+from cross4d_cache.store.digest import FILE_LIST, is_partial, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
 from cross4d_cache.store.part import PartContents, parse_part_attributes, write_array, write_part
@@ -30,10 +31,12 @@ def check_place(path: Path) -> None:
         OutputError: it is a file, holds something else, or cannot be looked at.
     """
     try:
-        if path.exists() and not path.is_dir():
+        there = is_there(path)
+        if there and not patiently(path.is_dir):
             raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place")
         # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
-        present = {entry.name for entry in path.iterdir()} - {entry.name for entry in partial_paths(path)} if path.exists() else set()
+        names = patiently(lambda: os.listdir(path)) if there else []
+        present = {name for name in names if not is_partial(name)}
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place") from None
     if present and METADATA_FILE not in present:
@@ -55,6 +58,7 @@ class CacheWriter:
     def __init__(self, path: Path, manifest: CacheManifest, projection: Float32[np.ndarray, "channel_in channel_out"] | None) -> None:
         self.path, self.manifest, self._projection = path, manifest, projection
         self._committed: set[str] = set()
+        self._damaged: set[str] = set()
         try:
             self._begin()
         except OSError as error:
@@ -62,13 +66,14 @@ class CacheWriter:
 
     def _begin(self) -> None:
         check_place(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / METADATA_FILE).exists():
+        make_folder(self.path)
+        if is_there(self.path / METADATA_FILE):
             existing = CacheManifest.read(self.path)
             differences = self.manifest.differences(existing)
             if differences:
                 raise CacheMismatchError(
-                    f"{self.path} was built with other settings:\n    " + "\n    ".join(differences),
+                    f"{self.path} was built with other settings:",
+                    details=differences,
                     hint="write to another --out; the store stays readable, and the release that began it can finish it"
                     if any(ABSENT in line for line in differences)  # a rule changed since: nobody should delete a good store for that
                     else f"use the same settings, write to another --out, or delete {self.path}",
@@ -82,15 +87,33 @@ class CacheWriter:
         self._write_projection()
 
     def _write_projection(self) -> None:
-        if self._projection is None or (self.path / PROJECTION).exists():
+        target = self.path / PROJECTION
+        if self._projection is None or self._is_whole(target):
             return
         aside = partial_path(self.path, PROJECTION)
         try:
             write_array(zarr.create_group(aside, zarr_format=3), PROJECTION, self._projection, len(self._projection))
             sync_tree(aside)
-            _rename(aside / PROJECTION, self.path / PROJECTION)
+            self._place(aside / PROJECTION, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Whether a part, or the projection, is there and was not found to be damaged. A folder that holds only strays is none."""
+        last_written = METADATA_FILE if folder.name == PROJECTION else FILE_LIST
+        return folder.name not in self._damaged and is_there(folder / last_written)
+
+    def _place(self, source: Path, target: Path) -> None:
+        """Rename a folder into place. Only now, when that is whole, is what lies there and is not taken away."""
+        old = partial_path(self.path, target.name)
+        try:
+            if is_there(target) and not self._is_whole(target):
+                target.rename(old)
+            _rename(source, target)
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            sweep(old)
 
     @property
     def complete(self) -> bool:
@@ -98,8 +121,15 @@ class CacheWriter:
         return self.manifest.complete
 
     def missing(self) -> list[int]:
-        """Numbers of the parts that nobody has committed yet."""
-        return [n for n in range(self.manifest.plan.num_parts) if not (self.path / PARTS / part_name(n)).exists()]
+        """Numbers of the parts that nobody has committed yet, or that are to be made anew.
+
+        Raises:
+            OutputError: the store cannot be looked at.
+        """
+        try:
+            return [n for n in range(self.manifest.plan.num_parts) if not self._is_whole(self.path / PARTS / part_name(n))]
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be looked at: {error.strerror}", hint=advice(error)) from None
 
     def commit(self, number: int, contents: PartContents) -> None:
         """Write part `number` and make it visible in one step; a part that is there already stays.
@@ -119,10 +149,13 @@ class CacheWriter:
         try:
             write(aside)
             sync_tree(aside)
-            _rename(aside, target)
+            self._place(aside, target)
             self._committed.add(target.name)
+            self._damaged.discard(target.name)
         except OSError as error:
-            if target.exists():  # another worker was first, finished the store, and swept our folder away
+            swept = error.errno == errno.ENOENT  # by another worker, which was first and finished the store
+            if is_there(target / FILE_LIST) and (swept or target.name not in self._damaged):
+                self._damaged.discard(target.name)
                 return
             raise OutputError(
                 f"cannot write part {part_name(number)} of {self.path}: {error.strerror or error}",
@@ -131,21 +164,9 @@ class CacheWriter:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def discard(self, name: str) -> None:
-        """Remove what `verify` found to be damaged, by the name it has there, so that it is missing and can be made again.
-
-        Raises:
-            OutputError: the store cannot be written.
-        """
-        damaged = self.path / (name if name in (PROJECTION, INDEX_FILE, GROUP_FILE) else f"{PARTS}/{name}")
-        aside = partial_path(self.path, damaged.name)
-        try:
-            if damaged.exists():
-                damaged.rename(aside)
-                sync_folder(damaged.parent)
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="mend the permissions and run it again") from None
-        sweep(aside)
+    def renew(self, name: str) -> None:
+        """Have what `verify` found to be damaged made again, by the name it has there. Until its replacement is whole it stays."""
+        self._damaged.add(name)
 
     def finish(self) -> CacheManifest:
         """List the parts in the manifest, mark the store complete, and sweep up what killed processes left.
@@ -165,8 +186,9 @@ class CacheWriter:
             self._write_projection()
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same again") from None
-        if self._committed or not self.complete or not (self.path / INDEX_FILE).exists():
+        if self._committed or self._damaged or not self.complete or not is_there(self.path / INDEX_FILE):
             self._list_parts()
+            self._damaged.clear()
         for leftover in partial_paths(self.path):
             sweep(leftover)
         return self.manifest
@@ -186,21 +208,31 @@ class CacheWriter:
                 raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same build again") from None
 
 
+def make_folder(path: Path) -> None:
+    """A folder, with those above it, unless it is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not is_there(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def make_parts_group(store: Path) -> None:
     """The folder of a store's parts, as an empty Zarr group: libraries that walk from the root find them. Readers of ours do not need it.
 
     Raises:
         OSError: it cannot be written.
     """
-    (store / PARTS).mkdir(exist_ok=True)
+    make_folder(store / PARTS)
     group = store / GROUP_FILE
-    if not group.exists() or group.read_bytes() != PARTS_GROUP:
+    if not is_there(group) or patiently(group.read_bytes) != PARTS_GROUP:
         aside = partial_path(store, METADATA_FILE)
         try:
             aside.write_bytes(PARTS_GROUP)
             aside.replace(group)
         except FileNotFoundError:  # another worker finished the store and swept our file away
-            if not group.exists():
+            if not is_there(group):
                 raise
 
 
@@ -208,7 +240,8 @@ def part_record(storage: Storage, name: str, fingerprint: str) -> PartRecord:
     """The manifest's entry of a committed part of the build that `fingerprint` stands for.
 
     Raises:
-        CacheCorruptError: the part cannot be read, or belongs to another build.
+        CacheCorruptError: the part is damaged, or belongs to another build.
+        CacheUnreachableError: it cannot be read now.
     """
     folder = f"{PARTS}/{name}"
     place = storage.source.path(folder)
@@ -220,7 +253,7 @@ def part_record(storage: Storage, name: str, fingerprint: str) -> PartRecord:
         counts = {key: attributes[key] for key in PartRecord.model_fields if key.startswith("num_")}
         record = PartRecord(name=name, bytes=size, sha256=sha256_bytes(listing), **counts)
         belongs = attributes["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise CacheCorruptError(f"{place}: the part cannot be read", hint=hint) from None
     if not belongs:
         raise CacheCorruptError(f"{place}: the part belongs to a build with other settings", hint=hint)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.store import open_cache
-from cross4d_train.console import note_newer, progress, say, warn_random_teacher
+from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings
@@ -83,7 +83,8 @@ def _column_options(checkpoints: Sequence[str], store: Path | str, options: Mapp
     ways = {name: f"clips of {settings.clips}, protocol {settings.protocol}" for name, settings in settled.items()}
     if len(set(ways.values())) > 1:
         raise SettingsError(
-            f"encoders that would be judged on {store} in different ways:\n    " + "\n    ".join(f"{name}: {ways[name]}" for name in ways),
+            f"encoders that would be judged on {store} in different ways:",
+            details=[f"{name}: {ways[name]}" for name in ways],
             expected="one way for a column",
             hint="say which: --frames, --points, --stride, --protocol",
         )
@@ -144,7 +145,10 @@ def present(result: Any, request: Request) -> None:
     """The table, or JSON, on stdout; JSON in the file that was asked for."""
     if request.out is not None:
         write_json(result, request.out)
-    print(result.model_dump_json() if request.as_json else result.describe())
+    if request.as_json:
+        show_json(result)
+    else:
+        print(result.describe())
 
 
 def write_json(result: BaseModel, path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
@@ -68,10 +68,11 @@ class EvaluationResult(Record):
         """The lines above the table: what was judged on what, and who the teacher was."""
         side = "" if protocol is None else f", protocol {protocol}"
         teacher = f"{self.teacher} WITH RANDOM WEIGHTS" if self.random_teacher else self.teacher
-        return (
+        judged = (
             f"{what} of {self.checkpoint} ({self.encoder.name} {self.encoder.size}) on {self.evaluation.dataset}{side}: "
-            f"{self.num_train_videos} training and {self.num_test_videos} test videos\nteacher: {teacher}"
+            f"{self.num_train_videos} training and {self.num_test_videos} test videos"
         )
+        return f"{printable(judged)}\n{printable(f'teacher: {teacher}')}"
 
 
 Settings = TypeVar("Settings", bound=EvaluationSettings)

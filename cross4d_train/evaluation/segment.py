@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.augment import augment
@@ -71,7 +71,7 @@ class SegmentResult(EvaluationResult):
             f"{how}; {self.settings.num_epochs} epochs, AdamW, rate {self.settings.learning_rate:g}, seed {self.settings.seed}",
             f"mean IoU {self.mean_iou:.4f}   mean accuracy {self.mean_accuracy:.4f}   overall accuracy {self.overall_accuracy:.4f}",
         ]
-        return "\n".join(lines + [f"    {self.labels[label]:24}{value:.4f}" for label, value in self.iou.items()])
+        return "\n".join(lines + [f"    {printable(self.labels[label]):24}{value:.4f}" for label, value in self.iou.items()])
 
 
 class Segmentation(Evaluation[SegmentSettings, SegmentResult]):

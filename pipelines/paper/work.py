@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cross4d_cache.errors import CacheError, user_errors
+from cross4d_cache.errors import CacheError, CacheUnreachableError, user_errors
 from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint
@@ -40,9 +40,15 @@ class Store(Record):
 
     @property
     def origin(self) -> Origin | None:
-        """What the finished store is: its settings and its sequences. None while there is none."""
+        """What the finished store is: its settings and its sequences. None while there is none.
+
+        Raises:
+            CacheUnreachableError: it cannot be read now.
+        """
         try:
             return Origin.of(open_cache(self.path).manifest)
+        except CacheUnreachableError:
+            raise
         except CacheError:
             return None
 

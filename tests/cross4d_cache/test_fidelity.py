@@ -96,7 +96,7 @@ def test_walls_are_seen_as_they_are(settings: dict[str, Any], tmp_path: Path) ->
         assert report.visible > 0.97
         assert len(report.truth.by_view) == 2
         assert np.min(report.truth.by_view) > 0.97
-        assert "by view         precision/recall" in describe(report)
+        assert "by view         precision/recall" in "\n".join(describe(report))
     else:
         assert report.truth.by_view == ((report.truth.precision, report.truth.recall),)
         assert report.visible == report.visible_by_view[0]
@@ -256,11 +256,11 @@ def test_what_cannot_be_known_is_said(tmp_path: Path) -> None:
     dataset.meshes = False
     report = measure(store, dataset)
     assert report.absent == {"truth": "dataset walls has no meshes"}
-    assert "not measured: dataset walls has no meshes" in describe(report)
+    assert "not measured: dataset walls has no meshes" in "\n".join(describe(report))
     dataset.tracks = False
     report = measure(build(dataset, tmp_path / "untracked.zarr"), None)
     assert report.agreement is None
-    assert "no surface ids" in describe(report)
+    assert "no surface ids" in "\n".join(describe(report))
 
 
 def test_without_open3d_the_rest_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

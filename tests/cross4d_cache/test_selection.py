@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cross4d_cache.datasets import Dataset, open_dataset
+from cross4d_cache.datasets.dataset import Listing
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.selection import select_sequences
 
@@ -54,3 +55,10 @@ def test_ids_that_do_not_exist_and_nothing_left_are_refused(dataset: Dataset, tm
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds no"):
         chosen(open_dataset("msr_action3d", tmp_path / "empty"))
+
+
+def test_two_sequences_of_one_id_are_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = dataset.listing.sequences
+    monkeypatch.setitem(vars(dataset), "listing", Listing((first, *others, first)))
+    with pytest.raises(DatasetError, match=f"1 id of more than one sequence each: {NAMES[0]}"):
+        chosen(dataset)

@@ -1,5 +1,6 @@
 """The commands that hand stores on, as a user types them."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,8 +10,9 @@ from typer.testing import CliRunner, Result
 
 from cross4d_cache.cli import app
 from cross4d_cache.errors import Cross4DError
-from cross4d_cache.store import discard_damaged, open_cache
+from cross4d_cache.store import mark_damaged, open_cache
 from tests.cross4d_cache.store.forgery import edit_json, edit_manifest, forge_part
+from tests.failing import below, failing
 from tests.servers.liar import Server
 
 
@@ -106,7 +108,7 @@ def test_verify_names_what_is_damaged_and_build_makes_just_that_anew(store: Path
     chosen = BuildSettings(points_per_frame=100, views=2, projection="random:16", batch_frames=8, frames_per_part=9)
     build = Build(dataset, teacher, plan_build(dataset, teacher, chosen), store)
     assert build.writer.complete
-    list(discard_damaged(build.writer))
+    list(mark_damaged(build.writer))
     list(build.run())
     lengths = [sum(info.num_frames for info in part) for part in build.plan.parts]
     assert build.progress.frames_built == lengths[1] + lengths[2]
@@ -124,6 +126,25 @@ def test_build_of_a_finished_store_mends_it(tmp_path: Path, msr_folder: Path, ti
     flip(tmp_path / "store/index.json")
     assert result_of(*words)["frames_built"] == 35
     assert files(tmp_path / "store") == before
+
+
+def test_build_takes_neither_a_stray_nor_a_passing_error_for_damage(tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:
+    store = tmp_path / "store"
+    words = ("build", "--dataset", "msr_action3d", "--data", msr_folder, "--teacher", "hf", "--weights", tiny_vit, "--points", 60)
+    words = (*words, "--batch", 8, "--device", "cpu", "--out", store)
+    result_of(*words)
+    for name in ("parts/00000/.DS_Store", "parts/00000/points/._zarr.json", ".nfs0001"):
+        (store / name).write_bytes(b"stray")
+    before = files(store)
+    with failing(errno.ESTALE, below(store, "open", 1)) as failed:
+        assert result_of(*words)["frames_built"] == 0
+    assert failed
+    denied = str(store / "parts/00000/points/c/0/0")
+    with failing(errno.EACCES, lambda call, path: path == denied):
+        said = refused(*words)
+    assert "could not be read: Permission denied" in said
+    assert "nothing was changed" in said
+    assert files(store) == before
 
 
 def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) -> None:

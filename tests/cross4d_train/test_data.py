@@ -1,3 +1,4 @@
+import os
 import pickle
 import shutil
 
@@ -59,6 +60,19 @@ def test_sequences_held_in_memory_change_nothing(store, monkeypatch, memory):
     assert not streamed._held
     fewest, most = {0: (0, 0), 60_000: (1, 5), 2**29: (6, 6)}[memory]
     assert fewest <= len(dataset._held) <= most
+
+
+def test_a_touch_under_a_stream_changes_nothing(store, tmp_path):
+    """As `find STORE -type f -exec touch {} +` does it, and copies that keep no time stamps."""
+    copy = shutil.copytree(store, tmp_path / "store")
+    streamed = ClipDataset(copy, CLIPS, labels=True)
+    vars(streamed)["_bytes_left"] = 0
+    before = [vars(streamed[request]) for request in requests_of(streamed)]
+    for path in copy.rglob("*"):
+        os.utime(path, (2e9, 2e9))
+    for request, clip in zip(requests_of(streamed), before, strict=True):
+        again = vars(streamed[request])
+        assert all(np.array_equal(clip[name], again[name]) for name in clip)
 
 
 def test_a_copy_for_a_worker_starts_without_memory(dataset):

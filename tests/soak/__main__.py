@@ -1,9 +1,9 @@
-"""The long tests: kills, damage, hostile input. What the default tests do a few times.
+"""The long tests: kills, strays, errors of reading, damage, hostile input. What the default tests do a few times.
 
-    python -m tests.soak [--count 100] [--damage 1000] [--fuzz 10000] [--json FILE]
+    python -m tests.soak [--count 100] [--looks 100] [--damage 1000] [--fuzz 10000] [--json FILE]
 
-`--count` kills of each job, `--damage` flipped bits and truncations over all files of a store, `--fuzz` damaged manifests and as many
-damaged zips and checkpoints.
+`--count` kills of each job, `--looks` runs of each job among strays and errors of reading, `--damage` flipped bits and truncations over
+all files of a store, `--fuzz` damaged manifests and as many damaged zips and checkpoints.
 """
 
 import argparse
@@ -24,11 +24,13 @@ from tests.cross4d_cache.store.test_hostile import check_damage, damage_manifest
 from tests.cross4d_train import test_checkpoint
 from tests.cross4d_train.test_checkpoint import damage_checkpoint, outcome_of_checkpoint
 from tests.soak.kills import JOBS, bench, soak
+from tests.soak.looks import soak_looks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--looks", type=int, default=100)
     parser.add_argument("--damage", type=int, default=1000)
     parser.add_argument("--fuzz", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -40,6 +42,8 @@ def main() -> None:
         if arguments.count:
             found["kills"] = kills(folder, arguments.count, arguments.seed)
         store = write_store(folder / "store.zarr", two_parts())
+        if arguments.looks:
+            found["looks"] = asdict(soak_looks(store, folder / "looks", arguments.looks, arguments.seed))
         if arguments.damage:
             found["damage"] = damage(store, arguments.damage, arguments.seed)
         if arguments.fuzz:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 HEADER_BYTES = 12
@@ -74,10 +75,7 @@ class AnimeFile:
         return values
 
     def _read(self, dtype: str, offset: int, rows: int) -> np.ndarray:
-        try:
-            values = np.fromfile(self.path, dtype, count=3 * rows, offset=offset)
-        except OSError as error:
-            raise DatasetError(f"{self.path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+        values = look_at(self.path, lambda: np.fromfile(self.path, dtype, count=3 * rows, offset=offset), _AGAIN)
         if len(values) < 3 * rows:
             raise DatasetError(
                 f"{self.path}: ends before byte {offset + 12 * rows}", hint="it changed meanwhile; run the same command again"
@@ -91,11 +89,8 @@ def open_anime(path: Path) -> AnimeFile:
     Raises:
         DatasetError: the header does not account for the bytes of the file.
     """
-    try:
-        size = path.stat().st_size
-        header = np.fromfile(path, "<i4", count=3)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+    size = look_at(path, path.stat, _AGAIN).st_size
+    header = look_at(path, lambda: np.fromfile(path, "<i4", count=3), _AGAIN)
     if len(header) < 3:
         raise DatasetError(f"{path}: ends inside its header, after {size} bytes", expected=f"at least {HEADER_BYTES} bytes", hint=_AGAIN)
     frames, vertices, triangles = (int(count) for count in header)

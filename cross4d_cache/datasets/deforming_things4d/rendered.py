@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from cross4d_cache.datasets.depth_image import Pinhole, png_size, read_png, unproject
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 METRES_PER_STEP = 0.001
@@ -69,12 +70,12 @@ def open_rendered(folder: Path) -> RenderedFolder:
 
 
 def _matrix(path: Path, side: int) -> Float64[np.ndarray, "side side"]:
-    try:
+    def look() -> list[bytes]:
         with path.open("rb") as file:
-            words = file.read(10_000).split()
-        numbers = np.array([float(word) for word in words])
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+            return file.read(10_000).split()
+
+    try:
+        numbers = np.array([float(word) for word in look_at(path, look, _AGAIN)])
     except ValueError as error:
         raise DatasetError(f"{path}: {error}", expected=f"{side} x {side} numbers", hint=_AGAIN) from None
     if len(numbers) != side * side or not (np.abs(numbers) < 1e6).all():

@@ -12,6 +12,7 @@ from cross4d_cache.datasets.folder.arrays import read_npy, read_npz, read_obj, r
 from cross4d_cache.datasets.folder.cloud import Cloud
 from cross4d_cache.datasets.folder.pcd import read_pcd
 from cross4d_cache.datasets.folder.ply import read_ply
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 READERS = {
@@ -100,7 +101,4 @@ def _scan_labels(scan: Path, path: Path, num_points: int) -> Shaped[np.ndarray, 
 
 def _bytes(path: Path) -> bytes:
     layout.check_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from None
+    return look_at(path, path.read_bytes, _AGAIN)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cross4d_cache.datasets.folder.layout import natural
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.join import composed
 from cross4d_cache.types import UNLABELLED
@@ -119,11 +120,10 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def _text(path: Path) -> str:
+    hint = "write it, or leave the option labels out"
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise DatasetError(f"{path}: {path.stat().st_size} bytes", expected=f"at most {LARGEST_BYTES}", hint="correct the file")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="write it, or leave the option labels out") from None
+        if (size := look_at(path, path.stat, hint).st_size) > LARGEST_BYTES:
+            raise DatasetError(f"{path}: {size} bytes", expected=f"at most {LARGEST_BYTES}", hint="correct the file")
+        return look_at(path, lambda: path.read_text(encoding="utf-8-sig"), hint)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not UTF-8 text from byte {error.start} on", hint="save it as UTF-8") from None

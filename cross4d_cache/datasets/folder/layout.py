@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cross4d_cache.datasets.folder.cloud import LARGEST_BYTES
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 SUFFIXES = (".pcd.bin", ".ply", ".pcd", ".obj", ".xyz", ".txt", ".npy", ".npz", ".bin")
@@ -140,10 +141,7 @@ def check_file(path: Path) -> None:
     Raises:
         DatasetError: it is missing, empty, not a file, or too large.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch it again, or move it out of the folder") from None
+    status = look_at(path, path.stat, "fetch it again, or move it out of the folder")
     if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LARGEST_BYTES:
         raise DatasetError(
             f"{path}: {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else f"{path} is not a file",
@@ -154,13 +152,12 @@ def check_file(path: Path) -> None:
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
     """Names in natural order, each with whether it is a folder."""
-    try:
+
+    def look() -> list[tuple[str, bool]]:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DatasetError(
-            f"{folder} cannot be read: {error.strerror}", hint="check its permissions, or move it out of the folder"
-        ) from None
+            return [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+
+    found = look_at(folder, look, "move it out of the folder")
     for name, _ in found:
         if not name.isprintable():
             raise DatasetError(

@@ -10,10 +10,12 @@ from jaxtyping import Float32, UInt16
 from scipy.spatial import cKDTree
 
 from cross4d_cache.datasets.hoi4d.labels import PART_NAMES
+from cross4d_cache.datasets.looking import look_at, unreadable
 from cross4d_cache.errors import DatasetError
 
 LARGEST_FILE = 2**28
 """Bytes of a `label.txt`; about six million points."""
+_HINT = "fetch the file again, or read without it: --option labels=false"
 
 
 class Background:
@@ -42,19 +44,18 @@ def _read(path: Path) -> Float32[np.ndarray, "row 5"]:
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise _damaged(path, f"{size} bytes, more than {LARGEST_FILE}")
-        with path.open(encoding="latin-1") as lines:
+        with look_at(path, lambda: path.open(encoding="latin-1"), _HINT) as lines:
             if size == 0 or not lines.readline().strip():
                 raise _damaged(path, "the first line is empty")
             lines.seek(0)
             with np.errstate(over="ignore"):
                 rows = np.loadtxt(lines, np.float32, comments=None, usecols=(0, 1, 2, -2, 4), ndmin=2)  # a fifth there is, too
     except OSError as error:
-        raise _damaged(path, f"cannot be read: {error.strerror}") from None
+        raise unreadable(path, error, _HINT) from None
     except (ValueError, IndexError, OverflowError) as error:
         raise _damaged(path, str(error).splitlines()[0]) from None
     return rows
 
 
 def _damaged(path: Path, reason: str) -> DatasetError:
-    hint = "fetch the file again, or read without it: --option labels=false"
-    return DatasetError(f"{path}: {reason}", expected="lines of x y z, semantic and instance id", hint=hint)
+    return DatasetError(f"{path}: {reason}", expected="lines of x y z, semantic and instance id", hint=_HINT)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cross4d_cache.datasets.hoi4d.labels import EVENT_NAMES
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.types import UNLABELLED
 
@@ -52,12 +53,9 @@ def _class(name: str) -> int:
 
 
 def _read(path: Path) -> tuple[list[tuple[str, float, float]], float]:
-    try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            raise DatasetError(f"{path}: {size} bytes", expected=f"at most {LARGEST_FILE}", hint=_HINT)
-        data = path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
+    if (size := look_at(path, path.stat, _HINT).st_size) > LARGEST_FILE:
+        raise DatasetError(f"{path}: {size} bytes", expected=f"at most {LARGEST_FILE}", hint=_HINT)
+    data = look_at(path, path.read_bytes, _HINT)
     try:
         return _events(json.loads(data)) if data else ([], DURATIONS[1])
     except json.JSONDecodeError as error:

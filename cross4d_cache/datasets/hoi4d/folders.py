@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 TREES = ("", "HOI4D_depth_video", "HOI4D_annotations", "HOI4D_release")
@@ -57,10 +58,7 @@ def numbered_images(folder: Path) -> dict[int, str]:
     """
     hint = "extract again, into an empty folder"
     names: dict[int, str] = {}
-    try:
-        files = sorted(os.listdir(folder))
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be read: {error.strerror}", hint=hint) from None
+    files = sorted(look_at(folder, lambda: os.listdir(folder), hint))
     for name in files:
         if (match := _NUMBERED.fullmatch(name)) and (other := names.setdefault(int(match[1]), name)) != name:
             raise DatasetError(f"{folder}: both {other} and {name}", expected="one image a frame", hint=hint)
@@ -91,10 +89,11 @@ def read_lists(root: Path) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
+    hint = "fetch the list again, or move it away"
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}", hint="fetch the list again, or move it away") from None
+        return look_at(path, lambda: path.read_text(encoding="ascii"), hint)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} cannot be read: {error}", hint=hint) from None
 
 
 def _listed(path: Path, number: int, line: str) -> str:

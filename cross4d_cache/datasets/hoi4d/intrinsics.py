@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cross4d_cache.datasets.depth_image import Pinhole
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 WIDTH, HEIGHT = 1920, 1080
@@ -37,11 +38,12 @@ def read_intrinsics(path: Path) -> Pinhole:
         DatasetError: it is missing, holds no 3 x 3 matrix of floats, or not that of a camera with such images.
     """
     hint = "fetch camera_params again, or do without it: --option intrinsics=constants"
-    try:
+
+    def look() -> bytes:
         with path.open("rb") as file:
-            data = file.read(4096)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+            return file.read(4096)
+
+    data = look_at(path, look, hint)
     end = 10 + int.from_bytes(data[8:10], "little")
     header = _HEADER.fullmatch(data[10:end])
     if data[:8] != b"\x93NUMPY\x01\x00" or not header:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from jaxtyping import Shaped
 
+from cross4d_cache.datasets.looking import look_at, unreadable
 from cross4d_cache.errors import DatasetError
 
 LARGEST = 2**28
@@ -37,9 +38,8 @@ def open_tables(path: Path) -> Iterator["Tables"]:
         DatasetError: it is missing, cut off, or no HDF5 file.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass  # the system's own words if it cannot be read
+        size = look_at(path, path.stat, _AGAIN).st_size
+        look_at(path, lambda: path.open("rb").close(), _AGAIN)  # the system's own words if it cannot be read
         file = h5py.File(path, "r", locking=False)
     except _ERRORS as error:
         raise _damaged(path, error) from None
@@ -114,7 +114,7 @@ class Table:
         Raises:
             DatasetError: their bytes are missing or damaged.
         """
-        with self._path.open("rb") as file:
+        with look_at(self._path, lambda: self._path.open("rb"), _AGAIN) as file:
             if self._chunk is None:
                 for number in numbers:
                     start = self._start + (sequence * self.shape[1] + number) * self._frame_bytes
@@ -194,7 +194,7 @@ class Table:
 def _damaged(path: Path, error: Exception) -> DatasetError:
     """h5py's error in our words."""
     if isinstance(error, OSError) and error.strerror:
-        return DatasetError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN)
+        return unreadable(path, error, _AGAIN)
     reason = str(error.args[0] if error.args else error).splitlines()[0]
     if ends := re.search(r"truncated file: eof = (\d+), .*stored_eof = (\d+)", reason):
         return DatasetError(f"{path}: the file ends at byte {ends[1]} of {ends[2]}", expected="a complete HDF5 file", hint=_AGAIN)

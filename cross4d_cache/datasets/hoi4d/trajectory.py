@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 LARGEST_FILE = 2**24
@@ -43,11 +44,9 @@ def read_trajectory(path: Path, num_frames: int) -> Float64[np.ndarray, "frame 4
 
 def _lines(path: Path) -> list[str]:
     try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
+        if (size := look_at(path, path.stat, _HINT).st_size) > LARGEST_FILE:
             raise DatasetError(f"{path}: {size} bytes", expected=f"at most {LARGEST_FILE}", hint=_HINT)
-        text = path.read_text(encoding="ascii")
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
+        text = look_at(path, lambda: path.read_text(encoding="ascii"), _HINT)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: no text at byte {error.start}", expected="five lines for each frame", hint=_HINT) from None
     return text.rstrip().split("\n")

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 PREFIXES = {"masked": "MDepth", "raw": "Depth"}
@@ -15,11 +16,12 @@ def entries(folder: Path) -> list[tuple[str, bool]]:
     Raises:
         DatasetError: it cannot be read.
     """
-    try:
+
+    def look() -> list[tuple[str, bool]]:
         with os.scandir(folder) as found:
             return sorted((entry.name, entry.is_dir()) for entry in found)
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be read: {error.strerror}", hint="fetch the sample again, or move it out") from None
+
+    return look_at(folder, look, "fetch the sample again, or move it out")
 
 
 def image_path(folder: Path, form: str, frame: int) -> Path:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
@@ -93,14 +94,15 @@ def read_sample_list(path: Path) -> list[str]:
     Raises:
         DatasetError: there are none, or lines that only resemble names.
     """
-    lines = [line.strip() for line in path.read_text(encoding="latin1").splitlines()]
+    hint = "fetch the list again, or move it away"
+    lines = [line.strip() for line in look_at(path, lambda: path.read_text(encoding="latin1"), hint).splitlines()]
     names = [line for line in lines if Sample.parse(line)]
     strange = [line for line in lines if resembles_sample(line) and not Sample.parse(line)]
     if strange or not names:
         raise DatasetError(
             f"{path}: " + (f"{strange[0][:60]!r} is no name of a sample" if strange else "it names no sample"),
             expected="a line such as S001C002P005R002A008 for each sample",
-            hint="fetch the list again, or move it away",
+            hint=hint,
         )
     return names
 

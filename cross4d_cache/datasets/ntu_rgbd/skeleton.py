@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
 
 LARGEST_BYTES = 1 << 26
@@ -37,13 +38,11 @@ def read_skeleton(path: Path) -> list[list[Body]]:
     Raises:
         DatasetError: the file is missing, cut off, or not of this format, naming the line.
     """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise DatasetError(f"{path}: {size} bytes", expected=f"a text of at most {LARGEST_BYTES}", hint="fetch the file again")
-        lines = _Lines(path.read_text(encoding="latin1").splitlines())
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}", hint="fetch the file again") from None
+    hint = "fetch the file again"
+    size = look_at(path, path.stat, hint).st_size
+    if size > LARGEST_BYTES:
+        raise DatasetError(f"{path}: {size} bytes", expected=f"a text of at most {LARGEST_BYTES}", hint=hint)
+    lines = _Lines(look_at(path, lambda: path.read_text(encoding="latin1"), hint).splitlines())
     try:
         frames = [[_body(lines) for _ in lines.count()] for _ in lines.count()]
         if lines.rest():

@@ -2,6 +2,7 @@
 
 import stat
 import struct
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -27,7 +28,7 @@ class ArchiveSource(Source):
     Raises:
         CacheFormatError: no zip, or one with members that a store does not have: compressed, encrypted, links, or with names that lead out.
         FileNotFoundError: there is no such file.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
     """
 
     def __init__(self, source: Source, name: str) -> None:
@@ -102,7 +103,7 @@ class ArchiveSource(Source):
 def is_plain_name(name: str) -> bool:
     """Whether a relative name stays below its folder, on any system."""
     parts = PurePosixPath(name).parts
-    strange = "\\" in name or ":" in name or any(ord(letter) < 32 for letter in name)
+    strange = "\\" in name or ":" in name or any(unicodedata.category(letter) == "Cc" for letter in name)
     return bool(parts) and not strange and name == "/".join(parts) and parts[0] != "/" and ".." not in parts
 
 

@@ -1,12 +1,15 @@
 """Which source an address means."""
 
+import os
+import stat
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from cross4d_cache.errors import CacheFormatError, SettingsError
+from cross4d_cache.patience import ABSENT, WRONG, patiently
 from cross4d_cache.store.storage.archive import ArchiveSource
 from cross4d_cache.store.storage.blobs import Blobs
-from cross4d_cache.store.storage.folder import FolderSource
+from cross4d_cache.store.storage.folder import FolderSource, unreadable
 from cross4d_cache.store.storage.source import Source
 from cross4d_cache.store.storage.storage import Storage
 
@@ -24,7 +27,7 @@ def open_storage(place: Path | str) -> Storage:
 
     Raises:
         CacheFormatError: there is nothing, or no zip of a store.
-        CacheUnreachableError: the server does not answer.
+        CacheUnreachableError: it cannot be read now.
         SettingsError: an address of another kind, or one that needs an extra that is not installed.
     """
     source = _source(place)
@@ -34,14 +37,12 @@ def open_storage(place: Path | str) -> Storage:
 def _source(place: Path | str) -> Source:
     if not is_remote(place):
         path = Path(place)
-        try:
-            if path.is_file():
-                file = path.resolve()  # a link that the user names is followed, as one to a folder is
-                return ArchiveSource(FolderSource(file.parent), file.name)
-            if path.is_dir():
-                return FolderSource(path)
-        except (OSError, ValueError) as error:
-            raise CacheFormatError(f"{place} cannot be looked at: {error}", hint=HINT) from None
+        kind = _kind(path)
+        if kind == stat.S_IFREG:
+            file = path.resolve()  # a link that the user names is followed, as one to a folder is
+            return ArchiveSource(FolderSource(file.parent), file.name)
+        if kind == stat.S_IFDIR:
+            return FolderSource(path)
         raise CacheFormatError(f"there is no store at {place}", hint=HINT)
     try:
         parts = urlsplit(str(place))
@@ -57,6 +58,20 @@ def _source(place: Path | str) -> Source:
         return ArchiveSource(server, path_.name)
     except FileNotFoundError as error:
         raise absent(server.path(path_.name), error) from None
+
+
+def _kind(path: Path) -> int | None:
+    """The kind of file that lies at a place, None if there is none."""
+    try:
+        return stat.S_IFMT(patiently(lambda: os.stat(path)).st_mode)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        if error.errno in WRONG:
+            raise CacheFormatError(f"{path} cannot be looked at: {error.strerror}", hint=HINT) from None
+        raise unreadable(str(path), error) from None
+    except ValueError as error:
+        raise CacheFormatError(f"{path} cannot be looked at: {error}", hint=HINT) from None
 
 
 def absent(place: str, error: OSError) -> CacheFormatError:

@@ -29,7 +29,7 @@ class Source(ABC):
         Raises:
             FileNotFoundError: there is none.
             ValueError: it is no plain file of this source.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now, which says nothing of what is there.
         """
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Source(ABC):
         Raises:
             FileNotFoundError: there is none.
             ValueError: it is shorter, or is no plain file of this source.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now, which says nothing of what is there.
         """
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Source(ABC):
         Raises:
             FileNotFoundError: there is none.
             ValueError: it has more than `most` bytes, or is no plain file of this source.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now, which says nothing of what is there.
         """
         size = self.size(name)
         if size > most:

@@ -52,7 +52,7 @@ class Storage:
 
         Raises:
             CacheCorruptError: it is missing, or differs from the one that was written.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         span = Span(0, file.bytes)
         kept = self._kept(span, file.sha256)
@@ -63,7 +63,7 @@ class Storage:
 
         Raises:
             CacheCorruptError: it is missing, or differs from the one that was written.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         kept = self._blobs.get(sha256) if self._blobs else None
         if kept is not None:
@@ -80,11 +80,11 @@ class Storage:
 
         Raises:
             CacheCorruptError: it is missing or larger.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         try:
             return self.source.whole(name, most)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise self.corrupt(name, _reason(error)) from None
 
     def spans(self, file: StoredFile, spans: Sequence[Span], hashes: Sequence[str] | None) -> list[bytes]:
@@ -92,7 +92,7 @@ class Storage:
 
         Raises:
             CacheCorruptError: the file is missing or shorter; on other machines also: a range differs from the one that was written.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         if self.source.is_local:
             return self._read_adjacent(file.name, spans)
@@ -109,7 +109,7 @@ class Storage:
 
         Raises:
             CacheCorruptError: it is missing, has another size, or differs from the one that was written.
-            CacheUnreachableError: the server does not answer.
+            CacheUnreachableError: it cannot be read now.
         """
         self.check(file)
         digest = hashlib.sha256()
@@ -117,7 +117,7 @@ class Storage:
             for block in self.source.stream(file.name, 0, file.bytes):
                 digest.update(block)
                 yield block
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise self.corrupt(file.name, _reason(error)) from None
         if digest.hexdigest() != file.sha256:
             raise self.corrupt(file.name, "its bytes differ from the ones that were written")
@@ -132,7 +132,7 @@ class Storage:
             return None
         try:
             found, stamp = self.source.size(file.name), self.source.stamp(file.name)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise self.corrupt(file.name, _reason(error)) from None
         if found != file.bytes:
             raise self.corrupt(file.name, f"the file has {found} bytes instead of {file.bytes}")
@@ -157,7 +157,7 @@ class Storage:
     def _read(self, name: str, span: Span) -> bytes:
         try:
             return self.source.read(name, *span)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise self.corrupt(name, _reason(error)) from None
 
     def _kept(self, span: Span, sha256: str) -> bytes | None:
@@ -176,7 +176,5 @@ class Storage:
         raise self.corrupt(name, "its bytes differ from the ones that were written")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "the file is missing"
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+def _reason(error: FileNotFoundError | ValueError) -> str:
+    return "the file is missing" if isinstance(error, FileNotFoundError) else str(error)

@@ -1,5 +1,6 @@
 """What every dataset reader must do; a new one is done when it stands in `dataset` and passes."""
 
+import errno
 import json
 import tracemalloc
 from collections import Counter
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cross4d_cache import patience
 from cross4d_cache.datasets import DATASETS, open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.types import UNLABELLED
 from tests.cross4d_cache.datasets.examples.all_examples import EXAMPLES
+from tests.failing import below, failing
 
 Opener = Callable[[], Dataset]
 
@@ -101,6 +104,19 @@ def test_reading_is_the_same_in_any_order(opener: Opener) -> None:
     for before, after in zip(first, second, strict=True):
         np.testing.assert_array_equal(before.points, after.points)
         np.testing.assert_array_equal(before.point_offsets, after.point_offsets)
+
+
+def test_errors_that_pass_are_waited_out(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = opener()
+    if dataset.root is None:
+        pytest.skip("it reads no files")
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    info = dataset.sequences()[0]
+    expected = dataset.read(info)
+    with failing(errno.ESTALE, below(dataset.root, "open", 1)) as failed:
+        again = opener()
+        np.testing.assert_array_equal(again.read(again.sequences()[0]).points, expected.points)
+    assert failed
 
 
 def test_points_are_metres(dataset: Dataset) -> None:

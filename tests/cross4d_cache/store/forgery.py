@@ -22,7 +22,8 @@ def forge_part(store: Path, number: int = 0, listing: dict[str, Any] | None = No
     """List the files of a part as they are now, or as `listing` says, and change its record in the manifest."""
     folder = store / "parts" / f"{number:05d}"
     if listing is None:
-        listing = {name: file.model_dump() for name, file in list_files(folder).items()}
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != "files.json")
+        listing = {name: file.model_dump() for name, file in list_files(folder, names).items()}
     data = canonical_json(listing)
     (folder / "files.json").write_bytes(data)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -88,10 +88,7 @@ def test_every_field_of_the_manifest_holds_its_type(pristine: Path, tmp_path: Pa
 @pytest.mark.parametrize("field", ["num_sequences", "num_frames", "num_points", "num_rows", "num_visible", "bytes", "name", "sha256"])
 def test_records_of_parts(store: Path, field: str, value: Any) -> None:
     edit_manifest(store, lambda record: record["parts"][0].update({field: value}))
-    if (field, value) == ("num_visible", 2**40):
-        use(store)  # a count that nothing follows
-    else:
-        refuse(store)
+    refuse(store)
 
 
 def test_deep_and_long_manifests(tmp_path: Path) -> None:
@@ -114,7 +111,9 @@ def test_a_manifest_larger_than_any_is_not_read(tmp_path: Path) -> None:
         CacheManifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "points/../../../outside", "C:/x", "a\\b", "", "points//zarr.json"])
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/etc/passwd", "points/../../../outside", "C:/x", "a\\b", "", "points//zarr.json", "a\nb", "a\x7f", "a\x9b"]
+)
 def test_lists_of_files_that_lead_out(store: Path, name: str) -> None:
     (store.parent / "outside").write_bytes(b"secret")
     listing = json.loads((store / "parts/00000/files.json").read_text())

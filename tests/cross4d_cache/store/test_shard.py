@@ -106,6 +106,10 @@ def test_metadata_of_the_format_is_taken() -> None:
         (["codecs", 0, "configuration", "codecs"], [{"name": "bytes"}, {"name": "gzip"}]),
         (["codecs", 0, "configuration", "index_codecs"], [{"name": "bytes"}]), (["chunk_grid", "configuration", "chunk_shape"], [8, 3]),
         (["chunk_grid", "configuration", "chunk_shape"], [2**60, 3]), (["chunk_grid"], None), (["node_type"], "group"),
+        (["zarr_format"], 2), (["fill_value"], 1), (["storage_transformers"], [{"name": "x"}]),
+        (["chunk_key_encoding", "configuration"], {"separator": "."}), (["chunk_key_encoding", "name"], "v2"),
+        (["codecs", 0, "configuration", "codecs", 0, "configuration"], {"endian": "big"}),
+        (["codecs", 0, "configuration", "index_codecs", 0, "configuration"], {"endian": "big"}),
     ],
 )  # fmt: skip
 def test_other_metadata_is_refused(keys, value) -> None:

@@ -206,6 +206,7 @@ def test_finish_refuses_parts_that_are_not_its_own(tmp_path: Path, damage: str) 
         shutil.copytree(tmp_path / "other" / "parts" / "00001", tmp_path / "store" / "parts" / "00001")
     else:
         (tmp_path / "store" / "parts" / "00001").mkdir()
+        (tmp_path / "store" / "parts" / "00001" / "files.json").write_text("{}")
     with pytest.raises(CacheCorruptError, match="00001"):
         writer.finish()
     assert not CacheManifest.read(tmp_path / "store").complete
