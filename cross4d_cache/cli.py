@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError, user_errors
+from cross4d_cache.redaction import redact
+from cross4d_cache.usage import Commands
 
 if TYPE_CHECKING:
     from cross4d_cache.store import CacheWriter
 
 app = typer.Typer(
+    cls=Commands,
     help="Stage one: point-cloud sequences -> rendered frames -> frozen 2D teacher -> per-point targets in a Zarr store.",
     no_args_is_help=True,
     add_completion=False,
@@ -248,7 +251,13 @@ def verify(store: Store, as_json: Json = False) -> None:
 
     follow(steps(), total=sum(part.bytes for part in cache.manifest.parts), unit="B", desc="verify")
     lines = [line for check in problems.values() for line in check]
-    found = {"store": store, "intact": not problems, "parts": len(cache.manifest.parts), "damaged": list(problems), "problems": lines}
+    found = {
+        "store": redact(store),
+        "intact": not problems,
+        "parts": len(cache.manifest.parts),
+        "damaged": list(problems),
+        "problems": lines,
+    }
     if not problems:
         print_result({**found, "bytes": sum(part.bytes for part in cache.manifest.parts)}, as_json)
         return

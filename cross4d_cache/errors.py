@@ -2,15 +2,18 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from cross4d_cache.redaction import redact, redacted_output
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 
 
 class Cross4DError(Exception):
-    """A failure the user can mend.
+    """A failure the user can mend. Its texts lose the logins and signatures of addresses.
 
     Args:
         found: what was found, naming the file, sequence or option.
@@ -19,12 +22,12 @@ class Cross4DError(Exception):
     """
 
     def __init__(self, found: str, *, expected: str | None = None, hint: str | None = None) -> None:
-        self.found, self.expected, self.hint = found, expected, hint
-        lines = [found]
-        if expected:
-            lines.append(f"  expected: {expected}")
-        if hint:
-            lines.append(f"  next: {hint}")
+        self.found, self.expected, self.hint = redact(found), expected and redact(expected), hint and redact(hint)
+        lines = [self.found]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.hint:
+            lines.append(f"  next: {self.hint}")
         super().__init__("\n".join(lines))
 
 
@@ -81,18 +84,25 @@ class CheckpointError(Cross4DError):
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2.
+    """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2, and nothing secret is printed.
 
     `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here.
     """
-    try:
-        yield
-    except Cross4DError as error:
-        if os.environ.get("CROSS4D_DEBUG") == "1":
+    with redacted_output():
+        try:
+            yield
+        except Cross4DError as error:
+            if os.environ.get("CROSS4D_DEBUG") == "1":
+                traceback.print_exc()
+            else:
+                print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except SystemExit as stop:
+            if stop.code == INTERRUPTED:
+                print(
+                    "interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr
+                )
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr)
-        raise
+        except Exception:  # what Python would do, but for the secrets
+            traceback.print_exc()
+            raise SystemExit(1) from None
