@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cross4d_cache.errors import DatasetError, SettingsError, user_errors
+from cross4d_cache.usage import Commands
 
 if TYPE_CHECKING:
     from cross4d_cache.store import CacheWriter
 
 app = typer.Typer(
+    cls=Commands,
     help="Stage one: point-cloud sequences -> rendered frames -> frozen 2D teacher -> per-point targets in a Zarr store.",
     no_args_is_help=True,
     add_completion=False,
@@ -332,6 +334,12 @@ def pack(
 def pull(
     store: Store,
     out: NewStore,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait", metavar="MINUTES", help="How long a server that is away is waited for; default: CROSS4D_WAIT_MINUTES, or 10."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Copy a store from elsewhere, checked, and go on where an earlier copy was interrupted."""
@@ -339,7 +347,7 @@ def pull(
     from cross4d_cache.sharing.pull import Pull
     from cross4d_cache.store import open_cache
 
-    run = Pull(store, out)
+    run = Pull(store, out, wait_minutes=wait)
     follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pull")
     print_result(summary(open_cache(out)), as_json)
 

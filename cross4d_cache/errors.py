@@ -2,8 +2,11 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from cross4d_cache.redaction import redact, redacted_output
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
@@ -14,8 +17,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def _shown(text: str) -> str:
+    return printable(redact(text))
+
+
 class Cross4DError(Exception):
-    """A failure the user can mend.
+    """A failure the user can mend. Its texts lose the logins and signatures of addresses, and control characters are escaped.
 
     Args:
         found: what was found, naming the file, sequence or option.
@@ -25,8 +32,8 @@ class Cross4DError(Exception):
     """
 
     def __init__(self, found: str, *, details: Sequence[str] = (), expected: str | None = None, hint: str | None = None) -> None:
-        self.found, self.expected, self.hint = printable(found), expected and printable(expected), hint and printable(hint)
-        self.details = tuple(map(printable, details))
+        self.found, self.expected, self.hint = _shown(found), expected and _shown(expected), hint and _shown(hint)
+        self.details = tuple(map(_shown, details))
         super().__init__(self.found)
 
     def __str__(self) -> str:
@@ -95,18 +102,25 @@ class CheckpointError(Cross4DError):
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2.
+    """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2, and nothing secret is printed.
 
     `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here.
     """
-    try:
-        yield
-    except Cross4DError as error:
-        if os.environ.get("CROSS4D_DEBUG") == "1":
+    with redacted_output():
+        try:
+            yield
+        except Cross4DError as error:
+            if os.environ.get("CROSS4D_DEBUG") == "1":
+                traceback.print_exc()
+            else:
+                print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except SystemExit as stop:
+            if stop.code == INTERRUPTED:
+                print(
+                    "interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr
+                )
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr)
-        raise
+        except Exception:  # what Python would do, but for the secrets
+            traceback.print_exc()
+            raise SystemExit(1) from None

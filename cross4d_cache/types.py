@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.record import Record, added
+from cross4d_cache.redaction import redact
 
 UNLABELLED = -1
 """Value of `action`, `subject` and `camera` where a dataset does not say."""
@@ -26,6 +27,9 @@ Size = Annotated[int, Field(ge=1, le=65_535)]
 """Of images, vectors, windows."""
 Label = Annotated[int, Field(ge=UNLABELLED, lt=2**31)]
 """Of actions, subjects and cameras."""
+
+Address = Annotated[str, AfterValidator(redact)]
+"""Where something lies, on this machine or another, without login and signature: these are never recorded."""
 
 Side = Literal["train", "test", "unsplit", "train+unsplit", "all"]
 """Sequences by a protocol: its training or its test side; those that no protocol of their store places; the training side and these;

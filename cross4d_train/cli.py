@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cross4d_cache.errors import user_errors
+from cross4d_cache.usage import Commands
 from cross4d_train.evaluation.cli import COMMANDS
 from cross4d_train.options import (
     CacheOption,
@@ -21,7 +22,7 @@ from cross4d_train.options import (
     WorkersOption,
 )
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.command()

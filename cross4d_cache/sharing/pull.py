@@ -5,10 +5,11 @@ import fcntl
 import hashlib
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, Cross4DError, OutputError
 from cross4d_cache.store import Cache, CacheManifest, check_place, verify
@@ -31,15 +32,17 @@ INTERVAL = 0.2
 class Pull:
     """A copy at `out` of the store at `place`. Of one that is there already, what is missing or damaged is copied again.
 
+    A server that is away is waited for, `wait_minutes` long; None: as `CROSS4D_WAIT_MINUTES` says.
+
     Raises:
         CacheError: there is no finished store at `place`, or it cannot be reached.
         CacheMismatchError: `out` is another store.
         OutputError: `out` holds something else, or cannot be written.
     """
 
-    def __init__(self, place: Path | str, out: Path) -> None:
+    def __init__(self, place: Path | str, out: Path, *, wait_minutes: float | None = None) -> None:
         # What is kept of remote stores on this machine is left alone: it would all be loaded twice, and push out what is used.
-        self.storage, self.out = Storage(open_storage(place).source), out
+        self.storage, self.out = Storage(open_storage(place, wait_minutes=wait_minutes).source), out
         self._staging = out / STAGING
         self._data = read_root(self.storage)
         self.manifest = CacheManifest.parse(self._data, self.storage.place)
@@ -93,6 +96,7 @@ class Pull:
                 yield from self._copy_parts(wanted, threads)
             finally:
                 self._stopped.set()
+                self.storage.source.stop()
                 threads.shutdown(cancel_futures=True)
         self._copy_projection()
         self._finish()
@@ -180,13 +184,16 @@ class Pull:
                 size += len(block)
             self._count(size)
             if size < file.bytes:
-                for block in self.storage.source.stream(file.name, size, file.bytes - size):
-                    if self._stopped.is_set():
-                        raise _StoppedError
-                    out.write(block)
-                    digest.update(block)
-                    size += len(block)
-                    self._count(len(block))
+                # Closed at once, whatever happens: a server that bears few connections has this one back.
+                blocks = self.storage.source.stream(file.name, size, file.bytes - size)
+                with closing(cast(Generator[bytes, None, None], blocks)):
+                    for block in blocks:
+                        if self._stopped.is_set():
+                            raise _StoppedError
+                        out.write(block)
+                        digest.update(block)
+                        size += len(block)
+                        self._count(len(block))
             if size == file.bytes and digest.hexdigest() == file.sha256:
                 return True
             out.truncate(0)

@@ -52,6 +52,9 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
         for check, infos in threads.map(lambda record: _check_part(fresh, record, present), cache.manifest.parts):
             tables.append(infos)
             yield check
+    except BaseException:
+        fresh.storage.source.stop()
+        raise
     finally:
         threads.shutdown(cancel_futures=True)
     yield PartCheck(name=METADATA_FILE, problems=_check_plan(fresh, tables), strays=_outside_parts(fresh, present))

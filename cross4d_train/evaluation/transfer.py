@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cross4d_cache.record import Record
+from cross4d_cache.types import Address
 from cross4d_train.evaluation.probe import ProbeResult
 from cross4d_train.evaluation.source import recorded_places
 
@@ -12,7 +13,7 @@ class TransferResult(Record):
     """A probe for every checkpoint (a row) and every store (a column), in the order given."""
 
     checkpoints: tuple[str, ...]
-    caches: tuple[str, ...]
+    caches: tuple[Address, ...]
     probes: tuple[tuple[ProbeResult, ...], ...]
 
     def describe(self) -> str:

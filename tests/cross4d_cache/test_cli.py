@@ -32,7 +32,7 @@ COMMANDS = {
     "info": "STORE data fidelity json option png read-all",
     "merge": "json out stores",
     "pack": "STORE json out",
-    "pull": "STORE json out",
+    "pull": "STORE json out wait",
     "subset": "STORE action json out protocol sequences split",
     "teachers": "json",
     "verify": "STORE json",

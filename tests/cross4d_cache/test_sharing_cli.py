@@ -177,9 +177,9 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
     ],
 )
 def test_what_a_user_can_mend(store: Path, tmp_path: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cross4d_cache.store.storage import web
+    from cross4d_cache.store.storage import waiting
 
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(waiting, "FIRST_WAIT", 0.001)
     places = {"OUT": str(tmp_path / "out"), "STORE": str(store)}
     filled = [word.replace("STORE", places["STORE"]).replace("OUT", places["OUT"]) for word in words]
     assert message in refused(*filled)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 Answer = Callable[["Handler", bytes, int, int | None], None]
 """Answers a request for a file's bytes from a start to a stop (None: no range was asked for)."""
@@ -16,10 +16,12 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, root: Path, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.root, self.answer, self.of = root, honest, ""
         self.requests: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        """The line of every request, and its headers: whole addresses, where this was the proxy."""
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -45,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        path = self.server.root / unquote(self.path.partition("?")[0]).lstrip("/")
+        self.server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        path = self.server.root / unquote(urlsplit(self.path).path).lstrip("/")
         if not path.is_file():
             self.give(404, b"")
             return

@@ -75,6 +75,10 @@ class ArchiveSource(Source):
         """That of the whole file."""
         return self._source.stamp(self._name)
 
+    def stop(self) -> None:
+        """End all reads of the file that wait."""
+        self._source.stop()
+
     def stream(self, name: str, start: int, size: int) -> Iterator[bytes]:
         """Exactly `size` bytes of a member from `start`, in blocks."""
         member = self._member(name)

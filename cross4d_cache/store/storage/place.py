@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from cross4d_cache.store.storage.source import Source
 from cross4d_cache.store.storage.storage import Storage
 
 SCHEMES = ("http", "https", "s3")
+ROOT = "zarr.json"
+"""The file that every store in a folder has."""
 HINT = "pass the folder that `cross4d-cache build --out` wrote, a zip that `cross4d-cache pack` wrote, or where one of them is served"
 
 
@@ -22,42 +25,70 @@ def is_remote(place: Path | str) -> bool:
     return "://" in str(place)
 
 
-def open_storage(place: Path | str) -> Storage:
-    """A folder, a zip (`.zip`, or any file), or either at `http://`, `https://` or `s3://`.
+def open_storage(place: Path | str, *, wait_minutes: float | None = None) -> Storage:
+    """A folder, a zip (any file), or either at `http://`, `https://` or `s3://`; of a web address without `.zip` at its end both are tried.
+
+    A web server that is away is waited for, `wait_minutes` long; None: as `CROSS4D_WAIT_MINUTES` says.
 
     Raises:
         CacheFormatError: there is nothing, or no zip of a store.
-        CacheUnreachableError: it cannot be read now.
+        CacheUnreachableError: it cannot be read now, or the server does not answer with a store.
         SettingsError: an address of another kind, or one that needs an extra that is not installed.
     """
-    source = _source(place)
+    source = _source(place, wait_minutes)
     return Storage(source, None if source.is_local else Blobs.of_user())
 
 
-def _source(place: Path | str) -> Source:
-    if not is_remote(place):
-        path = Path(place)
-        kind = _kind(path)
-        if kind == stat.S_IFREG:
-            file = path.resolve()  # a link that the user names is followed, as one to a folder is
-            return ArchiveSource(FolderSource(file.parent), file.name)
-        if kind == stat.S_IFDIR:
-            return FolderSource(path)
-        raise CacheFormatError(f"there is no store at {place}", hint=HINT)
+def _source(place: Path | str, wait_minutes: float | None) -> Source:
+    if is_remote(place):
+        return _of_server(str(place), wait_minutes)
+    path = Path(place)
+    kind = _kind(path)
+    if kind == stat.S_IFREG:
+        file = path.resolve()  # a link that the user names is followed, as one to a folder is
+        return ArchiveSource(FolderSource(file.parent), file.name)
+    if kind == stat.S_IFDIR:
+        return FolderSource(path)
+    raise CacheFormatError(f"there is no store at {place}", hint=HINT)
+
+
+def _of_server(address: str, wait_minutes: float | None) -> Source:
     try:
-        parts = urlsplit(str(place))
+        parts = urlsplit(address)
+        named = parts.scheme in SCHEMES and parts.netloc and (parts.scheme == "s3" or parts.port != 0)
     except ValueError as error:
-        raise SettingsError(f"an address that cannot be read: {error}", expected="as in https://host/store.zarr", hint=HINT) from None
-    if parts.scheme not in SCHEMES or not parts.netloc:
+        found = "its port is no number" if "Port" in str(error) else error  # which may be a part of a password
+        raise SettingsError(f"an address that cannot be read: {found}", expected="as in https://host/store.zarr", hint=HINT) from None
+    if not named:
         raise SettingsError(f"an address that begins with {parts.scheme}://", expected=f"one of {', '.join(SCHEMES)}", hint=HINT)
-    path_ = PurePosixPath(parts.path)
-    if path_.suffix != ".zip":
-        return _server(str(place))
-    server = _server(parts._replace(path=str(path_.parent)).geturl())
+    path = PurePosixPath(parts.path)
+    # Each brings its own libraries, which nobody needs who reads from a disk.
+    if parts.scheme == "s3":
+        from cross4d_cache.store.storage.bucket import BucketSource
+
+        if path.suffix != ".zip":
+            return BucketSource(address)
+        return _archive(BucketSource(parts._replace(path=str(path.parent)).geturl()), path.name)
+    from cross4d_cache.store.storage.web import WebPageError, WebSource
+
+    source = WebSource(address, wait_minutes)
+    if path.suffix == ".zip":
+        return _archive(source, "")
     try:
-        return ArchiveSource(server, path_.name)
+        source.size(ROOT)
+    except ValueError:  # it is there, and whoever reads it is told what is wrong with it
+        pass
+    except (FileNotFoundError, WebPageError):
+        with suppress(FileNotFoundError, WebPageError):  # there is nothing at all, as reading will tell
+            return ArchiveSource(source, "")  # as from a service of downloads, whose addresses end as they like
+    return source
+
+
+def _archive(source: Source, name: str) -> ArchiveSource:
+    try:
+        return ArchiveSource(source, name)
     except FileNotFoundError as error:
-        raise absent(server.path(path_.name), error) from None
+        raise absent(source.path(name), error) from None
 
 
 def _kind(path: Path) -> int | None:
@@ -77,20 +108,9 @@ def _kind(path: Path) -> int | None:
 def absent(place: str, error: OSError) -> CacheFormatError:
     """The error for a place on another machine where there is nothing, with what its server says of that."""
     said = f": {error.strerror}" if error.strerror else ""
-    login = "; if it needs a login, write it into the address (https://user:password@host/...)"
+    login = "; if it needs a login, put yours into ~/.netrc, or a token into CROSS4D_TOKEN"
     return CacheFormatError(
         f"there is no store at {place}{said}",
         expected="the address of a folder that holds zarr.json, or of a zip",
         hint=f"look at the address{login if '403' in said else ''}",
     )
-
-
-def _server(url: str) -> Source:
-    # Each brings its own libraries, which nobody needs who reads from a disk.
-    if urlsplit(url).scheme == "s3":
-        from cross4d_cache.store.storage.bucket import BucketSource
-
-        return BucketSource(url)
-    from cross4d_cache.store.storage.web import WebSource
-
-    return WebSource(url)

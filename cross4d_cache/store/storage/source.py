@@ -54,6 +54,9 @@ class Source(ABC):
         """
         return None
 
+    def stop(self) -> None:  # noqa: B027  # only servers are waited for
+        """End all reads that wait for a server; those that begin later are not concerned."""
+
     def read(self, name: str, start: int, size: int) -> bytes:
         """`stream` as one piece."""
         blocks = list(self.stream(name, start, size))

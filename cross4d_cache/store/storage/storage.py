@@ -141,7 +141,13 @@ class Storage:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Results in order; where every request takes its time, of many at once."""
         items = list(items)
-        return list(map(function, items) if self.source.is_local or len(items) < 2 else self._threads.map(function, items))
+        if self.source.is_local or len(items) < 2:
+            return list(map(function, items))
+        try:
+            return list(self._threads.map(function, items))
+        except KeyboardInterrupt:
+            self.source.stop()  # or the process would not end before its threads have waited
+            raise
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

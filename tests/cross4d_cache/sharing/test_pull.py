@@ -24,7 +24,7 @@ from cross4d_cache.errors import (
 )
 from cross4d_cache.sharing.pull import STAGING, Pull
 from cross4d_cache.store import CacheManifest, open_cache
-from cross4d_cache.store.storage import web
+from cross4d_cache.store.storage import waiting
 from pipelines.nginx import find_nginx, serve
 from tests.cross4d_cache.store.store_examples import make_part, two_parts, write_store
 from tests.cross4d_cache.store.test_hostile import read_all
@@ -36,7 +36,8 @@ needs_nginx = pytest.mark.skipif(find_nginx() is None, reason="nginx is not inst
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(waiting, "FIRST_WAIT", 0.001)
+    monkeypatch.setenv(waiting.WAIT_MINUTES, "0")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from cross4d_cache.errors import (
 )
 from cross4d_cache.sharing.pack import Pack
 from cross4d_cache.store import Cache, CacheManifest, open_cache, verify
-from cross4d_cache.store.storage import web
+from cross4d_cache.store.storage import waiting, web
 from cross4d_cache.store.storage.blobs import FOLDER, GIGABYTES
 from pipelines.nginx import find_nginx, serve
 from tests.cross4d_cache.store.forgery import forge_part
@@ -34,7 +34,8 @@ FRAMES = np.arange(2)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(waiting, "FIRST_WAIT", 0.001)
+    monkeypatch.setenv(waiting.WAIT_MINUTES, "0")
     monkeypatch.setenv(FOLDER, str(tmp_path / "blobs"))
 
 
@@ -200,7 +201,7 @@ def test_nothing_that_may_be_seen(server: Server, monkeypatch: pytest.MonkeyPatc
         handler.end_headers()
 
     monkeypatch.setattr(Handler, "give", forbid)
-    with pytest.raises(CacheFormatError, match=r"(?s)answers 403 Forbidden.*user:password@"):
+    with pytest.raises(CacheFormatError, match=r"(?s)answers 403 Forbidden.*netrc"):
         open_cache(f"{server.url}/store.zarr")
 
 
@@ -249,7 +250,7 @@ def test_a_server_that_trickles_is_given_up(server: Server, monkeypatch: pytest.
             time.sleep(0.02)
 
     server.answer, server.of = answer, name
-    monkeypatch.setattr(web, "ATTEMPTS", 1)
+    monkeypatch.setattr(waiting, "ATTEMPTS", 1)
     with pytest.raises(CacheUnreachableError, match="bytes a second"):
         open_cache(f"{server.url}/store.zarr").read_clip(0, FRAMES)
 
