@@ -19,11 +19,13 @@ from torch.optim import AdamW
 
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record, compare
-from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
+from cross4d_cache.store.digest import sha256_file
+from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, BatchLoader, ClipDataset
 from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
@@ -91,15 +93,23 @@ def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> floa
 
 
 class Pretraining:
-    """A pre-training run on one store, from its beginning or from a checkpoint.
+    """A pre-training run on one store, from its beginning or from a checkpoint. `initial` is the file of `settings.initial`, which only
+    the beginning needs.
 
     Raises:
         SettingsError: settings that cannot work with this store.
-        CheckpointError: a checkpoint that other settings or another store made.
+        CheckpointError: a checkpoint that other settings or another store made, or another `initial` than the settings say.
     """
 
     def __init__(
-        self, store: Path | str, settings: RunSettings, fabric: Fabric, *, num_workers: int = 0, checkpoint: Checkpoint | None = None
+        self,
+        store: Path | str,
+        settings: RunSettings,
+        fabric: Fabric,
+        *,
+        num_workers: int = 0,
+        checkpoint: Checkpoint | None = None,
+        initial: Path | None = None,
     ) -> None:
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
         self.dataset = ClipDataset(store, settings.clips)
@@ -107,7 +117,7 @@ class Pretraining:
         self.origin = Origin.of(manifest)
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
         if checkpoint is None:
-            self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+            self.encoder = _first_encoder(settings, initial)
         else:
             self._check(checkpoint.record)
             self.encoder = load_encoder(checkpoint)
@@ -130,6 +140,9 @@ class Pretraining:
         if checkpoint is not None:
             _restore_optimizer(adamw, checkpoint.part("optimizer"))
         self.step = self.plan.first_step
+        self._stop_asked = False
+        self.stopped = False
+        """Whether the last step that was finished is the last one because `stop` was called, in this or another process of the run."""
 
     def _make_plan(self, first_step: int) -> EpochPlan:
         training, cache = self.settings.training, self.dataset.cache
@@ -155,7 +168,7 @@ class Pretraining:
         return plan
 
     def _check(self, record: CheckpointRecord) -> None:
-        differences = self.settings.differences(record.settings)
+        differences = self.settings.differences(record.settings, record.step)
         # Not the teacher's label: the fingerprint knows its weights by their hash, wherever they were found.
         mine, theirs = (origin.model_dump(mode="json", exclude={"teacher"}) for origin in (self.origin, record.origin))
         differences += [f"cache {line}" for line in compare(mine, theirs)]
@@ -167,7 +180,7 @@ class Pretraining:
             )
 
     def steps(self) -> Iterator[StepRecord]:
-        """Train to the end; each finished step is yielded once its weights are updated.
+        """Train to the end, or until `stop` is heeded; each finished step is yielded once its weights are updated.
 
         Raises:
             SettingsError: the loss is no longer finite; the weights are still those of the step before.
@@ -177,7 +190,7 @@ class Pretraining:
         started = time.perf_counter()
         for batch in batches:
             loaded = time.perf_counter()
-            rate = learning_rate(self.settings.training, self.step, self.plan.num_steps)
+            rate = learning_rate(self.settings.training, self.step, self._num_steps)
             loss, scalars = self._train_step(batch, rate)
             finished = time.perf_counter()
             record = StepRecord(
@@ -191,7 +204,21 @@ class Pretraining:
             )
             self.step += 1
             yield record
+            if self.stopped:
+                return
             started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Ask for an end after the step that is under way, in any process of the run; all of them end after the same step.
+
+        May be called by a signal handler or another thread.
+        """
+        self._stop_asked = True
+
+    @property
+    def _num_steps(self) -> int:
+        """How many steps the run has, at the step that is under way, to be."""
+        return self.plan.steps_per_epoch * self.settings.training.length_at(self.step)
 
     def _train_step(self, batch: Batch, rate: float) -> tuple[float, dict[str, float]]:
         for group in self._optimizer.param_groups:
@@ -199,9 +226,10 @@ class Pretraining:
         self._student.train()
         loss, scalars = self._student(Sealed(batch.to(self.fabric.device)))
         self.fabric.backward(loss)
-        reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values()]), reduce_op="mean")
+        asked = loss.new_tensor(float(self._stop_asked))
+        reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values(), asked]), reduce_op="mean")
         assert isinstance(reduced, torch.Tensor)
-        value, *others = reduced.tolist()
+        value, *others, share_asked = reduced.tolist()
         if not math.isfinite(value):
             raise SettingsError(
                 f"the loss became {value} at step {self.step}",
@@ -210,7 +238,8 @@ class Pretraining:
             )
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self.objective.finish_step(self.encoder, (self.step + 1) / self.plan.num_steps)
+        self.objective.finish_step(self.encoder, (self.step + 1) / self._num_steps)
+        self.stopped = share_asked > 0
         return value, dict(zip(scalars, others, strict=True))
 
     @property
@@ -234,6 +263,32 @@ class Pretraining:
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         return Checkpoint(record=record, tensors=tensors)
+
+
+def _first_encoder(settings: RunSettings, initial: Path | None) -> Encoder:
+    """The encoder that a run begins with.
+
+    Raises:
+        SettingsError: an encoder that does not exist, or another one than `initial` has.
+        CheckpointError: `initial` is missing, or not the file that the settings name.
+    """
+    begun = settings.initial
+    if begun is None:
+        return build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+    if begun.settings.encoder != settings.encoder:
+        theirs, mine = (f"{encoder.name} {encoder.size}" for encoder in (begun.settings.encoder, settings.encoder))
+        raise SettingsError(
+            f"the checkpoint of --init has the encoder {theirs}, and this run is to train {mine}",
+            expected="the same encoder in the same size",
+            hint="leave --encoder and --size out, or choose another --init",
+        )
+    if initial is None or sha256_file(initial) != begun.sha256:
+        raise CheckpointError(
+            "the run begins with the encoder of a checkpoint, and has saved nothing yet",
+            expected=f"that checkpoint, sha256 {begun.sha256}",
+            hint="name its file with --init",
+        )
+    return load_encoder(load_checkpoint(initial))
 
 
 def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
