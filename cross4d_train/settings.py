@@ -118,9 +118,10 @@ class RunSettings(Record):
         lengths = self.training.num_epochs, begun.training.num_epochs
         return found or ["training.num_epochs: {} here, {} there".format(*lengths)] * (lengths[0] < lengths[1])
 
-    def lineage(self, origin: "Origin") -> list[tuple["RunSettings", "Origin"]]:
-        """The runs that an encoder was trained in, this one on `origin` and those that its first weights came from."""
-        return [(self, origin), *([] if self.initial is None else self.initial.settings.lineage(self.initial.origin))]
+    @property
+    def ancestors(self) -> list["InitialWeights"]:
+        """The runs that trained the encoder before this one, the last one first."""
+        return [] if self.initial is None else [self.initial, *self.initial.settings.ancestors]
 
 
 class Origin(Record):
