@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError
-from cross4d_cache.store.digest import sha256_bytes, sha256_file, write_durably
+from cross4d_cache.store.digest import sha256_bytes, write_durably
 from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.settings import InitialWeights, Origin, RunSettings
+from cross4d_train.settings import Origin, RunSettings
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cross4d_checkpoint"
@@ -156,16 +156,6 @@ def load_encoder(checkpoint: Checkpoint) -> Encoder:
     encoder = configure_encoder(kind, config)
     load_weights(encoder, weights, "encoder")
     return encoder
-
-
-def identify_weights(path: Path) -> InitialWeights:
-    """What a run records of a checkpoint that it begins with.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    record = load_checkpoint(path).record
-    return InitialWeights(sha256=sha256_file(path), step=record.step, settings=record.settings, origin=record.origin)
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:

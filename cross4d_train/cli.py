@@ -81,7 +81,10 @@ def pretrain(
         Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Begin with the encoder of a checkpoint, not with drawn weights.")
     ] = None,
     save_every: Annotated[
-        float, typer.Option("--save-every", min=0, metavar="MINUTES", help="Save every so often too, not only after each epoch.")
+        float,
+        typer.Option(
+            "--save-every", min=0, metavar="MINUTES", show_default=False, help="Save every so often too, not only after each epoch."
+        ),
     ] = math.inf,
     keep: Annotated[int, typer.Option("--keep", min=0, help="Keep so many earlier checkpoints, as checkpoint_stepN.safetensors.")] = 0,
     resume: Annotated[

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cross4d_cache.errors import OutputError, SettingsError, printable
 from cross4d_cache.store import open_cache
-from cross4d_train.checkpoint import Checkpoint, identify_weights
+from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
+from cross4d_train.first_weights import identify_weights
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.objectives.distillation import Distillation
@@ -142,8 +143,13 @@ def _announce(training: Pretraining, *, begun: bool) -> None:
         say(f"note: {remark}")
     if plan.num_short:
         say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
+    if settings.initial is not None and training.step == 0:
+        say(f"beginning with the encoder that {settings.initial.step} steps trained on {settings.initial.origin.dataset}")
     if begun:
         say(f"resuming at step {training.step}" if training.step else "nothing was saved there yet; starting at step 0")
+    for earlier in settings.training.earlier_lengths[-1:]:
+        if earlier.until_step == training.step:
+            say(f"lengthened from {earlier.num_epochs} to {settings.training.num_epochs} epochs, with their learning rate from here on")
     if training.origin.random_teacher:
         warn_random_teacher(training.origin.teacher)
 

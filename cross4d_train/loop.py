@@ -19,13 +19,11 @@ from torch.optim import AdamW
 
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record, compare
-from cross4d_cache.store.digest import sha256_file
-from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_checkpoint, load_encoder, load_weights
+from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, BatchLoader, ClipDataset
-from cross4d_train.encoders import build_encoder
-from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.first_weights import first_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
@@ -117,7 +115,7 @@ class Pretraining:
         self.origin = Origin.of(manifest)
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
         if checkpoint is None:
-            self.encoder = _first_encoder(settings, initial)
+            self.encoder = first_encoder(settings, initial)
         else:
             self._check(checkpoint.record)
             self.encoder = load_encoder(checkpoint)
@@ -263,32 +261,6 @@ class Pretraining:
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
         return Checkpoint(record=record, tensors=tensors)
-
-
-def _first_encoder(settings: RunSettings, initial: Path | None) -> Encoder:
-    """The encoder that a run begins with.
-
-    Raises:
-        SettingsError: an encoder that does not exist, or another one than `initial` has.
-        CheckpointError: `initial` is missing, or not the file that the settings name.
-    """
-    begun = settings.initial
-    if begun is None:
-        return build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
-    if begun.settings.encoder != settings.encoder:
-        theirs, mine = (f"{encoder.name} {encoder.size}" for encoder in (begun.settings.encoder, settings.encoder))
-        raise SettingsError(
-            f"the checkpoint of --init has the encoder {theirs}, and this run is to train {mine}",
-            expected="the same encoder in the same size",
-            hint="leave --encoder and --size out, or choose another --init",
-        )
-    if initial is None or sha256_file(initial) != begun.sha256:
-        raise CheckpointError(
-            "the run begins with the encoder of a checkpoint, and has saved nothing yet",
-            expected=f"that checkpoint, sha256 {begun.sha256}",
-            hint="name its file with --init",
-        )
-    return load_encoder(load_checkpoint(initial))
 
 
 def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:

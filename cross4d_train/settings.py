@@ -115,6 +115,7 @@ class RunSettings(Record):
         """One line for each setting in which the first `step` steps of a run that was begun differ from those of this one; and one if
         this one is shorter."""
         found = differences(*(run.model_copy(update={"training": run.training.as_of(step)}) for run in (self, begun)))
+        found = [line for line in found if not line.startswith("initial.") or line.startswith("initial.sha256: ")]  # it decides the others
         lengths = self.training.num_epochs, begun.training.num_epochs
         return found or ["training.num_epochs: {} here, {} there".format(*lengths)] * (lengths[0] < lengths[1])
 

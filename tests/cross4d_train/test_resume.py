@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from cross4d_cache.errors import CheckpointError, SettingsError
-from cross4d_train.checkpoint import identify_weights, load_checkpoint
+from cross4d_train.checkpoint import load_checkpoint
+from cross4d_train.first_weights import identify_weights
 from cross4d_train.loop import Pretraining
 from cross4d_train.run import RunFolder
 from cross4d_train.saving import Saving
@@ -285,6 +286,7 @@ def test_a_run_is_lengthened_and_recorded(store, tmp_path, whole):
     shutil.copytree(whole, tmp_path / "run")
     longer = run(*command(store, tmp_path / "run", epochs=3), "--json")
     assert longer.exit_code == 0, longer.output
+    assert "lengthened from 2 to 3 epochs" in longer.stderr
     training = json.loads(longer.stdout)["settings"]["training"]
     assert (training["num_epochs"], training["earlier_lengths"]) == (3, [{"num_epochs": 2, "until_step": 6}])
     assert training["requires"] == ["earlier_lengths"]
@@ -351,6 +353,7 @@ def test_a_run_begins_with_the_encoder_of_another(store, tmp_path, whole):
     arguments = ("pretrain", "--cache", store, "--out", tmp_path / "run", *COMMAND[2:], "--epochs", 1, "--seed", 5, "--split", "train")
     begun = run(*arguments, "--init", checkpoint, "--json")  # its encoder and size are the checkpoint's
     assert begun.exit_code == 0, begun.output
+    assert "beginning with the encoder that 6 steps trained on fake" in begun.stderr
     settings = json.loads(begun.stdout)["settings"]
     assert settings["encoder"] == {"name": "point4d", "size": "tiny"}
     assert settings["requires"] == ["initial"]
@@ -359,10 +362,11 @@ def test_a_run_begins_with_the_encoder_of_another(store, tmp_path, whole):
     assert run(*arguments, "--init", checkpoint).exit_code == 0
     assert run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume").exit_code == 0
     shutil.copy(tmp_path / "run" / "checkpoint.safetensors", tmp_path / "other.safetensors")
-    for other, found in (((), "absent"), (("--init", tmp_path / "other.safetensors"), "initial.sha256: ")):
+    for other, found in (((), "    initial.sha256: absent"), (("--init", tmp_path / "other.safetensors"), "    initial.sha256: ")):
         refused = run(*arguments, "--size", "tiny", *other)
         assert refused.exit_code == 2
         assert found in refused.stderr
+        assert sum(line.startswith("    ") for line in refused.stderr.splitlines()) == 1
     wrong = run(*arguments, "--init", checkpoint, "--encoder", "pstnet", "--out", tmp_path / "wrong")
     assert wrong.exit_code == 2
     assert "the encoder point4d tiny, and this run is to train pstnet tiny" in wrong.stderr

@@ -164,7 +164,8 @@ def _train(request: Request) -> None:
         training=TrainingSettings(num_epochs=6, batch_size=2),
     )
     folder = RunFolder(Path(request["out"]))
-    for _ in folder.record(Pretraining(request["stores"][0], settings, make_fabric("cpu"), checkpoint=folder.load())):
+    training = Pretraining(request["stores"][0], settings, make_fabric("cpu"), checkpoint=folder.load())
+    for _ in folder.record(training, save_every=0.0, keep=2):
         pass
 
 
