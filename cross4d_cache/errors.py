@@ -117,9 +117,7 @@ def user_errors() -> Iterator[None]:
             raise SystemExit(2) from None
         except SystemExit as stop:
             if stop.code == INTERRUPTED:
-                print(
-                    "interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr
-                )
+                print("interrupted: what was finished is kept; run the same command again to resume", file=sys.stderr)
             raise
         except Exception:  # what Python would do, but for the secrets
             traceback.print_exc()

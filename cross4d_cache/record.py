@@ -101,12 +101,12 @@ def differences(mine: Record, theirs: Record) -> list[str]:
 
 
 def compare(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """As `differences`, of records as they are written."""
+    """As `differences`, of records as they are written. Marks of fields that must be known follow from the fields."""
     left, right = flatten(mine), flatten(theirs)
     return [
         f"{name}: {_shown(left, name)} here, {_shown(right, name)} there"
         for name in sorted({**left, **right})
-        if _differ(left, right, name)
+        if name.rpartition(".")[2] != REQUIRES and _differ(left, right, name)
     ]
 
 

@@ -64,13 +64,23 @@ class Checkpoint:
             metadata={METADATA_KEY: record, CHECKSUM_KEY: sha256_bytes(record.encode())},
         )
         try:
-            write_durably(path, data)
+            write_durably(path, _with_sorted_metadata(data))
         except OSError as error:
             raise OutputError(
                 f"cannot write {path}: {error.strerror}",
                 expected="a folder that can be written to, with space left",
-                hint="free some space or mend its permissions; --resume goes on",
+                hint="free some space or mend its permissions, then run the same command again",
             ) from None
+
+
+def _with_sorted_metadata(data: bytes) -> bytes:
+    """A safetensors file whose metadata are in order: safetensors writes them in any, and equal checkpoints shall be equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

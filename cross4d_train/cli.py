@@ -3,6 +3,7 @@
 Heavy imports happen inside the commands, so that `--help` answers at once.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -77,10 +78,27 @@ def pretrain(
             help="How many devices. It changes the numbers: token mean and variance term are each device's own.",
         ),
     ] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")] = False,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Begin with the encoder of a checkpoint, not with drawn weights.")
+    ] = None,
+    save_every: Annotated[
+        float,
+        typer.Option(
+            "--save-every", min=0, metavar="MINUTES", show_default=False, help="Save every so often too, not only after each epoch."
+        ),
+    ] = math.inf,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Keep so many earlier checkpoints, as checkpoint_stepN.safetensors.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Take the settings from the run in --out, which must have been begun; give only what is to grow."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset."""
+    """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset.
+
+    The same command resumes a run that was stopped; a larger --epochs lengthens it. SIGTERM and SIGUSR1 finish the step, save, and end
+    with exit code 75.
+    """
     from cross4d_train.commands import run_pretrain
 
     options = {
@@ -104,7 +122,10 @@ def pretrain(
         cache,
         out,
         {name: value for name, value in options.items() if value is not None},
+        initial=init,
         resume=resume,
+        save_every=save_every,
+        keep=keep,
         device=device,
         num_devices=devices,
         num_workers=workers,

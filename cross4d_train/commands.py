@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from cross4d_cache.errors import CheckpointError, SettingsError, printable
+from cross4d_cache.errors import OutputError, SettingsError, printable
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
+from cross4d_train.first_weights import identify_weights
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.objectives.distillation import Distillation
-from cross4d_train.run import RunFolder, RunResult
+from cross4d_train.run import RunFolder, RunResult, other_settings
 from cross4d_train.settings import RunSettings
+from cross4d_train.signals import STOPPED, stopping
 from cross4d_train.suitability import remarks
 
 
@@ -25,33 +27,45 @@ def run_pretrain(
     out: Path,
     options: Mapping[str, object],
     *,
+    initial: Path | None,
     resume: bool,
+    save_every: float,
+    keep: int,
     device: str,
     num_devices: int,
     num_workers: int,
     as_json: bool,
 ) -> None:
-    """`cross4d-train pretrain`."""
+    """`cross4d-train pretrain`.
+
+    Raises:
+        SystemExit: a signal stopped it; what was trained is saved.
+    """
     manifest = open_cache(store).manifest
     note_newer(manifest, str(store))
     fabric = make_fabric(device, num_devices)
-    folder = RunFolder(out, resume=resume)
-    checkpoint = folder.load() if resume else None
+    folder = RunFolder(out)
+    checkpoint = folder.load()
     if checkpoint is not None:
         note_newer(checkpoint.record, str(folder.checkpoint_path))
-    settings = settle(RunSettings.for_cache(manifest), options, checkpoint)
+    settings = settle(folder, checkpoint, RunSettings.for_cache(manifest), options, initial=initial, resume=resume)
     _check_teacher_options(settings, options)
     fabric.launch()
-    training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint)
+    training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
     quiet = not fabric.is_global_zero
     if not quiet:
-        _announce(training, resume=resume, resumed=checkpoint is not None)
-    steps = folder.record(training)
-    for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
-        shown = {"loss": record.loss, **record.scalars}
-        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} | {"waiting": f"{record.waiting:.0%}"}, refresh=False)
+        _announce(training, begun=folder.settings_path.exists())
+    steps = folder.record(training, save_every=save_every, keep=keep)
+    with stopping(training.stop) as signals:
+        for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
+            shown = {"loss": record.loss, **record.scalars}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} | {"waiting": f"{record.waiting:.0%}"}, refresh=False)
     if quiet:
         return
+    if training.step < training.plan.num_steps:
+        cause = signals[0] if signals else "a signal"
+        say(f"stopped by {cause}: step {training.step} of {training.plan.num_steps} is saved; the same command goes on from there")
+        raise SystemExit(STOPPED)
     result = folder.result(training)
     if as_json:
         show_json(result)
@@ -63,24 +77,44 @@ def run_pretrain(
         warn_random_teacher(result.origin.teacher)
 
 
-def settle(settings: RunSettings, options: Mapping[str, object], checkpoint: Checkpoint | None) -> RunSettings:
-    """The settings of a run: the defaults or, when it goes on, those it began with; options must not contradict the latter.
+def settle(
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    defaults: RunSettings,
+    options: Mapping[str, object],
+    *,
+    initial: Path | None,
+    resume: bool,
+) -> RunSettings:
+    """The settings of the run in a folder: the defaults and options or, if it was begun, its own, which these must not contradict.
+
+    With `resume` the run's own are the defaults. A larger number of epochs lengthens the run from where it goes on.
 
     Raises:
         SettingsError: an option that cannot work.
-        CheckpointError: an option that differs from what the run began with.
+        OutputError: nothing to resume.
+        CheckpointError: an option that differs from what the run was begun with, or `initial` is no checkpoint.
     """
-    if checkpoint is None:
-        chosen = settings.changed(options)
-        return chosen.model_copy(update={"objective": chosen.objective.as_new()})
-    begun = checkpoint.record.settings
-    differences = begun.changed(options).differences(begun)
-    if differences:
-        raise CheckpointError(
-            "the run was begun with other settings:",
-            details=differences,
-            hint="leave these options out to go on with the run, or start anew with another --out",
+    begun = folder.settings(checkpoint)
+    if begun is None and resume:
+        raise OutputError(
+            f"{folder.path} {'has no run in it' if folder.path.exists() else 'does not exist'}",
+            expected="the folder of a run that was begun",
+            hint="name it with --out, or begin one without --resume",
         )
+    wanted = begun if begun is not None and resume else defaults
+    if initial is not None:
+        weights = identify_weights(initial)
+        wanted = wanted.model_copy(update={"initial": weights} | ({} if wanted is begun else {"encoder": weights.settings.encoder}))
+    wanted = wanted.changed(options)
+    if begun is None:
+        return wanted.model_copy(update={"objective": wanted.objective.as_new()})
+    step = 0 if checkpoint is None else checkpoint.record.step
+    if wanted.training.num_epochs > begun.training.num_epochs:
+        begun = begun.lengthened(wanted.training.num_epochs, step)
+    differences = wanted.by_history_of(begun).differences(begun, step)
+    if differences:
+        raise other_settings(folder.path, differences)
     return begun
 
 
@@ -97,7 +131,7 @@ def _check_teacher_options(settings: RunSettings, options: Mapping[str, object])
         )
 
 
-def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
+def _announce(training: Pretraining, *, begun: bool) -> None:
     plan, settings, device = training.plan, training.settings, training.fabric.device
     clips = settings.clips
     say(f"device {device}; {settings.encoder.name} {settings.encoder.size}, objective {settings.objective.name}")
@@ -109,8 +143,13 @@ def _announce(training: Pretraining, *, resume: bool, resumed: bool) -> None:
         say(f"note: {remark}")
     if plan.num_short:
         say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
-    if resume:
-        say(f"going on at step {training.step}" if resumed else "nothing was saved there yet; starting at step 0")
+    if settings.initial is not None and training.step == 0:
+        say(f"beginning with the encoder that {settings.initial.step} steps trained on {settings.initial.origin.dataset}")
+    if begun:
+        say(f"resuming at step {training.step}" if training.step else "nothing was saved there yet; starting at step 0")
+    for earlier in settings.training.earlier_lengths[-1:]:
+        if earlier.until_step == training.step:
+            say(f"lengthened from {earlier.num_epochs} to {settings.training.num_epochs} epochs, with their learning rate from here on")
     if training.origin.random_teacher:
         warn_random_teacher(training.origin.teacher)
 

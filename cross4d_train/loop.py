@@ -23,7 +23,7 @@ from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder,
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, BatchLoader, ClipDataset
-from cross4d_train.encoders import build_encoder
+from cross4d_train.first_weights import first_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
@@ -91,15 +91,23 @@ def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> floa
 
 
 class Pretraining:
-    """A pre-training run on one store, from its beginning or from a checkpoint.
+    """A pre-training run on one store, from its beginning or from a checkpoint. `initial` is the file of `settings.initial`, which only
+    the beginning needs.
 
     Raises:
         SettingsError: settings that cannot work with this store.
-        CheckpointError: a checkpoint that other settings or another store made.
+        CheckpointError: a checkpoint that other settings or another store made, or another `initial` than the settings say.
     """
 
     def __init__(
-        self, store: Path | str, settings: RunSettings, fabric: Fabric, *, num_workers: int = 0, checkpoint: Checkpoint | None = None
+        self,
+        store: Path | str,
+        settings: RunSettings,
+        fabric: Fabric,
+        *,
+        num_workers: int = 0,
+        checkpoint: Checkpoint | None = None,
+        initial: Path | None = None,
     ) -> None:
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
         self.dataset = ClipDataset(store, settings.clips)
@@ -107,7 +115,7 @@ class Pretraining:
         self.origin = Origin.of(manifest)
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
         if checkpoint is None:
-            self.encoder = build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+            self.encoder = first_encoder(settings, initial)
         else:
             self._check(checkpoint.record)
             self.encoder = load_encoder(checkpoint)
@@ -130,6 +138,9 @@ class Pretraining:
         if checkpoint is not None:
             _restore_optimizer(adamw, checkpoint.part("optimizer"))
         self.step = self.plan.first_step
+        self._stop_asked = False
+        self.stopped = False
+        """Whether the last step that was finished is the last one because `stop` was called, in this or another process of the run."""
 
     def _make_plan(self, first_step: int) -> EpochPlan:
         training, cache = self.settings.training, self.dataset.cache
@@ -155,7 +166,7 @@ class Pretraining:
         return plan
 
     def _check(self, record: CheckpointRecord) -> None:
-        differences = self.settings.differences(record.settings)
+        differences = self.settings.differences(record.settings, record.step)
         # Not the teacher's label: the fingerprint knows its weights by their hash, wherever they were found.
         mine, theirs = (origin.model_dump(mode="json", exclude={"teacher"}) for origin in (self.origin, record.origin))
         differences += [f"cache {line}" for line in compare(mine, theirs)]
@@ -167,7 +178,7 @@ class Pretraining:
             )
 
     def steps(self) -> Iterator[StepRecord]:
-        """Train to the end; each finished step is yielded once its weights are updated.
+        """Train to the end, or until `stop` is heeded; each finished step is yielded once its weights are updated.
 
         Raises:
             SettingsError: the loss is no longer finite; the weights are still those of the step before.
@@ -177,7 +188,7 @@ class Pretraining:
         started = time.perf_counter()
         for batch in batches:
             loaded = time.perf_counter()
-            rate = learning_rate(self.settings.training, self.step, self.plan.num_steps)
+            rate = learning_rate(self.settings.training, self.step, self._num_steps)
             loss, scalars = self._train_step(batch, rate)
             finished = time.perf_counter()
             record = StepRecord(
@@ -191,7 +202,21 @@ class Pretraining:
             )
             self.step += 1
             yield record
+            if self.stopped:
+                return
             started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Ask for an end after the step that is under way, in any process of the run; all of them end after the same step.
+
+        May be called by a signal handler or another thread.
+        """
+        self._stop_asked = True
+
+    @property
+    def _num_steps(self) -> int:
+        """How many steps the run has, at the step that is under way, to be."""
+        return self.plan.steps_per_epoch * self.settings.training.length_at(self.step)
 
     def _train_step(self, batch: Batch, rate: float) -> tuple[float, dict[str, float]]:
         for group in self._optimizer.param_groups:
@@ -199,9 +224,10 @@ class Pretraining:
         self._student.train()
         loss, scalars = self._student(Sealed(batch.to(self.fabric.device)))
         self.fabric.backward(loss)
-        reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values()]), reduce_op="mean")
+        asked = loss.new_tensor(float(self._stop_asked))
+        reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values(), asked]), reduce_op="mean")
         assert isinstance(reduced, torch.Tensor)
-        value, *others = reduced.tolist()
+        value, *others, share_asked = reduced.tolist()
         if not math.isfinite(value):
             raise SettingsError(
                 f"the loss became {value} at step {self.step}",
@@ -210,7 +236,8 @@ class Pretraining:
             )
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self.objective.finish_step(self.encoder, (self.step + 1) / self.plan.num_steps)
+        self.objective.finish_step(self.encoder, (self.step + 1) / self._num_steps)
+        self.stopped = share_asked > 0
         return value, dict(zip(scalars, others, strict=True))
 
     @property

@@ -1,10 +1,11 @@
-"""The folder of a pre-training run: checkpoint, step log, TensorBoard events, settings.
+"""The folder of a pre-training run: settings, checkpoint, earlier checkpoints, step log, TensorBoard events.
 
 Only the checkpoint is state: whatever the log holds beyond it, or that cannot be read, is cut out when the run resumes.
 """
 
 import fcntl
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,13 +17,14 @@ from typing import TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
-from cross4d_cache.errors import OutputError
+from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, added, flatten
 from cross4d_cache.store.digest import partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
 from cross4d_train.outcome import Outcome, cosine_of_constant
+from cross4d_train.saving import Saving
 from cross4d_train.settings import Origin, RunSettings
 
 _PLACE = "an empty folder, or nothing yet, that can be written to"
@@ -56,20 +58,21 @@ class RunFolder:
     """Where a run is or will be. Nothing is written before its first step is done, so a refused command leaves nothing behind.
 
     Raises:
-        OutputError: a place that cannot be written to, that holds something else, or a run that `resume` does not allow to go on.
+        OutputError: a place that cannot be written to, that holds something else, or a run whose settings cannot be read.
+        CheckpointError: a run of a newer release.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint_path = path / "checkpoint.safetensors"
         self.log_path = path / "log.jsonl"
         self.settings_path = path / "settings.json"
         try:
-            self._check(resume=resume)
+            self._check()
         except OSError as error:
             raise OutputError(f"cannot use {path}: {error.strerror}", expected=_PLACE, hint="choose another place with --out") from None
 
-    def _check(self, *, resume: bool) -> None:
+    def _check(self) -> None:
         above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
         if above == self.path and not above.is_dir():
             raise OutputError(f"{self.path} is a file", expected=_PLACE, hint="choose another place with --out")
@@ -84,25 +87,13 @@ class RunFolder:
         if not self._holds_run():
             raise OutputError(
                 f"{self.path} holds files that are no run: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
-                expected="the folder of a run, or an empty one" if resume else _PLACE,
+                expected="the folder of a run, or an empty one",
                 hint="choose another --out",
-            )
-        if not resume:
-            raise OutputError(
-                f"{self.path} holds a run already", expected=_PLACE, hint="add --resume to go on with it, or choose another --out"
             )
 
     def _holds_run(self) -> bool:
         """Whether a run was begun here: its settings are the first file it writes."""
-        if self.checkpoint_path.exists():
-            return True
-        try:
-            RunSettings.from_json(self.settings_path.read_bytes())
-        except NewerRecordError:
-            pass
-        except (FileNotFoundError, RecordError):
-            return False
-        return True
+        return self.checkpoint_path.exists() or self._read_settings() is not None
 
     def load(self) -> Checkpoint | None:
         """The checkpoint to go on from, if one was saved.
@@ -112,13 +103,51 @@ class RunFolder:
         """
         return load_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
 
-    def record(self, training: Pretraining) -> Iterator[StepRecord]:
-        """Run to the end; log every step, save after every epoch and at the end.
+    def settings(self, checkpoint: Checkpoint | None) -> RunSettings | None:
+        """The settings of the run here, whose checkpoint is this one; None if no run was begun here.
+
+        Raises:
+            CheckpointError: the checkpoint is none of a run with the settings that are written here.
+        """
+        written = self._read_settings()
+        if checkpoint is None or written is None:
+            return written if checkpoint is None else checkpoint.record.settings
+        differences = written.differences(checkpoint.record.settings, checkpoint.record.step)
+        if differences:
+            raise CheckpointError(
+                f"{self.settings_path} and {self.checkpoint_path} differ:\n    " + "\n    ".join(differences),
+                expected="the settings that the checkpoint was made with",
+                hint=f"put back the one that was changed, or remove {self.settings_path}: the checkpoint has its settings too",
+            )
+        return written
+
+    def _read_settings(self) -> RunSettings | None:
+        """The settings that are written here, None if there are none or they are damaged."""
+        try:
+            return RunSettings.from_json(self.settings_path.read_bytes())
+        except NewerRecordError as error:
+            raise CheckpointError(
+                f"{self.settings_path} was {error.found}", expected="settings that this release knows", hint="update cross4d"
+            ) from None
+        except (FileNotFoundError, RecordError):
+            return None
+        except OSError as error:
+            raise OutputError(
+                f"cannot read {self.settings_path}: {error.strerror}", expected="the settings of a run", hint="mend its permissions"
+            ) from None
+
+    def record(self, training: Pretraining, *, save_every: float = math.inf, keep: int = 0) -> Iterator[StepRecord]:
+        """Run to the end, or until the training is asked to stop; log every step.
+
+        The state is saved after every epoch, at the end, and once `save_every` minutes have passed since it was saved. Of the checkpoints
+        before the last one, `keep` are kept, under the names of their steps.
 
         Raises:
             OutputError: the folder cannot be written to, or another process trains in it.
+            CheckpointError: a run with other settings was begun here.
             SettingsError: the loss is no longer finite.
         """
+        self._check_settings(training)
         if not training.fabric.is_global_zero:
             yield from training.steps()
             return
@@ -126,10 +155,18 @@ class RunFolder:
         first = next(steps, None)
         if first is None:
             return
+        saving = Saving(self.checkpoint_path, step=start, save_every=save_every, keep=keep)
         with self._alone():
-            yield from self._record(training, start, chain([first], steps))
+            yield from self._record(training, start, chain([first], steps), saving)
 
-    def _record(self, training: Pretraining, start: int, steps: Iterator[StepRecord]) -> Iterator[StepRecord]:
+    def _check_settings(self, training: Pretraining) -> None:
+        """Refuse to write over the settings of another run."""
+        written = self._read_settings()
+        differences = [] if written is None else training.settings.differences(written, training.step)
+        if differences:
+            raise other_settings(self.path, differences)
+
+    def _record(self, training: Pretraining, start: int, steps: Iterator[StepRecord], saving: Saving) -> Iterator[StepRecord]:
         with self._writing():
             log, events = self._begin(training.settings, start)
         try:
@@ -140,9 +177,9 @@ class RunFolder:
                         events.add_scalar(name, getattr(record, name), record.step)
                     for name, value in record.scalars.items():
                         events.add_scalar(name, value, record.step)
-                    if training.ends_epoch:
+                    if training.ends_epoch or training.stopped or saving.is_due():
                         log.flush()
-                        training.checkpoint().save(self.checkpoint_path)
+                        saving.save(training.checkpoint())
                 yield record
         finally:
             with self._writing(), events, log:
@@ -176,7 +213,7 @@ class RunFolder:
             raise OutputError(
                 f"cannot write to {self.path}: {error.strerror or error}",
                 expected="a folder that can be written to, with space left",
-                hint="free some space or mend its permissions; --resume goes on",
+                hint="free some space or mend its permissions, then run the same command again",
             ) from None
 
     def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, SummaryWriter]:
@@ -232,6 +269,15 @@ class RunFolder:
                 first_loss=None if first is None else mean(record.loss for record in first), constant_cosine=cosine_of_constant(training)
             ),
         )
+
+
+def other_settings(path: Path, differences: list[str]) -> CheckpointError:
+    """The error of a command whose settings are not those of the run in a folder."""
+    return CheckpointError(
+        f"the run in {path} was begun with other settings:\n    " + "\n    ".join(differences),
+        expected="the settings there; only --epochs may grow",
+        hint="give those, or --resume alone, which takes them from the run; or choose another --out",
+    )
 
 
 def _read_steps(lines: Iterable[bytes], first: int, last: int) -> list[StepRecord] | None:

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError
 
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.record import Record, differences
+from cross4d_cache.record import Record, added, differences
 from cross4d_cache.store import CacheManifest
+from cross4d_cache.store.digest import Sha256
 from cross4d_cache.types import Side
 from cross4d_train.clips import ClipSettings
 from cross4d_train.initialise import Seed
@@ -24,8 +25,19 @@ class EncoderSettings(Record):
     size: str = "paper"
 
 
+class EarlierLength(Record):
+    """How long a run was meant to be before it was lengthened: in steps below `until_step` it is one of `num_epochs`."""
+
+    num_epochs: int = Field(ge=1, le=1_000_000)
+    until_step: int = Field(ge=0)
+
+
 class TrainingSettings(Record):
-    """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps."""
+    """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps.
+
+    A run that was lengthened has its earlier lengths, the first one first: what follows the length of a run (learning rate, momentum)
+    follows at each step the length that the run had then. So these settings give the same curve in a run that never stopped.
+    """
 
     num_epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(default=16, ge=1, le=1_000_000)
@@ -36,10 +48,23 @@ class TrainingSettings(Record):
     seed: Seed = 0
     side: Side = "all"
     protocol: str | None = None
+    earlier_lengths: tuple[EarlierLength, ...] = added((), must_be_known=True)
+
+    def length_at(self, step: int) -> int:
+        """How many epochs the run was to have when `step` was trained."""
+        return next((earlier.num_epochs for earlier in self.earlier_lengths if step < earlier.until_step), self.num_epochs)
+
+    def as_of(self, step: int) -> "TrainingSettings":
+        """The settings that decide the first `step` steps: without what lengthened the run at that step or later."""
+        lengths = self.earlier_lengths
+        later = next((index for index, earlier in enumerate(lengths) if earlier.until_step >= step), None)
+        if later is None:
+            return self
+        return self.model_copy(update={"num_epochs": lengths[later].num_epochs, "earlier_lengths": lengths[:later]})
 
 
 class RunSettings(Record):
-    """A whole pre-training run, but for where it runs.
+    """A whole pre-training run, but for where it runs. `initial` is the checkpoint whose encoder it began with, None for drawn weights.
 
     The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
     devices takes the mean over visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch
@@ -50,6 +75,7 @@ class RunSettings(Record):
     objective: ObjectiveSettings = ObjectiveSettings()
     clips: ClipSettings
     training: TrainingSettings
+    initial: "InitialWeights | None" = added(None, must_be_known=True)
 
     @classmethod
     def for_cache(cls, manifest: CacheManifest) -> "RunSettings":
@@ -73,9 +99,30 @@ class RunSettings(Record):
         """
         return with_options(self, options)
 
-    def differences(self, other: "RunSettings") -> list[str]:
-        """One line for each setting in which two runs differ."""
-        return differences(self, other)
+    def lengthened(self, num_epochs: int, step: int) -> "RunSettings":
+        """These settings for a run that is `num_epochs` long from `step` on."""
+        past = self.training.as_of(step)
+        earlier = (*past.earlier_lengths, EarlierLength(num_epochs=past.num_epochs, until_step=step))
+        return self.model_copy(update={"training": past.model_copy(update={"num_epochs": num_epochs, "earlier_lengths": earlier})})
+
+    def by_history_of(self, begun: "RunSettings") -> "RunSettings":
+        """These settings with what nobody chooses as in a run that was begun: the rules of the release that began it, and its lengths."""
+        objective = self.objective.model_copy(update={"standardised": begun.objective.standardised})
+        training = self.training.model_copy(update={"earlier_lengths": begun.training.earlier_lengths})
+        return self.model_copy(update={"objective": objective, "training": training})
+
+    def differences(self, begun: "RunSettings", step: int) -> list[str]:
+        """One line for each setting in which the first `step` steps of a run that was begun differ from those of this one; and one if
+        this one is shorter."""
+        found = differences(*(run.model_copy(update={"training": run.training.as_of(step)}) for run in (self, begun)))
+        found = [line for line in found if not line.startswith("initial.") or line.startswith("initial.sha256: ")]  # it decides the others
+        lengths = self.training.num_epochs, begun.training.num_epochs
+        return found or ["training.num_epochs: {} here, {} there".format(*lengths)] * (lengths[0] < lengths[1])
+
+    @property
+    def ancestors(self) -> list["InitialWeights"]:
+        """The runs that trained the encoder before this one, the last one first."""
+        return [] if self.initial is None else [self.initial, *self.initial.settings.ancestors]
 
 
 class Origin(Record):
@@ -99,6 +146,18 @@ class Origin(Record):
             random_teacher=manifest.teacher.is_random,
             target_channels=manifest.projection.channels,
         )
+
+
+class InitialWeights(Record):
+    """The checkpoint whose encoder a run began with: the hash of its file, and the run that made it, after `step` steps."""
+
+    sha256: Sha256
+    step: int
+    settings: RunSettings
+    origin: Origin
+
+
+RunSettings.model_rebuild()
 
 
 def recipe_clips(dataset: str) -> ClipSettings:

@@ -60,7 +60,7 @@ def main() -> None:
     build = run("cross4d-cache", "build", *DATASET, "--points", 1024, "--out", store)
     clips = ["--frames", BUDGET.clips.num_frames, "--points", BUDGET.clips.num_points, "--stride", BUDGET.clips.stride]
     length = ["--epochs", BUDGET.num_epochs, "--clips-per-sequence", BUDGET.clips_per_sequence, "--lr", ROWS[1].learning_rates[0]]
-    run("cross4d-train", "pretrain", "--cache", store, "--out", trained, "--size", BUDGET.encoder.size, *clips, *length, "--resume")
+    run("cross4d-train", "pretrain", "--cache", store, "--out", trained, "--size", BUDGET.encoder.size, *clips, *length)
     with user_errors():
         outcomes = run_jobs(plan_jobs(ROWS, {"demo": {"tiny": store}}, SEEDS, BUDGET), out / "runs")
         draw(open_cache(store), trained / "checkpoint.safetensors", out / "demo.png")

@@ -185,4 +185,6 @@ def _announce_seen(evaluation: Evaluation[Any, Any]) -> None:
         say("note: pre-training saw another selection of this dataset; whether test videos were among it cannot be told")
     elif seen:
         learned = "all sequences" if source.side == "all" else f"the {source.side} side of protocol {source.protocol}"
+        if source.training is not None and source.training.initial is not None:
+            learned += ", and what an earlier run saw, whose weights it began with"
         say(f"note: {seen} of the {len(evaluation.test)} test videos were seen in pre-training ({learned}), without their labels")

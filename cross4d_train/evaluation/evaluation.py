@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
-from cross4d_cache.types import UNLABELLED
+from cross4d_cache.types import UNLABELLED, Side
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
 from cross4d_train.data import BatchLoader, ClipDataset
 from cross4d_train.evaluation.source import EncoderSource, recorded_places
@@ -139,18 +139,27 @@ class Evaluation(ABC, Generic[Settings, Result]):
 
     @property
     def num_test_seen(self) -> int | None:
-        """How many test videos the encoder was pre-trained on, judged by dataset and sequence ids; None if that cannot be told."""
-        cache, learned = self.dataset.cache, self.source.origin
-        here = Origin.of(cache.manifest)
-        if learned is None or self.source.side is None or learned.dataset != here.dataset:
+        """How many test videos the encoder was pre-trained on, by its run or one whose weights that began with, judged by dataset and
+        sequence ids; None if that cannot be told."""
+        source = self.source
+        if source.origin is None or source.side is None:
             return 0
-        protocols, side = cache.manifest.dataset.protocols, self.source.side
-        if learned.sequences != here.sequences:
+        ancestors = [] if source.training is None else source.training.ancestors
+        seen = [self._find_seen(source.origin, source.side, source.protocol)]
+        seen += [self._find_seen(run.origin, run.settings.training.side, run.settings.training.protocol) for run in ancestors]
+        known = [some for some in seen if some is not None]
+        return len(set[int]().union(*known)) if len(known) == len(seen) else None
+
+    def _find_seen(self, learned: Origin, side: Side, protocol: str | None) -> set[int] | None:
+        """The test videos that one run was trained on, None if that cannot be told."""
+        cache = self.dataset.cache
+        here, protocols = Origin.of(cache.manifest), cache.manifest.dataset.protocols
+        if learned.dataset != here.dataset:
+            return set()
+        protocol = protocol or (protocols[0] if protocols else None)
+        if learned.sequences != here.sequences or (side not in ("all", "unsplit") and protocol not in protocols):
             return None
-        protocol = self.source.protocol or (protocols[0] if protocols else None)
-        if side not in ("all", "unsplit") and protocol not in protocols:
-            return None
-        return sum(cache.sequences[index].is_on(side, protocol) for index in self.test)
+        return {index for index in self.test if cache.sequences[index].is_on(side, protocol)}
 
     def check_labels(self, name: str, what: str) -> None:
         """Refuse a side none of whose sequences has labels of points or frames.

@@ -98,7 +98,7 @@ class Student(Record):
         """
         assert self.settings is not None
         assert self.store is not None
-        folder = RunFolder(self.folder, resume=True)
+        folder = RunFolder(self.folder)
         checkpoint = folder.load()
         training = Pretraining(self.store.path, self.settings, make_fabric(device), num_workers=num_loaders, checkpoint=checkpoint)
         for _ in folder.record(training):

@@ -36,8 +36,8 @@ COMMANDS = {
     "subset": "STORE action json out protocol sequences split",
     "teachers": "json",
     "verify": "STORE json",
-    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames json lr objective out points "
-    "protocol resume seed size split stride variance-weight workers",
+    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames init json keep lr objective out "
+    "points protocol resume save-every seed size split stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 

@@ -154,7 +154,7 @@ def test_a_resumed_run_takes_the_fitted_numbers_from_its_checkpoint(store, tmp_p
     list(itertools.islice(begun.steps(), 4))
     begun.checkpoint().save(tmp_path / "checkpoint.safetensors")
     monkeypatch.setattr("cross4d_train.loop.gather_statistics", lambda *_: pytest.fail("fitted anew"))
-    resumed = make_training(store, settings, checkpoint=RunFolder(tmp_path, resume=True).load())
+    resumed = make_training(store, settings, checkpoint=RunFolder(tmp_path).load())
     for name in ("means", "matrix"):
         saved = resumed.checkpoint().tensors[f"objective.conditioning.{name}"]
         assert torch.equal(saved, getattr(whole.objective.conditioning, name))

@@ -23,7 +23,7 @@ STORE = Path(__file__).parents[1] / "cross4d_cache" / "store" / "golden" / "stor
 def check_resumed(place: Path) -> None:
     """Finish the run in a copy of its folder; its losses are those of the run that never stopped, but for how a processor rounds."""
     shutil.copytree(GOLDEN / "run_v1", place)
-    folder = RunFolder(place, resume=True)
+    folder = RunFolder(place)
     checkpoint = folder.load()
     assert checkpoint is not None
     assert checkpoint.record.step == 6

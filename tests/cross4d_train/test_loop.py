@@ -59,7 +59,7 @@ def test_a_resumed_run_repeats_the_curve_bit_for_bit(store, tmp_path, stop):
     begun = make_training(store)
     list(itertools.islice(begun.steps(), stop))
     begun.checkpoint().save(tmp_path / "checkpoint.safetensors")
-    folder = RunFolder(tmp_path, resume=True)
+    folder = RunFolder(tmp_path)
     torch.manual_seed(99)
     resumed = make_training(store, checkpoint=folder.load())
     assert curve(resumed.steps()) == expected[stop:]
@@ -105,14 +105,14 @@ def test_frozen_copies_are_not_trained(store):
 
 
 def test_a_killed_run_resumes_from_its_folder_with_a_whole_log(store, tmp_path):
-    expected = curve(RunFolder(tmp_path / "whole", resume=False).record(make_training(store)))
-    folder = RunFolder(tmp_path / "run", resume=False)
+    expected = curve(RunFolder(tmp_path / "whole").record(make_training(store)))
+    folder = RunFolder(tmp_path / "run")
     killed = folder.record(make_training(store))
     list(itertools.islice(killed, 5))  # one epoch of three steps is saved, two more steps are only in the log
     killed.close()
     with folder.log_path.open("a") as log:
         log.write('{"step": 5, "lo')
-    again = RunFolder(tmp_path / "run", resume=True)
+    again = RunFolder(tmp_path / "run")
     checkpoint = again.load()
     assert checkpoint.record.step == 3
     list(again.record(make_training(store, checkpoint=checkpoint)))
@@ -203,9 +203,6 @@ def test_no_gpu_at_all(monkeypatch, name):
 def test_run_folder_is_a_file_or_taken(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
-        RunFolder(tmp_path / "file", resume=False)
+        RunFolder(tmp_path / "file")
     with pytest.raises(OutputError, match="cannot write"):
-        RunFolder(tmp_path / "file" / "run", resume=False)
-    (tmp_path / "checkpoint.safetensors").touch()
-    with pytest.raises(OutputError, match="--resume"):
-        RunFolder(tmp_path, resume=False)
+        RunFolder(tmp_path / "file" / "run")

@@ -3,56 +3,59 @@ import json
 
 import pytest
 
-from cross4d_cache.errors import OutputError
+from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_train.run import RunFolder
-from tests.cross4d_train.test_loop import make_training
+from tests.cross4d_train.test_loop import make_settings, make_training
 
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("name", ["thesis.tex", "log.jsonl", "settings.json"])
 @pytest.mark.parametrize("text", [b'{"a": 1}\n', b"\xff\x00"])
-def test_a_folder_of_something_else_is_left_alone(tmp_path, resume, name, text):
+def test_a_folder_of_something_else_is_left_alone(tmp_path, name, text):
     (tmp_path / name).write_bytes(text)
     with pytest.raises(OutputError, match=rf"(?s)no run: {name}.*expected: .*next: "):
-        RunFolder(tmp_path, resume=resume)
+        RunFolder(tmp_path)
     assert content(tmp_path) == {name: text}
 
 
 def test_a_run_without_a_checkpoint_is_still_a_run(store, tmp_path):
-    begun = RunFolder(tmp_path / "run", resume=False).record(make_training(store))
+    assert RunFolder(tmp_path / "run").settings(None) is None
+    begun = RunFolder(tmp_path / "run").record(make_training(store))
     next(begun)
     begun.close()
-    with pytest.raises(OutputError, match=r"(?s)holds a run already.*expected: .*next: add --resume"):
-        RunFolder(tmp_path / "run", resume=False)
-    assert RunFolder(tmp_path / "run", resume=True).load() is None
+    folder = RunFolder(tmp_path / "run")
+    assert folder.load() is None
+    assert folder.settings(None) == make_settings()
+    before = content(tmp_path / "run" / "tensorboard") | {"settings": folder.settings_path.read_bytes()}
+    with pytest.raises(CheckpointError, match=r"(?s)begun with other settings:\n    training.seed: 7 here, 0 there\n  expected: .*next: "):
+        next(folder.record(make_training(store, make_settings(seed=7))))
+    assert content(tmp_path / "run" / "tensorboard") | {"settings": folder.settings_path.read_bytes()} == before
 
 
 def test_two_runs_in_one_folder_are_refused(store, tmp_path):
-    first = RunFolder(tmp_path / "run", resume=True).record(make_training(store))
+    first = RunFolder(tmp_path / "run").record(make_training(store))
     next(first)
     log = (tmp_path / "run" / "log.jsonl").read_bytes()
     with pytest.raises(OutputError, match=r"(?s)another process trains in .*expected: .*next: "):
-        next(RunFolder(tmp_path / "run", resume=True).record(make_training(store)))
+        next(RunFolder(tmp_path / "run").record(make_training(store)))
     assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
     first.close()
-    assert list(RunFolder(tmp_path / "run", resume=True).record(make_training(store)))
+    assert list(RunFolder(tmp_path / "run").record(make_training(store)))
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_empty_and_missing_folders_are_taken_and_not_yet_written_to(tmp_path, resume):
+def test_empty_and_missing_folders_are_taken_and_not_yet_written_to(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".settings.json.0123456789abcdef.partial").touch()  # a kill while the very first file was written
     for name in ("empty", "missing/run"):
-        RunFolder(tmp_path / name, resume=resume)
+        RunFolder(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_lines_of_a_log_that_cannot_be_read_are_dropped(store, tmp_path):
-    folder = RunFolder(tmp_path, resume=False)
+    folder = RunFolder(tmp_path)
     killed = folder.record(make_training(store))
     list(itertools.islice(killed, 5))
     killed.close()
@@ -60,7 +63,7 @@ def test_lines_of_a_log_that_cannot_be_read_are_dropped(store, tmp_path):
     folder.log_path.write_bytes(b"".join([b"null\n", *whole, b'{"a": 1}\n', b"\xff\x00\n", b'{"step": 5, "lo']))
     left = tmp_path / ".log.jsonl.0123456789abcdef.partial"
     left.touch()
-    again = RunFolder(tmp_path, resume=True)
+    again = RunFolder(tmp_path)
     training = make_training(store, checkpoint=again.load())
     list(again.record(training))
     logged = [json.loads(line) for line in again.log_path.read_text().splitlines()]
@@ -85,7 +88,7 @@ def test_a_loader_that_fails_is_no_matter_of_space(store, tmp_path, monkeypatch)
 
     monkeypatch.setattr(training, "_train_step", fail)
     with pytest.raises(OSError, match="Too many open files"):
-        list(RunFolder(tmp_path / "run", resume=False).record(training))
+        list(RunFolder(tmp_path / "run").record(training))
     assert not (tmp_path / "run").exists()
 
 
@@ -96,4 +99,4 @@ def test_a_full_disk_is_one_message(store, tmp_path, monkeypatch, target):
 
     monkeypatch.setattr(target, full)
     with pytest.raises(OutputError, match=r"(?s)No space left.*expected: .*next: free some space"):
-        list(RunFolder(tmp_path, resume=False).record(make_training(store)))
+        list(RunFolder(tmp_path).record(make_training(store)))

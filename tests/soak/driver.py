@@ -163,8 +163,9 @@ def _train(request: Request) -> None:
         clips=ClipSettings(num_frames=2, num_points=16, stride=1),
         training=TrainingSettings(num_epochs=6, batch_size=2),
     )
-    folder = RunFolder(Path(request["out"]), resume=True)
-    for _ in folder.record(Pretraining(request["stores"][0], settings, make_fabric("cpu"), checkpoint=folder.load())):
+    folder = RunFolder(Path(request["out"]))
+    training = Pretraining(request["stores"][0], settings, make_fabric("cpu"), checkpoint=folder.load())
+    for _ in folder.record(training, save_every=0.0, keep=2):
         pass
 
 
