@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+from cross4d_cache.streams import CLOSED, UnheardError, checked_streams
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
@@ -83,16 +86,42 @@ class CheckpointError(Cross4DError):
 def user_errors() -> Iterator[None]:
     """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2.
 
-    `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here.
+    `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here. A result that cannot be
+    written to standard output is such an error too; where its reader went away, the command ends in silence with code 141.
     """
-    try:
-        yield
-    except Cross4DError as error:
-        if os.environ.get("CROSS4D_DEBUG") == "1":
+    with checked_streams():
+        try:
+            _check_system()
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+        except UnheardError as error:
+            if error.reason is None:
+                raise SystemExit(CLOSED) from None
+            print(f"error: cannot write the result to standard output: {error.reason}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except Cross4DError as error:
+            if os.environ.get("CROSS4D_DEBUG") == "1":
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except SystemExit as stop:
+            if stop.code == INTERRUPTED:
+                again = "run the command again to go on (a training run with --resume)"
+                print(f"interrupted: what was finished is kept; {again}", file=sys.stderr)
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("interrupted: what was finished is kept; run the command again to go on (a training run with --resume)", file=sys.stderr)
-        raise
+
+
+def _check_system() -> None:
+    """Folders are locked and flushed as POSIX has it.
+
+    Raises:
+        SettingsError: this system is none of those that can.
+    """
+    if find_spec("fcntl") is None:
+        raise SettingsError(
+            f"this system ({sys.platform}) has no locks of files as Linux has them (fcntl)",
+            expected="Linux, macOS, or WSL on Windows",
+            hint="run the same command there",
+        )
