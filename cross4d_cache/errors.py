@@ -5,8 +5,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from cross4d_cache.redaction import redact, redacted_output
+from cross4d_cache.streams import CLOSED, UnheardError, checked_streams
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
@@ -104,11 +106,21 @@ class CheckpointError(Cross4DError):
 def user_errors() -> Iterator[None]:
     """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2, and nothing secret is printed.
 
-    `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here.
+    `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here. A result that cannot be
+    written to standard output is such an error too; where its reader went away, the command ends in silence with code 141.
     """
-    with redacted_output():
+    with checked_streams(), redacted_output():
         try:
-            yield
+            _check_system()
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+        except UnheardError as error:
+            if error.reason is None:
+                raise SystemExit(CLOSED) from None
+            print(f"error: cannot write the result to standard output: {error.reason}", file=sys.stderr)
+            raise SystemExit(2) from None
         except Cross4DError as error:
             if os.environ.get("CROSS4D_DEBUG") == "1":
                 traceback.print_exc()
@@ -122,3 +134,17 @@ def user_errors() -> Iterator[None]:
         except Exception:  # what Python would do, but for the secrets
             traceback.print_exc()
             raise SystemExit(1) from None
+
+
+def _check_system() -> None:
+    """Folders are locked and flushed as POSIX has it.
+
+    Raises:
+        SettingsError: this system is none of those that can.
+    """
+    if find_spec("fcntl") is None:
+        raise SettingsError(
+            f"this system ({sys.platform}) has no locks of files as Linux has them (fcntl)",
+            expected="Linux, macOS, or WSL on Windows",
+            hint="run the same command there",
+        )

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, added, flatten
-from cross4d_cache.store.digest import partial_paths, write_durably
+from cross4d_cache.store.digest import names_in, partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
@@ -81,7 +81,7 @@ class RunFolder:
             raise OutputError(found, expected=_PLACE, hint="choose another place with --out")
         if above != self.path:
             return
-        names = sorted({entry.name for entry in self.path.iterdir()} - {left.name for left in partial_paths(self.path)})
+        names = sorted(names_in(self.path))
         if not names:
             return
         if not self._holds_run():

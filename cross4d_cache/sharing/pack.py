@@ -1,6 +1,5 @@
 """A store as one file that can be read in place: a zip whose members are stored, not compressed, as their chunks are compressed already."""
 
-import os
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from cross4d_cache.errors import OutputError
 from cross4d_cache.store import Cache, CacheManifest
-from cross4d_cache.store.digest import partial_path, partial_paths, sync_folder
+from cross4d_cache.store.digest import flush, partial_path, partial_paths, sync_folder
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, read_root
 from cross4d_cache.store.part_reader import GROUP_FILE, PARTS_GROUP, PartFiles
@@ -55,7 +54,7 @@ class Pack:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                     yield from self._write(archive)
                 file.flush()
-                os.fsync(file.fileno())
+                flush(file.fileno())
             aside.rename(self.out)
             sync_folder(self.out.parent)
         except OSError as error:

@@ -109,6 +109,8 @@ class Pull:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however that ends
             except BlockingIOError:
                 raise OutputError(f"another process copies to {self.out}", hint="wait for it, or choose another place") from None
+            except OSError:
+                pass  # a file system without locks
             yield
 
     def _begin(self) -> None:

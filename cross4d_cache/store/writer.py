@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
 from cross4d_cache.patience import advice, is_there, patiently
 from cross4d_cache.record import ABSENT
-from cross4d_cache.store.digest import FILE_LIST, is_partial, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
+from cross4d_cache.store.digest import FILE_LIST, names_in, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
 from cross4d_cache.store.part import PartContents, parse_part_attributes, write_array, write_part
@@ -34,9 +34,7 @@ def check_place(path: Path) -> None:
         there = is_there(path)
         if there and not patiently(path.is_dir):
             raise OutputError(f"{path} is a file", expected="a folder, or nothing yet", hint="choose another place")
-        # One look at the folder: another worker may be starting the same store, or may have been killed while it did.
-        names = patiently(lambda: os.listdir(path)) if there else []
-        present = {name for name in names if not is_partial(name)}
+        present = patiently(lambda: names_in(path)) if there else set()
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror}", hint="choose another place") from None
     if present and METADATA_FILE not in present:

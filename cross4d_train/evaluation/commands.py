@@ -1,7 +1,6 @@
 """What the evaluating commands of `cross4d-train` do: open encoder and store, settle the settings, run with a progress bar, print."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 
 from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.store import open_cache
+from cross4d_cache.store.digest import write_durably
 from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.data import ClipDataset
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
@@ -152,15 +152,17 @@ def present(result: Any, request: Request) -> None:
 
 
 def write_json(result: BaseModel, path: Path) -> None:
-    """Write a result, whole or not at all.
+    """Write a result, whole or not at all. What is no file, such as a pipe, is written to where it is.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    data = (result.model_dump_json(indent=1) + "\n").encode()
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(result.model_dump_json(indent=1) + "\n")
-        os.replace(file.name, path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(data)
+        else:
+            write_durably(path, data)
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror}", expected="a file in a folder that can be written to", hint="choose another --out"

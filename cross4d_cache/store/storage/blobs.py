@@ -37,15 +37,14 @@ class Blobs:
         Raises:
             SettingsError: no number of gigabytes.
         """
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        said = os.environ.get(GIGABYTES) or str(DEFAULT_GIGABYTES)
+        folder, said = _folder_of_user(), os.environ.get(GIGABYTES) or str(DEFAULT_GIGABYTES)
         try:
             most_bytes = int(float(said) * 1e9)
         except (ValueError, OverflowError):
             most_bytes = -1
         if most_bytes < 0:
             raise SettingsError(f"{GIGABYTES}={said[:40]}", expected="a number, 0 or more", hint="mend or unset the environment variable")
-        return cls(Path(os.environ.get(FOLDER) or home / "cross4d"), most_bytes)
+        return cls(folder, most_bytes) if folder is not None else cls(Path(os.devnull), 0)
 
     def _path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / sha256
@@ -104,6 +103,18 @@ class Blobs:
                 except OSError:
                     continue
                 yield found.st_mtime_ns, found.st_size, entry.path
+
+
+def _folder_of_user() -> Path | None:
+    """Where pieces are kept; None where the user has no home, as in containers that run under any number."""
+    if folder := os.environ.get(FOLDER):
+        return Path(folder)
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "cross4d"
+    try:
+        return Path.home() / ".cache" / "cross4d"
+    except RuntimeError:
+        return None
 
 
 def _entries(folder: Path | str, name: str) -> list[os.DirEntry[str]]:
