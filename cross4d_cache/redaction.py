@@ -24,11 +24,11 @@ def redact(text: str) -> str:
 class _Redacted:
     """A text stream that takes secrets out of what is written to it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(redact(text))
+        return int(self._stream.write(redact(text)))
 
     def writelines(self, lines: list[str]) -> None:
         self._stream.writelines(map(redact, lines))

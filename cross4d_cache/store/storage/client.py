@@ -122,7 +122,9 @@ def why(error: Exception) -> str:
         return f"its certificate is not trusted: {found.verify_message}"
     if isinstance(found, ssl.SSLError):
         return f"no https at that port, or not as it should be ({found.reason or found.strerror})"
-    if isinstance(found, BadStatusLine) and not isinstance(found, RemoteDisconnected):
+    if isinstance(found, RemoteDisconnected):
+        return "the server hung up"
+    if isinstance(found, BadStatusLine):
         return "what is at that port does not speak http"
     if isinstance(found, OSError) and found.strerror:
         return found.strerror.lower()

@@ -58,7 +58,8 @@ def _of_server(address: str, wait_minutes: float | None) -> Source:
         named = parts.scheme in SCHEMES and parts.netloc and (parts.scheme == "s3" or parts.port != 0)
     except ValueError as error:
         found = "its port is no number" if "Port" in str(error) else error  # which may be a part of a password
-        raise SettingsError(f"an address that cannot be read: {found}", expected="as in https://host/store.zarr", hint=HINT) from None
+        expected = "as in https://host/store.zarr; in a password, %2F for /, %3F for ?, %23 for #"
+        raise SettingsError(f"an address that cannot be read: {found}", expected=expected, hint=HINT) from None
     if not named:
         raise SettingsError(f"an address that begins with {parts.scheme}://", expected=f"one of {', '.join(SCHEMES)}", hint=HINT)
     path = PurePosixPath(parts.path)
@@ -66,6 +67,8 @@ def _of_server(address: str, wait_minutes: float | None) -> Source:
     if parts.scheme == "s3":
         from cross4d_cache.store.storage.bucket import BucketSource
 
+        if "@" in parts.netloc:
+            raise SettingsError(f"an address of a bucket with a login: {address}", hint="put keys where AWS' own tools take them from")
         if path.suffix != ".zip":
             return BucketSource(address)
         return _archive(BucketSource(parts._replace(path=str(path.parent)).geturl()), path.name)

@@ -17,6 +17,7 @@ from cross4d_cache.sharing.pack import Pack
 from cross4d_cache.sharing.pull import Pull
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.storage.blobs import FOLDER
+from cross4d_cache.store.storage.client import FinalError, _follow
 from cross4d_cache.store.storage.login import TOKEN
 from cross4d_cache.store.storage.waiting import WAIT_MINUTES, Patience
 from tests.cross4d_cache.store.store_examples import two_parts, write_store
@@ -141,6 +142,12 @@ def test_where_a_server_may_not_lead(server: Server, location: str) -> None:
     server.answer = lambda handler, data, start, stop: handler.give(302, b"", Location=location)
     with pytest.raises(CacheUnreachableError, match="leads to"):
         open_cache(f"{server.url}/store.zarr")
+
+
+def test_a_server_may_not_lead_from_https_to_http() -> None:
+    with pytest.raises(FinalError, match="from https to http"):
+        _follow("https://host/store.zarr/zarr.json", "http://host/store.zarr/zarr.json")
+    assert _follow("https://host/a/b", "../c?d=e#f") == "https://host/c?d=e"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])

@@ -198,10 +198,13 @@ def test_a_header_that_contradicts_the_directory(tmp_path: Path) -> None:
         source.read("b c/f", 0, 5)
 
 
-@pytest.mark.parametrize("place", ["ftp://host/store", "file:///store", "https://", "gopher://x/y.zip", "s3://"])
+@pytest.mark.parametrize(
+    "place", ["ftp://host/store", "file:///store", "https://", "gopher://x/y.zip", "s3://", "s3://key:s3cret@bucket/x"]
+)
 def test_addresses_of_other_kinds(place: str) -> None:
-    with pytest.raises(SettingsError, match="address"):
+    with pytest.raises(SettingsError, match="address") as caught:
         open_storage(place)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_passwords_are_sent_but_not_shown(web: Server) -> None:
