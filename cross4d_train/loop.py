@@ -22,7 +22,8 @@ from cross4d_cache.record import Record, compare
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.conditioning import gather_statistics
-from cross4d_train.data import Batch, BatchLoader, ClipDataset
+from cross4d_train.data import Batch, BatchLoader
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
