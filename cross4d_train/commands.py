@@ -9,6 +9,7 @@ from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
+from cross4d_train.cluster import launch
 from cross4d_train.console import note_newer, progress, say, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
@@ -40,7 +41,7 @@ def run_pretrain(
         note_newer(checkpoint.record, str(folder.checkpoint_path))
     settings = settle(RunSettings.for_cache(manifest), options, checkpoint)
     _check_teacher_options(settings, options)
-    fabric.launch()
+    launch(fabric)
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint)
     quiet = not fabric.is_global_zero
     if not quiet:
