@@ -121,7 +121,7 @@ class _Worker(Generic[Answer]):
         for _ in range(PATIENCE):  # by the second: a job that is suspended for hours has waited for one
             with suppress(Empty):
                 answer = self._arrived.get(timeout=1)
-                if isinstance(answer, EOFError | pickle.UnpicklingError):
+                if isinstance(answer, EOFError):
                     self._arrived.put(answer)  # nothing else will ever come
                     raise self._death()
                 return answer
@@ -134,11 +134,7 @@ class _Worker(Generic[Answer]):
     def _death(self) -> WorkerError:
         code = self._process.wait(_ENDING)
         if code == -signal.SIGKILL:
-            return WorkerError(
-                f"a loader process (pid {self._process.pid}) was killed, most likely because memory ran out",
-                expected="memory for all loader processes; a container or job may have less than its machine",
-                hint="use fewer --workers, a smaller --batch-size, or more memory; then run the same command again",
-            )
+            return _out_of_memory(f"a loader process (pid {self._process.pid}) was killed, most likely because memory ran out")
         return WorkerError(
             f"a loader process (pid {self._process.pid}) ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}",
             expected="it lives as long as the command",
@@ -146,15 +142,25 @@ class _Worker(Generic[Answer]):
         )
 
 
+def _out_of_memory(found: str) -> WorkerError:
+    return WorkerError(
+        found,
+        expected="memory for all loader processes; a container or job may have less than its machine",
+        hint="use fewer --workers, a smaller --batch-size, or more memory; then run the same command again",
+    )
+
+
 def _read_answers(stream: IO[bytes], receive: Callable[[Any], Answer], arrived: "SimpleQueue[Answer | Exception]") -> None:
     with stream:
-        while True:
-            try:
+        try:
+            while True:
                 answer = pickle.load(stream)
                 arrived.put(answer if isinstance(answer, Exception) else receive(answer))
-            except Exception as error:
-                arrived.put(error)
-                return
+        except (EOFError, pickle.UnpicklingError):  # before or in the middle of an answer
+            pass
+        except Exception as error:
+            arrived.put(error)
+    arrived.put(EOFError())
 
 
 def _end(process: subprocess.Popen[bytes], reader: threading.Thread) -> None:
@@ -197,5 +203,7 @@ def _try(work: Callable[[Any], object], request: object) -> object:
         return work(request)
     except Cross4DError as error:
         return error
+    except MemoryError:
+        return _out_of_memory("a loader process got no more memory")
     except Exception:
         return RuntimeError(f"in a loader process:\n{traceback.format_exc()}")

@@ -1,7 +1,6 @@
 """Loader processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
 
 import os
-import re
 import resource
 import select
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from cross4d_cache.errors import CacheError, WorkerError
 from cross4d_train import workers
 from cross4d_train.workers import Workers
+from tests.soak.driver import children_of, lives
 
 WITHIN = 5
 """Seconds in which nothing of a killed command may be left."""
@@ -101,6 +101,21 @@ def test_one_that_is_killed_is_one_message(two):
             list(two.map([code, "1", "2"]))
 
 
+def test_one_that_gets_no_memory_is_one_message(two):
+    with pytest.raises(WorkerError, match=r"(?s)got no more memory.*next: use fewer --workers"):
+        list(two.map(["b'x' * 10**16"]))
+    assert list(two.map(["1"])) == [1]
+
+
+def test_an_answer_that_cannot_be_received_is_no_reason_to_wait():
+    pool: Workers[str, object] = Workers(eval, 1, lambda answer: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(pool.map(["1"]))
+    pool._workers[0]._process.kill()
+    with pytest.raises(WorkerError):
+        list(pool.map(["1"]))
+
+
 def test_one_that_is_killed_in_the_middle_of_an_answer_is_one_message():
     go_on = threading.Event()
     pool: Workers[str, object] = Workers(eval, 1, lambda answer: go_on.wait() and answer)
@@ -155,25 +170,13 @@ def test_too_few_open_files_are_one_message(few_files):
         Workers(eval, 4, get)
 
 
-def children(pid: int) -> list[int]:
-    """Those that live, and theirs."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    own = [int(child) for child, parent in re.findall(r"(\d+) +(\d+)", listed) if int(parent) == pid]
-    return [*own, *(further for child in own for further in children(child))]
-
-
-def lives(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state) and not state.startswith("Z")
-
-
 def test_whatever_ends_a_training_nothing_of_it_is_left(store):
     """Three trainings with two workers each, one for each signal; then their output ends, which a `| tee log` waits for."""
     command = [sys.executable, "-c", TRAIN, str(store)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         trainers = [int(process.stdout.readline()) for _ in range(3)]
-        left = {trainer: children(trainer) for trainer in trainers}
+        left = {trainer: children_of(trainer) for trainer in trainers}
         assert [len(own) for own in left.values()] == [2, 2, 2]
         for trainer, number in zip(trainers, (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL), strict=True):
             os.kill(trainer, number)
