@@ -102,6 +102,10 @@ class CheckpointError(Cross4DError):
     """A checkpoint that is missing, damaged, or does not fit the encoder or the cache."""
 
 
+class WorkerError(Cross4DError):
+    """A process that works for a command and cannot be started, was killed, or gives no answer."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2, and nothing secret is printed.

@@ -9,6 +9,7 @@ from cross4d_cache.errors import OutputError, SettingsError, printable
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
+from cross4d_train.cluster import launch
 from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
@@ -50,7 +51,7 @@ def run_pretrain(
         note_newer(checkpoint.record, str(folder.checkpoint_path))
     settings = settle(folder, checkpoint, RunSettings.for_cache(manifest), options, initial=initial, resume=resume)
     _check_teacher_options(settings, options)
-    fabric.launch()
+    launch(fabric)
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
     quiet = not fabric.is_global_zero
     if not quiet:

@@ -1,52 +1,18 @@
-"""Batches of clips from a store: points resampled to a fixed count, teacher features kept ragged.
+"""Batches of clips on their way to the device, loaded by this process or by others."""
 
-A point's target is found through `rows`, so no tensor of frame x point x channel ever exists; an objective picks the targets
-of its tokens on the device.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int16, Int32, Int64, Integer, UInt16, UInt32
+from jaxtyping import Float16, Float32, Int32, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from cross4d_cache.errors import Cross4DError
-from cross4d_cache.store import Cache, open_cache
-from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, CachedClip
-from cross4d_train.clips import ClipRequest, ClipSettings
-
-MEMORY = 2**30
-"""Bytes of decoded sequences that a process, or all workers of a loader together, keep: small stores are read once, large ones stream."""
-
-NO_SURFACE = -1
-"""A surface id of no surface."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """One clip with exactly `point` points a frame. `rows` index `features`, -1 where a view does not see the point.
-
-    `patches` gives the patch of every row, counted through all views of a frame; `part_labels` the class of every point, `surface_ids`
-    the piece of surface it lies on, `frame_actions` the class of every frame. `key` is a number below 2**63 that its request decides.
-    """
-
-    key: int
-    sequence: int
-    action: int
-    points: Float32[np.ndarray, "frame point 3"]
-    rows: Int32[np.ndarray, "frame point view"]
-    features: Float16[np.ndarray, "row channel"]
-    patches: UInt16[np.ndarray, " row"]
-    frame_features: Float16[np.ndarray, "frame channel"]
-    part_labels: UInt16[np.ndarray, "frame point"] | None = None
-    surface_ids: UInt32[np.ndarray, "frame point"] | None = None
-    frame_actions: Int16[np.ndarray, " frame"] | None = None
+from cross4d_train.clips import ClipRequest
+from cross4d_train.dataset import Clip, ClipDataset, join_clips
+from cross4d_train.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +35,14 @@ class Batch:
     surface_ids: Int64[Tensor, "batch frame point"] | None = None
     frame_actions: Int64[Tensor, "batch frame"] | None = None
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> "Batch":
+        """The batch of these fields, without a copy."""
+        values: dict[str, Any] = {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()
+        }
+        return cls(**values)
+
     def __len__(self) -> int:
         return len(self.points)
 
@@ -77,7 +51,7 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The batch in pinned memory; the loader calls this."""
+        """The batch in pinned memory."""
         return self._map(Tensor.pin_memory)
 
     def generator(self) -> torch.Generator:
@@ -90,170 +64,40 @@ class Batch:
         return replace(self, **changed)
 
 
-class ClipDataset(Dataset[Clip]):
-    """Reads any clip of a store on request.
-
-    The store is opened where it is first read, so that each loader worker opens its own. Sequences stay in memory once read, decoded,
-    until they fill `MEMORY` bytes; all others are read from the store every time, the frames of the clip alone.
-    """
-
-    def __init__(self, path: Path | str, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
-        self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
-        self._held: dict[int, CachedClip] = {}
-
-    @cached_property
-    def cache(self) -> Cache:
-        """The open store of this process."""
-        return open_cache(self.path)
-
-    @cached_property
-    def _bytes_left(self) -> int:
-        worker = get_worker_info()
-        return MEMORY if worker is None else MEMORY // worker.num_workers
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("cache", "_bytes_left")}
-        return kept | {"_held": {}}
-
-    def __getitem__(self, request: ClipRequest) -> Clip:
-        info = self.cache.info(request.sequence)
-        frames = self.clips.frames(info, request.start)
-        if request.sequence not in self._held and self._bytes_left > 0:
-            self._hold(request.sequence, np.arange(info.num_frames))
-        held = self._held.get(request.sequence)
-        if held is not None:
-            return resample(held, frames, request, self.clips.num_points)
-        return resample(self._read(request.sequence, frames), np.arange(len(frames)), request, self.clips.num_points)
-
-    def _hold(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> None:
-        """Keep a whole sequence; the one that no longer fits ends the keeping."""
-        whole = self._read(sequence, frames)
-        self._bytes_left -= sum(value.nbytes for value in vars(whole).values() if isinstance(value, np.ndarray))
-        if self._bytes_left >= 0:
-            self._held[sequence] = whole
-
-    def _read(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> CachedClip:
-        return self.cache.read_clip(sequence, frames, targets=self.targets, labels=self.labels)
-
-
-def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: ClipRequest, num_points: int) -> Clip:
-    """Choose the points of some frames of a clip by the request's key alone; features that none of them refers to are left out."""
-    rng = np.random.default_rng(request.key)
-    counts = np.diff(clip.point_offsets)[frames]
-    starts = clip.point_offsets[frames]
-    picks = np.stack([start + _choose(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
-    rows = clip.rows[picks]
-    used = np.zeros(len(clip.features) + 1, dtype=bool)
-    used[rows] = True  # -1, not visible, marks the extra place at the end
-    used[-1] = False
-    places = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
-    return Clip(
-        key=int(rng.integers(2**63)),
-        sequence=request.sequence,
-        action=clip.info.action,
-        points=clip.points[picks],
-        rows=places[rows],
-        features=clip.features[used[:-1]],
-        patches=clip.patches[used[:-1]],
-        frame_features=clip.frame_features[frames],
-        part_labels=None if clip.part_labels is None else clip.part_labels[picks],
-        surface_ids=None if clip.surface_ids is None else clip.surface_ids[picks],
-        frame_actions=None if clip.frame_actions is None else clip.frame_actions[frames],
-    )
-
-
-def _choose(rng: np.random.Generator, count: int, num_points: int) -> Int64[np.ndarray, " point"]:
-    """Distinct points if there are enough, else all of them and a random remainder."""
-    chosen = rng.permutation(count)[:num_points]
-    return np.concatenate([chosen, rng.integers(count, size=num_points - len(chosen))])
-
-
 def collate(clips: Sequence[Clip]) -> Batch:
-    """One batch; the features of its clips follow one another and their rows are moved accordingly."""
-    counts = [len(clip.features) for clip in clips]
-    first_rows = np.cumsum([0, *counts[:-1]], dtype=np.int32)
-    rows = np.stack([clip.rows for clip in clips])
-    rows = np.where(rows >= 0, rows + first_rows[:, None, None, None], np.int32(-1))
-    return Batch(
-        key=clips[0].key,
-        points=torch.from_numpy(np.stack([clip.points for clip in clips])),
-        rows=torch.from_numpy(rows),
-        features=torch.from_numpy(np.concatenate([clip.features for clip in clips])),
-        patches=torch.from_numpy(np.concatenate([clip.patches for clip in clips]).astype(np.int32)),
-        frame_features=torch.from_numpy(np.stack([clip.frame_features for clip in clips])),
-        actions=torch.tensor([clip.action for clip in clips]),
-        sequences=torch.tensor([clip.sequence for clip in clips]),
-        part_labels=_stack_labels([clip.part_labels for clip in clips], UNLABELLED_PART),
-        surface_ids=_stack_labels([clip.surface_ids for clip in clips], NO_SURFACE),
-        frame_actions=_stack_labels([clip.frame_actions for clip in clips], UNLABELLED),
-    )
-
-
-def _stack_labels(labels: Sequence[Integer[np.ndarray, "..."] | None], missing: int) -> Int64[Tensor, "batch ..."] | None:
-    """The labels of all clips, `missing` for those without; None if no clip has any."""
-    known = next((values for values in labels if values is not None), None)
-    if known is None:
-        return None
-    stacked = [np.full(known.shape, missing) if values is None else values.astype(np.int64) for values in labels]
-    return torch.from_numpy(np.stack(stacked))
-
-
-class _Guarded(Dataset[Clip | Cross4DError]):
-    """Hands an error over as an item: torch would bury what a worker raises under a traceback."""
-
-    def __init__(self, dataset: ClipDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, request: ClipRequest) -> Clip | Cross4DError:
-        try:
-            return self.dataset[request]
-        except Cross4DError as error:
-            return error
-
-
-def _collate_guarded(items: Sequence[Clip | Cross4DError]) -> Batch | Cross4DError:
-    errors = [item for item in items if isinstance(item, Cross4DError)]
-    return errors[0] if errors else collate([item for item in items if isinstance(item, Clip)])
+    """One batch of clips."""
+    return Batch.of(join_clips(clips))
 
 
 class BatchLoader:
-    """Loads batches of a dataset, in processes that live as long as it does: starting them takes seconds."""
+    """Loads batches of a dataset, in processes that live as long as it does: starting them takes a second."""
 
     def __init__(self, dataset: ClipDataset, *, num_workers: int = 0, pin_memory: bool = False) -> None:
-        self.dataset = dataset
-        self._batches = _Batches()
-        # A forked worker would inherit locks that threads of its parent hold, those of downloads and of CUDA among them.
-        self._loader: DataLoader[Clip | Cross4DError] = DataLoader(
-            _Guarded(dataset),
-            batch_sampler=self._batches,  # type: ignore[arg-type]  # torch's stub wants integers; the dataset is keyed by requests
-            collate_fn=_collate_guarded,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            multiprocessing_context="forkserver" if num_workers else None,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # its own, or starting the loader would move the global random state
-        )
+        self.dataset, self.num_workers = dataset, num_workers
+        self._pinned_for = torch.cuda.current_device() if pin_memory else None
+
+    @cached_property
+    def _workers(self) -> Workers[Sequence[ClipRequest], Batch]:
+        return Workers(self.dataset.shared_by(self.num_workers).read_batch, self.num_workers, self._receive)
 
     def load(self, batches: Iterable[Sequence[ClipRequest]]) -> Iterator[Batch]:
         """Exactly these batches, in their order, whatever the number of workers. One call at a time.
 
         Raises:
             CacheError: the store cannot be read.
+            WorkerError: a worker cannot be started, was killed, or gives no answer.
         """
-        self._batches.chosen = batches
-        for batch in self._loader:
-            if isinstance(batch, Cross4DError):
-                raise batch
-            yield batch
+        if self.num_workers:
+            yield from self._workers.map(batches)
+        else:
+            yield from (self._receive(self.dataset.read_batch(requests)) for requests in batches)
 
-
-class _Batches:
-    """The sampler of a loader whose batches are chosen anew each time."""
-
-    chosen: Iterable[Sequence[ClipRequest]] = ()
-
-    def __iter__(self) -> Iterator[Sequence[ClipRequest]]:
-        return iter(self.chosen)
+    def _receive(self, arrays: Mapping[str, Any]) -> Batch:
+        batch = Batch.of(arrays)
+        if self._pinned_for is None:
+            return batch
+        with torch.cuda.device(self._pinned_for):  # a thread begins with device 0, and would make a context there
+            return batch.pin_memory()
 
 
 def in_batches(requests: Sequence[ClipRequest], size: int) -> list[Sequence[ClipRequest]]:

@@ -21,8 +21,10 @@ from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record, compare
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
+from cross4d_train.cluster import find_environment, without_lightning_options
 from cross4d_train.conditioning import gather_statistics
-from cross4d_train.data import Batch, BatchLoader, ClipDataset
+from cross4d_train.data import Batch, BatchLoader
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.first_weights import first_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
@@ -53,7 +55,7 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
     """Fabric for the device a user names, as in stage one; `auto` takes CUDA where there is one.
 
     Raises:
-        SettingsError: there is no such device, or there are not as many.
+        SettingsError: there is no such device, or there are not as many, or processes were started for another number of them.
     """
     name = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
     if name is None:
@@ -74,12 +76,19 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
             expected=f"at most {1 if index is not None else available}, as many as that names",
             hint="lower --devices, or choose --device cuda for all GPUs",
         )
-    return Fabric(
-        accelerator="cuda" if on_cuda else "cpu",
-        devices=num_devices if index is None else [int(index)],
-        strategy="ddp" if num_devices > 1 else "auto",
-        precision="bf16-mixed" if on_cuda else "32-true",
-    )
+    environment = find_environment(num_devices)
+    torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set another one by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+    try:
+        with without_lightning_options():
+            return Fabric(
+                accelerator="cuda" if on_cuda else "cpu",
+                devices=num_devices if index is None else [int(index)],
+                strategy="ddp" if num_devices > 1 else "auto",
+                precision="bf16-mixed" if on_cuda else "32-true",
+                plugins=[environment],
+            )
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError(f"cannot use {num_devices} devices: {error}", hint="use --devices 1, or start it as a command") from error
 
 
 def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> float:

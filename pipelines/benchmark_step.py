@@ -30,7 +30,7 @@ from unittest.mock import patch
 import torch
 
 from cross4d_cache.errors import user_errors
-from cross4d_train import data
+from cross4d_train import dataset
 from cross4d_train.clips import ClipRequest, ClipSettings
 from cross4d_train.data import BatchLoader
 from cross4d_train.encoders import p4transformer, point4d, pstnet
@@ -68,7 +68,7 @@ def build_store(path: Path) -> Path:
 def measure(store: Path, name: str, request: dict[str, Any]) -> dict[str, Any]:
     """One row."""
     if request["streamed"]:
-        data.MEMORY = 0  # this process is here for this row only; workers are told by it
+        dataset.MEMORY = 0  # this process is here for this row only; workers are told by it
     fabric = make_fabric(request["device"])
     settings = RunSettings(
         encoder=EncoderSettings(name=name, size=request["size"]),

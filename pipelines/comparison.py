@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from cross4d_cache.record import Record, RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.judging import Budget, Features, Job, Outcome, run_job
+from pipelines.processes import begin_worker
 
 
 class Row(Record):
@@ -64,7 +64,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path) -> list[Outcome]:
     # A run is many small operations: one thread each, and as many runs as there are cores, is faster than the reverse.
     context = multiprocessing.get_context("forkserver")
     with (
-        ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=begin_worker) as pool,
         tqdm(total=len(jobs), initial=len(outcomes), unit="run") as bar,
     ):
         running = {pool.submit(run_job, jobs[number]): number for number in waiting}

@@ -14,7 +14,8 @@ from cross4d_cache.errors import user_errors
 from cross4d_cache.record import Record
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning
-from cross4d_train.data import BatchLoader, ClipDataset, in_batches
+from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluation import Place

@@ -41,6 +41,7 @@ from cross4d_cache.render import render
 from cross4d_cache.teachers.tiny.teacher import WEIGHTS
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
 from cross4d_cache.types import RenderSettings
+from pipelines.processes import begin_worker
 
 STREAM = 0x71A7
 """First number of every seed here; the dataset's seeds have six numbers, these have four."""
@@ -195,6 +196,7 @@ def train(*, steps: int, bodies: int, learning_rate: float, seed: int) -> tuple[
         num_workers=1,
         prefetch_factor=8,
         multiprocessing_context="forkserver",
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
     bar = tqdm(loader, total=steps, unit="step")

@@ -13,7 +13,8 @@ from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
-from cross4d_train.data import Batch, ClipDataset, in_batches
+from cross4d_train.data import Batch, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import frozen

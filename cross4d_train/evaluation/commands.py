@@ -12,7 +12,7 @@ from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.digest import write_durably
 from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place

@@ -11,7 +11,8 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_train.clips import even_requests
-from cross4d_train.data import NO_SURFACE, ClipDataset, in_batches
+from cross4d_train.data import in_batches
+from cross4d_train.dataset import NO_SURFACE, ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.source import EncoderSource

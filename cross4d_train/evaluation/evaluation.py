@@ -14,7 +14,8 @@ from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, Side
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
-from cross4d_train.data import BatchLoader, ClipDataset
+from cross4d_train.data import BatchLoader
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.source import EncoderSource, recorded_places
 from cross4d_train.initialise import Seed
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings

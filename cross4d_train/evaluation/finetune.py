@@ -16,7 +16,8 @@ from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, SequenceInfo
 from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
-from cross4d_train.data import Batch, BatchLoader, ClipDataset, in_batches
+from cross4d_train.data import Batch, BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
 from cross4d_train.evaluation.features import BATCH

@@ -16,7 +16,8 @@ from cross4d_cache.record import Record
 from cross4d_cache.store import Cache
 from cross4d_train.clips import even_requests
 from cross4d_train.conditioning import Conditioning, sample_sequences
-from cross4d_train.data import BatchLoader, ClipDataset, in_batches
+from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.targets import match_points, point_targets

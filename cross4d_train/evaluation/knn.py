@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cross4d_cache.record import Record
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
 from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions

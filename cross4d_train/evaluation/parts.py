@@ -13,7 +13,8 @@ from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
-from cross4d_train.data import BatchLoader, ClipDataset, in_batches
+from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import Seed
 from cross4d_train.targets import match_points

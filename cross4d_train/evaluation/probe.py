@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head

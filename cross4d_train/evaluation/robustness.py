@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from cross4d_cache.record import Record
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.corruption import CORRUPTIONS, Corruption
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, Place, VideoPrediction
 from cross4d_train.evaluation.features import VideoFeatures, extract_features, join_features, labelled

@@ -22,6 +22,7 @@ from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 from pipelines.commands import run
+from pipelines.processes import begin_worker
 
 MOST_LOADERS = 8
 """Loader processes of a training or an evaluation on a GPU; on a CPU it loads its clips itself."""
@@ -199,7 +200,7 @@ def _in_processes(waiting: list[Work], device: str, num_loaders: int, jobs: int)
     untrained = {item.folder for item in waiting if isinstance(item, Student)}
     running: dict[Future[None], Work] = {}
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker) as pool:
         try:
             while waiting or running:
                 ready = [item for item in waiting if isinstance(item, Student) or item.student.folder not in untrained]

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from cross4d_cache.errors import CacheCorruptError
-from cross4d_train import data
+from cross4d_train import dataset as datasets
 from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
-from cross4d_train.data import BatchLoader, ClipDataset, collate
+from cross4d_train.data import BatchLoader, collate
+from cross4d_train.dataset import ClipDataset
 from tests.cross4d_train.conftest import make_infos, write_store
 
 CLIPS = ClipSettings(num_frames=3, num_points=64, stride=2)
@@ -50,7 +51,7 @@ def test_only_features_that_a_point_refers_to_are_kept(dataset):
 
 @pytest.mark.parametrize("memory", [0, 60_000, 2**29])
 def test_sequences_held_in_memory_change_nothing(store, monkeypatch, memory):
-    monkeypatch.setattr(data, "MEMORY", memory)
+    monkeypatch.setattr(datasets, "MEMORY", memory)
     dataset, streamed = (ClipDataset(store, CLIPS, labels=True) for _ in range(2))
     monkeypatch.setattr(streamed, "_bytes_left", 0)
     for epoch in range(2):

@@ -47,14 +47,36 @@ def drive() -> None:
         children = [_fork(request) for _ in range(request["workers"])]
         if request["kill_after"] is not None:
             time.sleep(request["kill_after"])
+            helpers = [helper for pid, _ in children for helper in children_of(pid)]
             for pid, _ in children:
                 os.kill(pid, signal.SIGKILL)  # of one that has ended nothing is left but its exit code
+            _await_end(helpers)
         answers = []
         for pid, pipe in children:
             with os.fdopen(pipe) as reader:
                 events = reader.read()
             answers.append([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), int(events or 0)])
         print(json.dumps(answers), flush=True)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that one has started and that still run."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in map(str.split, listed.splitlines()) if int(parent) == pid]
+
+
+def _await_end(pids: list[int]) -> None:
+    """Nothing may be left of a job that was killed a few seconds ago."""
+    deadline = time.monotonic() + 5
+    while any(lives(pid) for pid in pids):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process still runs."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state) and not state.startswith("Z")
 
 
 def _fork(request: Request) -> tuple[int, int]:
@@ -150,7 +172,7 @@ def _pull(request: Request) -> None:
         pass
 
 
-def _train(request: Request) -> None:
+def _train(request: Request, num_workers: int = 0) -> None:
     from cross4d_train.clips import ClipSettings
     from cross4d_train.loop import Pretraining, make_fabric
     from cross4d_train.objectives.objective import ObjectiveSettings
@@ -164,13 +186,19 @@ def _train(request: Request) -> None:
         training=TrainingSettings(num_epochs=6, batch_size=2),
     )
     folder = RunFolder(Path(request["out"]))
-    training = Pretraining(request["stores"][0], settings, make_fabric("cpu"), checkpoint=folder.load())
+    store, fabric = request["stores"][0], make_fabric("cpu")
+    training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=folder.load())
     for _ in folder.record(training, save_every=0.0, keep=2):
         pass
 
 
+def _train_with_worker(request: Request) -> None:
+    _train(request, num_workers=1)
+
+
 JOBS: dict[str, Callable[[Request], None]] = {
     "build": _build, "write": _write, "merge": _merge, "subset": _subset, "pack": _pack, "pull": _pull, "train": _train,
+    "train-with-worker": _train_with_worker,
 }  # fmt: skip
 
 

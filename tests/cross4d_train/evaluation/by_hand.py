@@ -13,7 +13,7 @@ from cross4d_cache.store import CacheWriter, PartContents
 from cross4d_cache.store.quantize import bounding_box, encode
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
 from cross4d_train.evaluation.source import EncoderSource

@@ -8,7 +8,7 @@ import torch
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.commands import EVALUATIONS
 from cross4d_train.evaluation.evaluation import Place

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.evaluation.action_segmentation import (

@@ -3,7 +3,7 @@ import torch
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import NO_SURFACE, ClipDataset
+from cross4d_train.dataset import NO_SURFACE, ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings, match_frames
 from cross4d_train.evaluation.evaluation import Place

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import BatchLoader, ClipDataset
+from cross4d_train.data import BatchLoader
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation import features
 from cross4d_train.evaluation.evaluation import EvaluationSettings

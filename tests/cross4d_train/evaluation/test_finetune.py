@@ -9,7 +9,8 @@ from torch import nn
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipRequest, ClipSettings
-from cross4d_train.data import BatchLoader, ClipDataset, collate
+from cross4d_train.data import BatchLoader, collate
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.evaluation import VideoPrediction
 from cross4d_train.evaluation.finetune import (

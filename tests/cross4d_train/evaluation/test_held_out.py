@@ -4,7 +4,7 @@ import torch
 
 from cross4d_cache.store import NOT_VISIBLE, open_cache
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.held_out import held_out_loss
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives import build_objective

@@ -6,7 +6,7 @@ import torch
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation import parts
 from cross4d_train.evaluation.parts import PartSettings, TokenFeatures, extract_tokens, join_tokens, mean_iou, score_parts

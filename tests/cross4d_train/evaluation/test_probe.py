@@ -4,7 +4,7 @@ import pytest
 
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
-from cross4d_train.data import ClipDataset
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.evaluation import Place, VideoPrediction
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, accuracy

@@ -4,7 +4,8 @@ import torch
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings, even_requests
-from cross4d_train.data import ClipDataset, collate
+from cross4d_train.data import collate
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.evaluation import Place
 from cross4d_train.evaluation.features import weights_digest

@@ -1,0 +1,164 @@
+"""How the processes of several devices start: by torchrun, by SLURM, or by the first of them. One device needs none of it.
+
+Lightning guesses this from the environment, also where one device is asked for, and waits for processes that nobody starts. Here the
+environment is read in one place, and what cannot work is told before anything begins.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch.distributed import DistError
+
+from cross4d_cache.errors import SettingsError
+
+_FIRST_PROCESS = "CROSS4D_FIRST_PROCESS"
+"""The process that started this one as a further device."""
+
+_OTHER_LAUNCHERS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Left by containers and shells; Lightning takes them for its own."""
+
+
+class _Started(ClusterEnvironment):
+    """One of the processes of a node that others started."""
+
+    def __init__(self, *, rank: int, size: int, address: str, port: int) -> None:
+        self._rank, self._size, self._address, self._port = rank, size, address, port
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self._address
+
+    @property
+    def main_port(self) -> int:
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._size
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self._rank
+
+    def node_rank(self) -> int:
+        return 0
+
+
+def find_environment(num_devices: int) -> ClusterEnvironment:
+    """What tells this process its place among those of `num_devices` devices.
+
+    Raises:
+        SettingsError: it was started as one of another number, or on several nodes.
+    """
+    if num_devices == 1:
+        return LightningEnvironment()
+    if os.environ.get(_FIRST_PROCESS) == str(os.getppid()):
+        _end_with_parent()
+        return LightningEnvironment()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _of_torchrun(num_devices)
+    if "SLURM_JOB_ID" in os.environ:
+        _refuse_nodes("SLURM", int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1"))), num_devices)
+    # A job script that does not use srun is one process, whatever number of tasks the job has; only a step is of several.
+    if (num_tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+        return _of_slurm(num_tasks, num_devices)
+    for name in _OTHER_LAUNCHERS:
+        os.environ.pop(name, None)
+    os.environ[_FIRST_PROCESS] = str(os.getpid())
+    return LightningEnvironment()
+
+
+def _of_torchrun(num_devices: int) -> ClusterEnvironment:
+    environ = os.environ
+    _refuse_nodes("torchrun", int(environ.get("GROUP_WORLD_SIZE", "1")), num_devices)
+    _refuse_number("torchrun", "--nproc-per-node", int(environ["WORLD_SIZE"]), num_devices)
+    _end_with_parent()
+    return _Started(
+        rank=int(environ["RANK"]), size=num_devices, address=environ["MASTER_ADDR"], port=int(environ["MASTER_PORT"])
+    )  # fmt: skip
+
+
+def _of_slurm(num_tasks: int, num_devices: int) -> ClusterEnvironment:
+    _refuse_number("srun", "--ntasks", num_tasks, num_devices)
+    job, step = (int(os.environ.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    # All tasks must find the same port without a word, and steps of one job may share a node.
+    return _Started(rank=int(os.environ["SLURM_PROCID"]), size=num_tasks, address="127.0.0.1", port=15_000 + (101 * job + step) % 15_000)
+
+
+def _refuse_nodes(launcher: str, num_nodes: int, num_devices: int) -> None:
+    if num_nodes > 1:
+        raise SettingsError(
+            f"--devices {num_devices} on {num_nodes} nodes of {launcher}",
+            expected="one node: a run on several is not supported yet",
+            hint="ask for one node with that many GPUs; or start a run of its own, with another --out, on each node"
+            " (SLURM: `srun --nodes=1 --ntasks=1`)",
+        )
+
+
+def _refuse_number(launcher: str, option: str, found: int, num_devices: int) -> None:
+    if found != num_devices:
+        raise SettingsError(
+            f"--devices {num_devices}, but {launcher} started {found} processes",
+            expected="a process for every device, or a single one, which starts the others itself",
+            hint=f"use --devices {found}, or {launcher} {option}={num_devices}",
+        )
+
+
+def _end_with_parent() -> None:
+    """End this process soon after the one that started it: without it, it would wait for the others of the run for half an hour."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def launch(fabric: Fabric) -> None:
+    """Start the other processes, if this is the one that does, and meet them.
+
+    Raises:
+        SettingsError: they do not come.
+    """
+    try:
+        with without_lightning_options():
+            fabric.launch()
+    except DistError as error:
+        raise SettingsError(
+            f"the processes of the {fabric.world_size} devices did not find each other: {error}",
+            expected="all of them on this machine, with one port of it free",
+            hint="look whether one of them ended with a message of its own, or use --devices 1",
+        ) from None
+
+
+@contextmanager
+def without_lightning_options() -> Iterator[None]:
+    """For calls of Fabric: variables that Lightning's own launcher sets count more for it than what it is told."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("LT_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

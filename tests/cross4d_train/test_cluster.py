@@ -1,0 +1,153 @@
+"""One device needs no cluster; several start as torchrun, SLURM or the first of them says. No SLURM here: its variables are set by hand."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cross4d_cache.errors import SettingsError
+from cross4d_train.cluster import find_environment, launch
+from cross4d_train.loop import make_fabric
+
+STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "1"}
+JOB = {
+    "SLURM_JOB_ID": "1234567", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3",
+    "SLURM_NODEID": "0", "SLURM_NNODES": "1",
+}  # fmt: skip
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "0",
+    "GROUP_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+}  # fmt: skip
+SURROUNDINGS = {
+    "a SLURM job script": JOB,
+    "a SLURM step": JOB | STEP,
+    "a SLURM job of several nodes": JOB | {"SLURM_NNODES": "4", "SLURM_NODEID": "2", "SLURM_NTASKS": "32", "SLURM_NTASKS_PER_NODE": "8"},
+    "torchrun": TORCHRUN,
+    "LSF": {
+        "LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/none", "JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_SIZE": "4",
+        "JSM_NAMESPACE_RANK": "1",
+    },
+    "MPI": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1", "PMI_SIZE": "4", "PMI_RANK": "1"},
+    "PBS": {"PBS_JOBID": "1", "PBS_NODEFILE": "/none"},
+    "Kubeflow": {"KUBERNETES_PORT": "x", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "0"},
+    "Lightning's launcher": {
+        "LT_CLI_USED": "1", "LT_DEVICES": "4", "LT_STRATEGY": "ddp", "LT_ACCELERATOR": "cuda", "LT_NUM_NODES": "2",
+        "LT_PRECISION": "64-true",
+    },
+    "a shell": {
+        "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "3", "PL_GLOBAL_SEED": "x", "NODE_RANK": "2", "TORCH_DISTRIBUTED_DEBUG": "INFO",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    """Variables that the code itself removes or sets are put back as well."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS)
+def test_one_device_needs_no_cluster(surroundings):
+    os.environ.update(surroundings)
+    fabric = make_fabric("cpu")
+    launch(fabric)
+    assert (fabric.world_size, fabric.global_rank, fabric.device) == (1, 0, torch.device("cpu"))
+    assert fabric._precision.precision == "32-true"
+    assert {name: os.environ[name] for name in surroundings} == surroundings
+
+
+NOT_SEVERAL = {"torchrun", "a SLURM step", "a SLURM job of several nodes"}
+
+
+@pytest.mark.parametrize("surroundings", [SURROUNDINGS[name] for name in SURROUNDINGS if name not in NOT_SEVERAL])
+def test_several_start_alone_where_nobody_starts_them(surroundings):
+    os.environ.update(surroundings)
+    fabric = make_fabric("cpu", 2)
+    assert (fabric.world_size, fabric.global_rank, fabric.local_rank, fabric.node_rank) == (2, 0, 0, 0)
+    environment = find_environment(2)
+    assert not environment.creates_processes_externally
+    assert environment.main_address == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "message"),
+    [
+        (SURROUNDINGS["a SLURM job of several nodes"], "--devices 2 on 4 nodes of SLURM\n.*one node.*\n  next: .*srun --nodes=1"),
+        (JOB | STEP | {"SLURM_STEP_NUM_NODES": "2"}, "--devices 2 on 2 nodes of SLURM"),
+        (TORCHRUN | {"GROUP_WORLD_SIZE": "3", "WORLD_SIZE": "12"}, "--devices 2 on 3 nodes of torchrun"),
+        (JOB | STEP, "--devices 2, but srun started 4 processes\n.*\n  next: use --devices 4, or srun --ntasks=2"),
+        (TORCHRUN, "--devices 2, but torchrun started 4 processes\n.*\n  next: use --devices 4, or torchrun --nproc-per-node=2"),
+    ],
+)
+def test_what_cannot_work_is_told_with_what_to_do(surroundings, message):
+    os.environ.update(surroundings)
+    with pytest.raises(SettingsError, match=message):
+        make_fabric("cpu", 2)
+
+
+def test_a_step_on_one_node_of_a_larger_job_is_fine():
+    os.environ.update(JOB | STEP | {"SLURM_NNODES": "4", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"})
+    fabric = make_fabric("cpu", 2)
+    assert (fabric.world_size, fabric.global_rank) == (2, 1)
+    os.environ["SLURM_STEP_ID"] = "1"
+    assert find_environment(2).main_port != fabric.strategy.cluster_environment.main_port
+
+
+def test_what_lightning_refuses_is_one_of_our_errors(monkeypatch):
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
+    with pytest.raises(SettingsError, match=r"(?s)cannot use 2 devices: .*interactive.*next: use --devices 1"):
+        make_fabric("cpu", 2)
+
+
+def test_coordinates_are_never_multiplied_in_tensorfloat():
+    torch.set_float32_matmul_precision("high")
+    make_fabric("cpu")
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+RANKS = """
+import os, sys, time
+from pathlib import Path
+from cross4d_train.cluster import launch
+from cross4d_train.loop import Pretraining, make_fabric
+from tests.cross4d_train.test_loop import make_settings
+
+def train():
+    fabric = make_fabric("cpu", 2)
+    launch(fabric)
+    losses = [record.loss for record in Pretraining(Path(sys.argv[1]), make_settings(num_epochs=1), fabric).steps()]
+    os.write(1, f"{fabric.global_rank} {losses}\\n".encode())
+
+if "LOCAL_RANK" in os.environ:
+    train()
+    time.sleep(1000)
+for kind in ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[2]},
+             {"SLURM_JOB_ID": sys.argv[2], "SLURM_NTASKS": "2", "SLURM_STEP_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NNODES": "1"}):
+    for rank in "01":
+        if os.fork() == 0:
+            os.environ.update(kind | {"RANK": rank, "LOCAL_RANK": rank, "SLURM_PROCID": rank})
+            train()
+            os._exit(0)
+    os.wait(), os.wait()
+train()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_however_two_devices_start_they_train_alike_and_none_outlives_the_first(store, tmp_path):
+    """By torchrun, by srun, and alone; the last time the first process is killed, and the second must not hold the output."""
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    surroundings = os.environ | JOB | {"MASTER_ADDR": "10.0.0.1", "NODE_RANK": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(store), str(20_000 + os.getpid() % 10_000)]
+    done = subprocess.run(command, env=surroundings, stdout=subprocess.PIPE, text=True, timeout=240, check=False)
+    assert done.returncode == -signal.SIGKILL
+    ranks, losses = zip(*(line.split(maxsplit=1) for line in done.stdout.splitlines()), strict=True)
+    assert sorted(ranks) == ["0"] * 3 + ["1"] * 3
+    assert len(set(losses)) == 1
+    assert len(json.loads(losses[0])) == 3

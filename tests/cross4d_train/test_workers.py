@@ -1,0 +1,211 @@
+"""Loader processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
+
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cross4d_cache.errors import CacheError, WorkerError
+from cross4d_train import workers
+from cross4d_train.workers import Workers
+from tests.soak.driver import children_of, lives
+
+WITHIN = 5
+"""Seconds in which nothing of a killed command may be left."""
+
+TRAIN = """
+import os, signal, sys
+from pathlib import Path
+from cross4d_train.loop import Pretraining, make_fabric
+from tests.cross4d_train.test_loop import make_settings
+
+for _ in range(3):
+    if os.fork() == 0:
+        for record in Pretraining(Path(sys.argv[1]), make_settings(num_epochs=100_000), make_fabric("cpu"), num_workers=2).steps():
+            if record.step == 2:
+                print(os.getpid(), flush=True)
+        os._exit(0)
+os.close(1), os.close(2)
+sys.stdin.read()
+"""
+
+
+def get(answer: object) -> object:
+    return answer
+
+
+@pytest.fixture
+def two() -> Iterator[Workers[str, object]]:
+    pool: Workers[str, object] = Workers(eval, 2, get)
+    yield pool
+    for worker in pool._workers:
+        worker._process.kill()
+
+
+def pids(pool: Workers[str, object]) -> list[int]:
+    return [worker._process.pid for worker in pool._workers]
+
+
+def test_answers_come_in_order_and_from_all(two):
+    assert list(two.map(f"{number} ** 2" for number in range(20))) == [number**2 for number in range(20)]
+    assert list(two.map(["__import__('os').getpid()"] * 4)) == pids(two) * 2
+    assert list(two.map([])) == []
+
+
+def test_what_was_made_ahead_for_nobody_is_not_taken_for_something_else(two):
+    assert next(two.map(f"'old {number}'" for number in range(9))) == "old 0"
+    assert list(two.map(f"'new {number}'" for number in range(3))) == ["new 0", "new 1", "new 2"]
+
+
+def test_loading_needs_no_torch(two):
+    code = "__import__('cross4d_train.dataset') and 'torch' in __import__('sys').modules"
+    assert list(two.map([code])) == [False]
+
+
+def test_what_a_library_prints_is_no_answer(capfd):
+    pool: Workers[str, object] = Workers(eval, 2, get)
+    assert list(pool.map(["print('hello', flush=True) or 7", "__import__('os').system('echo more') or 8"])) == [7, 8]
+    assert sorted(capfd.readouterr().err.split()) == ["hello", "more"]
+
+
+def test_an_error_that_users_can_fix_arrives_as_it_is_and_any_other_with_its_traceback(two):
+    wrong = "(_ for _ in ()).throw(__import__('cross4d_cache.errors').errors.CacheError('bad', hint='fix it'))"
+    with pytest.raises(CacheError, match="bad\n  next: fix it"):
+        list(two.map([wrong]))
+    with pytest.raises(RuntimeError, match=r"(?s)in a loader process:.*ZeroDivisionError"):
+        list(two.map(["1 / 0"]))
+    assert list(two.map(["1 + 1"])) == [2]
+
+
+@pytest.mark.parametrize("by", ["SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1", "SIGUSR2"])
+def test_signals_to_the_whole_job_are_the_matter_of_the_parent(two, by):
+    assert list(two.map(["1", "2"])) == [1, 2]
+    for pid in pids(two):
+        os.kill(pid, getattr(signal, by))
+    assert list(two.map(["3", "4"])) == [3, 4]
+
+
+def test_one_that_is_killed_is_one_message(two):
+    code = "__import__('os').kill(__import__('os').getpid(), 9)"
+    for _ in range(2):  # and again: nobody waits for what cannot come
+        with pytest.raises(WorkerError, match=r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer --workers, a smaller --batch-size"):
+            list(two.map([code, "1", "2"]))
+
+
+def test_one_that_gets_no_memory_is_one_message(two):
+    with pytest.raises(WorkerError, match=r"(?s)got no more memory.*next: use fewer --workers"):
+        list(two.map(["b'x' * 10**16"]))
+    assert list(two.map(["1"])) == [1]
+
+
+def test_an_answer_that_cannot_be_received_is_no_reason_to_wait():
+    pool: Workers[str, object] = Workers(eval, 1, lambda answer: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(pool.map(["1"]))
+    pool._workers[0]._process.kill()
+    with pytest.raises(WorkerError):
+        list(pool.map(["1"]))
+
+
+def test_one_that_is_killed_in_the_middle_of_an_answer_is_one_message():
+    go_on = threading.Event()
+    pool: Workers[str, object] = Workers(eval, 1, lambda answer: go_on.wait() and answer)
+    answers = pool.map(["b'x' * 10**7"] * 2)
+    threading.Timer(0.5, lambda: (os.kill(pids(pool)[0], signal.SIGKILL), go_on.set())).start()
+    with pytest.raises(WorkerError, match="was killed"):
+        list(answers)
+
+
+def test_one_that_ends_otherwise_is_told_with_its_code(two):
+    with pytest.raises(WorkerError, match=r"ended with exit code 3\n.*\n  next: .*--workers 0"):
+        list(two.map(["__import__('os')._exit(3)"]))
+
+
+def test_one_that_never_answers_is_not_waited_for_for_ever(two, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 1)
+    with pytest.raises(WorkerError, match=r"(?s)has given no batch for .*next: .*disk or server"):
+        list(two.map(["__import__('time').sleep(1000)"]))
+
+
+def test_they_end_with_their_pool_whatever_they_do():
+    pool: Workers[str, object] = Workers(eval, 2, get)
+    assert next(pool.map(["1", "__import__('time').sleep(1000)", "b'x' * 10**8"])) == 1
+    processes = [worker._process for worker in pool._workers]
+    del pool
+    assert [process.returncode for process in processes] == [0, 0]
+
+
+@pytest.fixture
+def few_files() -> Iterator[Callable[[int], None]]:
+    """Allows so many more open files than are open now."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def allow(more: int) -> None:
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, before[1]))
+
+    yield allow
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_few_open_files_are_enough(few_files):
+    few_files(16)
+    pool: Workers[str, object] = Workers(eval, 4, get)
+    assert list(pool.map(["b'x' * 10**6"] * 20)) == [b"x" * 10**6] * 20
+
+
+def test_too_few_open_files_are_one_message(few_files):
+    few_files(4)
+    with pytest.raises(WorkerError, match=r"(?s)cannot start a loader process: Too many open files.*next: use fewer --workers"):
+        Workers(eval, 4, get)
+
+
+def test_whatever_ends_a_training_nothing_of_it_is_left(store):
+    """Three trainings with two workers each, one for each signal; then their output ends, which a `| tee log` waits for."""
+    command = [sys.executable, "-c", TRAIN, str(store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        trainers = [int(process.stdout.readline()) for _ in range(3)]
+        left = {trainer: children_of(trainer) for trainer in trainers}
+        assert [len(own) for own in left.values()] == [2, 2, 2]
+        for trainer, number in zip(trainers, (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL), strict=True):
+            os.kill(trainer, number)
+        deadline = time.monotonic() + WITHIN
+        assert select.select([process.stdout], [], [], WITHIN)[0], "somebody holds the output"
+        assert process.stdout.read() == ""
+        while alive := [pid for own in left.values() for pid in own if lives(pid)]:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.05)
+
+
+LOAD = """
+import sys
+from cross4d_train.clips import ClipSettings, epoch_requests
+from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
+
+clips = ClipSettings(num_frames=24, num_points=2048, stride=1)
+dataset = ClipDataset(sys.argv[1], clips)
+requests = epoch_requests(clips, dataset.cache.sequences, range(12), clips_per_sequence=8, seed=0, epoch=0)
+print(sum(batch.points.nbytes for batch in BatchLoader(dataset, num_workers=4).load(in_batches(requests, 16))))
+"""
+
+
+@pytest.mark.parametrize("size", ["64m", "64k"])
+def test_shared_memory_may_be_as_small_as_it_likes(store, size):
+    """Six batches of more than 9 MB each, eight of which would be on their way."""
+    mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "-"]
+    if not Path("/dev/shm").is_dir() or shutil.which("unshare") is None or subprocess.run([*mount, "true"], check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    done = subprocess.run([*mount, sys.executable, "-c", LOAD, str(store)], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == (f"{96 * 24 * 2048 * 12}\n", 0), done.stderr
