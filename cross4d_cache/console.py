@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tqdm import tqdm
-
+from cross4d_cache.progress import Advice, Progress
 from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
@@ -94,12 +93,27 @@ def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str) -> None:
+def follow(
+    steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str, quiet: bool = False, advice: Advice = lambda seconds: ""
+) -> None:
     """Run through the steps of long work, each of which says how much is done and what to write beside it."""
-    with tqdm(total=total, unit=unit, desc=desc, file=sys.stderr, unit_scale=unit == "B") as bar:
-        for done, note in steps:
-            bar.update(done - bar.n)
-            bar.set_postfix_str(note, refresh=False)
+    with Progress(total=total, unit=unit, desc=desc, quiet=quiet, advice=advice) as shown:
+        for done, shown.note in steps:
+            shown.move(done)
+
+
+def count(found: Iterable[int], *, unit: str, desc: str, quiet: bool) -> int:
+    """Run through work whose end is not known, and that says how much it found so far; shown if it takes long. Returns the last."""
+    last = 0
+    with Progress(total=None, unit=unit, desc=desc, quiet=quiet, delay=2.0) as shown:
+        for last in found:
+            shown.move(last)
+    return last
+
+
+def on_device(kind: str) -> Advice:
+    """What is said of work that takes long on a device, `cpu` or `cuda`."""
+    return lambda seconds: " on this GPU" if kind == "cuda" else " on this CPU; a GPU is faster"
 
 
 def summary(cache: Cache) -> dict[str, Any]:

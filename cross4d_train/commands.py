@@ -6,10 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cross4d_cache.errors import CheckpointError, SettingsError
+from cross4d_cache.progress import progress
 from cross4d_cache.store import open_cache
+from cross4d_train.advice import on_device
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
-from cross4d_train.console import note_newer, progress, say, warn_random_teacher
+from cross4d_train.console import note_newer, say, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
@@ -28,13 +30,15 @@ def run_pretrain(
     device: str,
     num_devices: int,
     num_workers: int,
+    logger: str,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """`cross4d-train pretrain`."""
     manifest = open_cache(store).manifest
     note_newer(manifest, str(store))
     fabric = make_fabric(device, num_devices)
-    folder = RunFolder(out, resume=resume)
+    folder = RunFolder(out, resume=resume, logger=logger)
     checkpoint = folder.load() if resume else None
     if checkpoint is not None:
         note_newer(checkpoint.record, str(folder.checkpoint_path))
@@ -42,14 +46,15 @@ def run_pretrain(
     _check_teacher_options(settings, options)
     fabric.launch()
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint)
-    quiet = not fabric.is_global_zero
-    if not quiet:
+    leads = fabric.is_global_zero  # of several processes one talks
+    if leads:
         _announce(training, resume=resume, resumed=checkpoint is not None)
-    steps = folder.record(training)
-    for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
-        shown = {"loss": record.loss, **record.scalars}
-        bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} | {"waiting": f"{record.waiting:.0%}"}, refresh=False)
-    if quiet:
+    advice = on_device(fabric.device, None if resume else settings) if leads else None
+    steps, total = folder.record(training), training.plan.num_steps
+    for record, shown in progress(steps, total=total, initial=training.step, unit="step", quiet=quiet or not leads, advice=advice):
+        scalars = {"loss": record.loss, **record.scalars}
+        shown.note = ", ".join(f"{name}={value:.3f}" for name, value in scalars.items()) + f", waiting={record.waiting:.0%}"
+    if not leads:
         return
     result = folder.result(training)
     print(result.model_dump_json() if as_json else describe_run(result))
@@ -130,11 +135,11 @@ def describe_run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
+def run_encoders(*, num_frames: int, num_points: int, quiet: bool, as_json: bool) -> None:
     """`cross4d-train encoders`."""
     kinds = [(name, size, outline_encoder(kind, config)) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()]
     rows = []
-    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder"):
+    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder", quiet=quiet):
         try:
             cost = count_cost(encoder, num_frames=num_frames, num_points=num_points)
         except SettingsError as error:
