@@ -89,7 +89,7 @@ def build(
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
     from cross4d_cache.build import Build
-    from cross4d_cache.console import count, follow, note_sides, on_device, print_result, say, summary, warn_random
+    from cross4d_cache.console import count, follow, note_blind, note_sides, on_device, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
     from cross4d_cache.extent import of_dataset
@@ -144,6 +144,7 @@ def build(
     follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build", quiet=quiet, advice=on_device(chosen.type))
     finished = open_cache(out)
     note_sides(finished)
+    note_blind(finished)
     print_result({**run.progress.report(), **summary(finished)}, as_json)
 
 
@@ -194,7 +195,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, summary, warn_random
+    from cross4d_cache.console import note_blind, note_newer, note_sides, print_overview, print_result, summary, warn_random
     from cross4d_cache.extent import of_store
     from cross4d_cache.store import open_cache
 
@@ -202,6 +203,7 @@ def info(
     note_newer(cache)
     warn_random(cache.manifest)
     note_sides(cache)
+    note_blind(cache)
     if png is not None:
         from cross4d_cache.picture import draw_summary
 

@@ -43,6 +43,13 @@ def note_sides(cache: Cache) -> None:
             say(f"note: no sequence is on the {side} side of {', '.join(lacking)}; a build without --limit has what the dataset has of it")
 
 
+def note_blind(cache: Cache) -> None:
+    """Say loudly that no camera sees a point of a store: nothing can be learned from it."""
+    parts = cache.manifest.parts
+    if parts and not any(part.num_visible for part in parts):
+        say("WARNING: no camera sees any point: nothing can be learned from this store; see --camera, --camera-model and --correspondence")
+
+
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """The result: one JSON object, or aligned lines."""
     if as_json:

@@ -142,6 +142,8 @@ def evaluate(evaluation: Evaluation[Any, Any], place: Place, *, quiet: bool) -> 
     for _ in progress(steps, total=evaluation.total, unit=evaluation.unit, quiet=quiet, advice=advice):
         pass
     result: EvaluationResult = evaluation.result()
+    for remark in evaluation.remarks():
+        say(f"note: {remark}")
     return result
 
 
