@@ -1,6 +1,7 @@
 """The command `cross4d-cache`. Heavy imports happen inside the commands, so that `--help` answers at once."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,6 +100,8 @@ def build(
     from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the hub's client is imported
     chosen = choose_device(device)
     settings = BuildSettings(
         points_per_frame=points,

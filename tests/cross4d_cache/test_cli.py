@@ -1,6 +1,7 @@
 """The shape of the command line: what is offered, and that help does not wait for heavy libraries."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_no_command_writes_to_an_address(address: str) -> None:
     assert writing == set(ADDRESSED)
 
 
-def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tmp_path: Path) -> None:
+def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+
     def stderr(*words: object) -> str:
         result = CliRunner().invoke(cache_app, [str(word) for word in words])
         assert result.exit_code == 0, result.output
@@ -99,6 +102,7 @@ def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tm
     ]
     for words in commands:
         assert not re.search(r"% .*\[\d\d:\d\d", stderr(*words, "--quiet")), words
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1", "downloads of weights"
     assert "verify: 100% " in stderr("verify", small_store)
     again = stderr(*commands[0])
     assert "device cpu" in again

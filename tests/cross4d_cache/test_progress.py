@@ -2,9 +2,12 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
+import cross4d_cache
+import cross4d_train
 from cross4d_cache import progress
 from cross4d_cache.progress import Progress, duration
 
@@ -83,6 +86,12 @@ def test_work_of_no_known_end_is_shown_only_if_it_takes_long(clock: list[float],
     assert shown(clock, monkeypatch, steps=3, seconds=0.5, **unknown) == []
     [line] = shown(clock, monkeypatch, steps=5, seconds=0.5, **unknown)
     assert line.startswith("listing: 5sequence [00:02")
+
+
+def test_nothing_else_draws_bars() -> None:
+    folders = [Path(package.__file__).parent for package in (cross4d_cache, cross4d_train)]
+    drawing = {path.name for folder in folders for path in folder.rglob("*.py") if "tqdm" in path.read_text()}
+    assert drawing == {"progress.py"}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(20.0, "1 min"), (1500.0, "25 min"), (14 * 3600.0, "14 h"), (3 * 86400.0, "3 days")])
