@@ -1,6 +1,6 @@
 """The command `cross4d-cache`. Heavy imports happen inside the commands, so that `--help` answers at once."""
 
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cross4d_cache.errors import DatasetError, SettingsError, user_errors
+from cross4d_cache.local import local_path
 from cross4d_cache.usage import Commands
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress; notes and errors stay.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 DatasetName = Annotated[str, typer.Option(help="synthetic, msr_action3d, deforming_things4d, ntu_rgbd, hoi4d, or folder: your own files.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the raw data.")]
@@ -28,14 +30,9 @@ Option = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE
 Store = Annotated[str, typer.Argument(metavar="STORE", help="A store: folder, zip, or either at http://, https:// or s3://.")]
 
 
-def _local(place: str | Path) -> Path:  # defaults come as paths
-    if "://" in str(place):
-        raise SettingsError(f"cannot write to {place}", expected="a place on this machine", hint="write it here, then copy it there")
-    return Path(place)
-
-
 NewStore = Annotated[
-    Path, typer.Argument(metavar="OUT", parser=_local, help="Folder of the new store; one that is unfinished or damaged is gone on with.")
+    Path,
+    typer.Argument(metavar="OUT", parser=local_path, help="Folder of the new store; one that is unfinished or damaged is gone on with."),
 ]
 
 
@@ -59,7 +56,7 @@ def build(
     dataset: DatasetName = "synthetic",
     data: Data = None,
     option: Option = None,
-    out: Annotated[Path, typer.Option(parser=_local, help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
+    out: Annotated[Path, typer.Option(parser=local_path, help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
     image_mean: Annotated[
         tuple[float, float, float] | None,
@@ -89,11 +86,12 @@ def build(
     batch: Annotated[int | None, typer.Option(help="Frames in a batch; default: 32, on CUDA 256.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of point thinning, projection, random weights and controls.")] = 0,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
     from cross4d_cache.build import Build
-    from cross4d_cache.console import follow, note_sides, print_result, say, summary, warn_random
+    from cross4d_cache.console import count, follow, note_blind, note_sides, on_device, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.device import choose_device
     from cross4d_cache.extent import of_dataset
@@ -103,6 +101,8 @@ def build(
     from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the hub's client is imported
     chosen = choose_device(device)
     settings = BuildSettings(
         points_per_frame=points,
@@ -119,6 +119,7 @@ def build(
     )
     check_place(out)
     source = open_dataset(dataset, data, _options(option or []))
+    count(source.scanning(), unit="sequence", desc="listing", quiet=quiet)
     select_sequences(source, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
     for remark in remarks(source):
         say(f"note: {remark}")
@@ -126,7 +127,14 @@ def build(
     model = load_teacher(teacher, weights, image_size=image_size, window=window, layer=layer, device=chosen, seed=seed, **normalisation)
     fit = ProjectionFit(source, model, settings, out)
     if fit.num_frames:
-        follow(((done, "") for done in fit.run()), total=fit.num_frames, unit="frame", desc="fit projection")
+        follow(
+            ((done, "") for done in fit.run()),
+            total=fit.num_frames,
+            unit="frame",
+            desc="fit projection",
+            quiet=quiet,
+            advice=on_device(chosen.type),
+        )
     plan = plan_build(source, model, settings, fit.matrix)
     say(f"device {chosen} (choose with --device); teacher {model.spec.name}, weights {model.spec.weights}, {model.spec.dtype}")
     warn_random(plan.manifest)
@@ -135,11 +143,12 @@ def build(
     for line in extent.report(source.options.model_dump(mode="json"), spherical=rules.camera_model == "spherical") if extent else ():
         say(line)
     run = Build(source, model, plan, out)
-    _check_finished(run.writer)
+    _check_finished(run.writer, quiet=quiet)
     steps = ((progress.frames_done, progress.note) for progress in run.run())
-    follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build")
+    follow(steps, total=plan.manifest.plan.num_frames, unit="frame", desc="build", quiet=quiet, advice=on_device(chosen.type))
     finished = open_cache(out)
     note_sides(finished)
+    note_blind(finished)
     print_result({**run.progress.report(), **summary(finished)}, as_json)
 
 
@@ -151,24 +160,27 @@ def check_data(
     read_all: Annotated[bool, typer.Option("--read-all", help="Read every frame, not only names, headers and a few sequences.")] = False,
     points: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 4096,
     views: Annotated[int, typer.Option(min=1, help="Of the build whose store is estimated.")] = 1,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """What a folder of raw data holds: what is there, what is missing, what is damaged, and how large its store will be."""
-    from tqdm import tqdm
-
-    from cross4d_cache.console import print_result, show
+    from cross4d_cache.console import count, print_result, show
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.datasets.files import FileDataset
-    from cross4d_cache.inspection import as_record, choose, describe, inspect, read_through
+    from cross4d_cache.inspection import as_record, choose, describe, disk_bytes, inspect, read_through
+    from cross4d_cache.progress import progress
 
     source = open_dataset(dataset, data, _options(option or []))
     if not isinstance(source, FileDataset):
         raise SettingsError(
             f"dataset {dataset} is generated, there are no files to check", expected="a dataset of files", hint="pass --dataset"
         )
+    count(source.scanning(), unit="sequence", desc="listing", quiet=quiet)
     chosen = choose(source, read_all=read_all)
-    results = list(tqdm(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", file=sys.stderr))
-    inspection = inspect(source, results, kept_points=points, views=views)
+    reading = progress(read_through(source, chosen), total=len(chosen), unit="sequence", desc="read", quiet=quiet)
+    results = [result for result, _ in reading]
+    size = count(disk_bytes(source.root), unit="B", desc="sizes", quiet=quiet)
+    inspection = inspect(source, results, disk_bytes=size, kept_points=points, views=views)
     if as_json:
         print_result(as_record(inspection, source), as_json)
     else:
@@ -185,20 +197,23 @@ def info(
     read_all: Annotated[bool, typer.Option("--read-all", help="Take the extent of every sequence, not of eight.")] = False,
     data: Data = None,
     option: Option = None,
-    png: Annotated[Path | None, typer.Option("--png", help="Also draw it: lengths, actions by split, coverage, a frame.")] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", parser=local_path, help="Also draw it: lengths, actions by split, coverage, a frame.")
+    ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
-    from tqdm import tqdm
-
-    from cross4d_cache.console import note_newer, note_sides, print_overview, print_result, show, summary, warn_random
+    from cross4d_cache.console import note_blind, note_newer, note_sides, print_overview, print_result, show, summary, warn_random
     from cross4d_cache.extent import of_store, sample
+    from cross4d_cache.progress import progress
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
     note_newer(cache)
     warn_random(cache.manifest)
     note_sides(cache)
+    note_blind(cache)
     if png is not None:
         from cross4d_cache.picture import draw_summary
 
@@ -206,7 +221,8 @@ def info(
     if not fidelity:
         rules, options = cache.manifest.render, cache.manifest.reader_options
         chosen = range(len(cache.sequences)) if read_all else sample(cache)
-        extent = of_store(cache, tqdm(chosen, desc="extent", unit="sequence", file=sys.stderr, delay=2))
+        indices = (index for index, _ in progress(chosen, total=len(chosen), unit="sequence", desc="extent", quiet=quiet or not read_all))
+        extent = of_store(cache, indices)
         if as_json:
             print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json)
             return
@@ -216,15 +232,16 @@ def info(
         return
     from dataclasses import asdict
 
-    from cross4d_cache.console import follow
+    from cross4d_cache.console import count, follow
     from cross4d_cache.datasets import DATASETS, open_dataset
     from cross4d_cache.fidelity import Fidelity, describe
 
     record, dataset = cache.manifest.dataset, None
     if data is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
         dataset = open_dataset(record.name, data, {**cache.manifest.reader_options, **_options(option or [])})
+        count(dataset.scanning(), unit="sequence", desc="listing", quiet=quiet)
     measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass --data")
-    follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure")
+    follow(((done, "") for done in measure.run()), total=len(measure.sample), unit="sequence", desc="measure", quiet=quiet)
     if as_json:
         print_result(asdict(measure.report), as_json)
     else:
@@ -243,7 +260,7 @@ def teachers(as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(store: Store, as_json: Json = False) -> None:
+def verify(store: Store, quiet: Quiet = False, as_json: Json = False) -> None:
     """Compare every byte of a finished store with the hashes taken when it was written, and say what mends what is damaged."""
     from cross4d_cache.console import follow, print_result, say
     from cross4d_cache.join import count_of, first_of
@@ -259,7 +276,7 @@ def verify(store: Store, as_json: Json = False) -> None:
             damaged = sum(bool(found.problems) for found in checks)
             yield sum(found.num_bytes for found in checks), f"{damaged} damaged" if damaged else ""
 
-    follow(steps(), total=sum(part.bytes for part in cache.manifest.parts), unit="B", desc="verify")
+    follow(steps(), total=sum(part.bytes for part in cache.manifest.parts), unit="B", desc="verify", quiet=quiet)
     result = report(cache, checks)
     if result["strays"]:
         say(f"note: {count_of(result['strays'], 'file')} of something else, which no reader looks at: {first_of(result['strays'])}")
@@ -272,6 +289,7 @@ def verify(store: Store, as_json: Json = False) -> None:
 def merge(
     out: NewStore,
     stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores of the same settings.")],
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """The union of several stores of the same settings; parts become hard links where they can."""
@@ -283,8 +301,8 @@ def merge(
     for cache in caches:
         note_newer(cache)
     run = Merge(out, caches)
-    _check_finished(run.writer)
-    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="merge")
+    _check_finished(run.writer, quiet=quiet)
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="merge", quiet=quiet)
     print_result(summary(open_cache(out)), as_json)
 
 
@@ -296,6 +314,7 @@ def subset(
     protocol: Annotated[str | None, typer.Option("--protocol", help="Of which protocol; default: the dataset's first.")] = None,
     action: Annotated[list[str] | None, typer.Option("--action", help="Name or number; repeatable.")] = None,
     sequences: Annotated[Path | None, typer.Option("--sequences", help="File with the id of a sequence on every line.")] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """The sequences of a store that meet all conditions, as a store of their own."""
@@ -309,15 +328,16 @@ def subset(
     run = Subset(out, cache, Selection(cache, split=split, protocol=protocol, actions=action or (), ids=ids))
     if run.left_out:
         say(f"note: arrays of a newer release cannot be cut here, and are left out: {', '.join(run.left_out)}")
-    _check_finished(run.writer)
-    follow(((done, "") for done in run.run()), total=run.total, unit="part", desc="subset")
+    _check_finished(run.writer, quiet=quiet)
+    follow(((done, "") for done in run.run()), total=run.total, unit="part", desc="subset", quiet=quiet)
     print_result(summary(open_cache(out)), as_json)
 
 
 @app.command()
 def pack(
     store: Store,
-    out: Annotated[Path, typer.Argument(metavar="FILE.zip", parser=_local, help="The file, which every command reads in place.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE.zip", parser=local_path, help="The file, which every command reads in place.")],
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """A finished store as one file. `pull FILE.zip FOLDER` makes it a folder again."""
@@ -326,7 +346,7 @@ def pack(
     from cross4d_cache.store import open_cache
 
     run = Pack(open_cache(store), out)
-    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pack")
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pack", quiet=quiet)
     print_result({"file": str(out), "bytes": out.stat().st_size}, as_json)
 
 
@@ -340,6 +360,7 @@ def pull(
             "--wait", metavar="MINUTES", help="How long a server that is away is waited for; default: CROSS4D_WAIT_MINUTES, or 10."
         ),
     ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Copy a store from elsewhere, checked, and go on where an earlier copy was interrupted."""
@@ -348,18 +369,18 @@ def pull(
     from cross4d_cache.store import open_cache
 
     run = Pull(store, out, wait_minutes=wait)
-    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pull")
+    follow(((done, "") for done in run.run()), total=run.total, unit="B", desc="pull", quiet=quiet)
     print_result(summary(open_cache(out)), as_json)
 
 
-def _check_finished(writer: "CacheWriter") -> None:
+def _check_finished(writer: "CacheWriter", *, quiet: bool) -> None:
     """Of a store that is finished, take out what is damaged, so that it is made again."""
     from cross4d_cache.console import follow
     from cross4d_cache.store import mark_damaged
 
     if writer.complete:
         total = sum(part.bytes for part in writer.manifest.parts)
-        follow(((done, "") for done in mark_damaged(writer)), total=total, unit="B", desc="verify")
+        follow(((done, "") for done in mark_damaged(writer)), total=total, unit="B", desc="verify", quiet=quiet)
 
 
 def _options(pairs: list[str]) -> dict[str, str]:

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from cross4d_cache.errors import printable
+from cross4d_cache.progress import Advice, Progress
 from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
@@ -43,6 +42,13 @@ def note_sides(cache: Cache) -> None:
         lacking = [name for name, found in sides.items() if other in found and side not in found]
         if cache.manifest.complete and lacking:
             say(f"note: no sequence is on the {side} side of {', '.join(lacking)}; a build without --limit has what the dataset has of it")
+
+
+def note_blind(cache: Cache) -> None:
+    """Say loudly that no camera sees a point of a store: nothing can be learned from it."""
+    parts = cache.manifest.parts
+    if parts and not any(part.num_visible for part in parts):
+        say("WARNING: no camera sees any point: nothing can be learned from this store; see --camera, --camera-model and --correspondence")
 
 
 def show(lines: Iterable[str]) -> None:
@@ -96,12 +102,27 @@ def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
-def follow(steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str) -> None:
+def follow(
+    steps: Iterable[tuple[int, str]], *, total: int, unit: str, desc: str, quiet: bool = False, advice: Advice = lambda seconds: ""
+) -> None:
     """Run through the steps of long work, each of which says how much is done and what to write beside it."""
-    with tqdm(total=total, unit=unit, desc=desc, file=sys.stderr, unit_scale=unit == "B") as bar:
-        for done, note in steps:
-            bar.update(done - bar.n)
-            bar.set_postfix_str(note, refresh=False)
+    with Progress(total=total, unit=unit, desc=desc, quiet=quiet, advice=advice) as shown:
+        for done, shown.note in steps:
+            shown.move(done)
+
+
+def count(found: Iterable[int], *, unit: str, desc: str, quiet: bool) -> int:
+    """Run through work whose end is not known, and that says how much it found so far; shown if it takes long. Returns the last."""
+    last = 0
+    with Progress(total=None, unit=unit, desc=desc, quiet=quiet, delay=2.0) as shown:
+        for last in found:
+            shown.move(last)
+    return last
+
+
+def on_device(kind: str) -> Advice:
+    """What is said of work that takes long on a device, `cpu` or `cuda`."""
+    return lambda seconds: " on this GPU" if kind == "cuda" else " on this CPU; a GPU is faster"
 
 
 def summary(cache: Cache) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a folder of raw data holds, before hours are spent on it: complete, partly there, or damaged."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from tqdm import tqdm
 
 from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
@@ -125,7 +123,9 @@ def _counted(dataset: FileDataset, info: SequenceInfo, counts: list[int], first:
         yield frame
 
 
-def inspect(dataset: FileDataset, results: list[ReadResult], *, kept_points: int = POINTS_PER_FRAME, views: int = 1) -> Inspection:
+def inspect(
+    dataset: FileDataset, results: list[ReadResult], *, disk_bytes: int, kept_points: int = POINTS_PER_FRAME, views: int = 1
+) -> Inspection:
     """Put together what the listing says and what reading found, and how large a store of so many points and views gets."""
     listing, expected = dataset.listing, dataset.expected()
     sequences = listing.sequences
@@ -155,7 +155,7 @@ def inspect(dataset: FileDataset, results: list[ReadResult], *, kept_points: int
         joins=tuple(dataset.joins()),
         notes=tuple(remarks(dataset)),
         points_per_frame=points,
-        disk_bytes=disk_bytes(dataset.root),
+        disk_bytes=disk_bytes,
         kept_points=kept_points,
         views=views,
         cache_bytes=None if points is None else estimate_cache_bytes(num_frames, min(points, float(kept_points)), CHANNELS, views),
@@ -170,10 +170,10 @@ def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int
     return int(num_frames * (point_bytes + body)), int(num_frames * (point_bytes + scene))
 
 
-def disk_bytes(root: Path) -> int:
-    """Size of all files below a folder, also of folders that are linked, each once."""
+def disk_bytes(root: Path) -> Iterator[int]:
+    """Size of all files below a folder, also of folders that are linked, each once; yields it as it grows."""
     total, seen = 0, set[str]()
-    for folder, inner, names in tqdm(os.walk(root, followlinks=True), desc="sizes", unit="folder", delay=2, file=sys.stderr):
+    for folder, inner, names in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)
         if place in seen:  # a link to a folder above would go round for ever
             inner.clear()
@@ -184,7 +184,7 @@ def disk_bytes(root: Path) -> int:
                 total += os.stat(os.path.join(folder, name)).st_size
             except OSError:  # a dangling link, or gone meanwhile
                 continue
-    return total
+        yield total
 
 
 def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -35,10 +36,16 @@ class CheckpointRecord(Record):
     settings: RunSettings
     origin: Origin
     encoder_config: dict[str, Any]
-    step: int
-    epoch: int
-    num_steps: int
+    step: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    num_steps: int = Field(ge=1)
     software: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check_step(self) -> "CheckpointRecord":
+        if self.step > self.num_steps:
+            raise ValueError(f"step {self.step} of {self.num_steps}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +169,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     """Copy weights into a module that must have exactly these.
 
     Raises:
-        CheckpointError: weights are missing, left over, or of another shape.
+        CheckpointError: see `check_weights`.
     """
     check_weights(module, weights, what)
     with torch.no_grad():
@@ -173,7 +180,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -
     """See whether weights are those of a module, which may be one without numbers.
 
     Raises:
-        CheckpointError: weights are missing, left over, or of another shape.
+        CheckpointError: weights are missing, left over, of another shape, or no weights: integers, NaN or infinities.
     """
     own = module.state_dict()
     problems = {
@@ -184,13 +191,23 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], what: str) -
             for name in own
             if name in weights and weights[name].shape != own[name].shape
         ],
+        "of another kind": [
+            f"{name} {_kind(weights[name])} instead of {_kind(own[name])}"
+            for name in own
+            if name in weights and weights[name].is_floating_point() != own[name].is_floating_point()
+        ],
+        "not finite": [name for name in own if name in weights and not bool(weights[name].to(own[name].dtype).isfinite().all())],
     }
     found = "; ".join(f"{problem}: {_some(names)}" for problem, names in problems.items() if names)
     if found:
         raise CheckpointError(
             f"the checkpoint does not fit the {what}: {found}",
-            hint="use the encoder, size and objective it was made with",
+            hint="use the encoder, size and objective it was made with; numbers that are not finite are those of a run that failed",
         )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cross4d_cache.errors import user_errors
+from cross4d_cache.local import local_path
 from cross4d_cache.usage import Commands
 from cross4d_train.evaluation.cli import COMMANDS
 from cross4d_train.options import (
@@ -19,6 +20,7 @@ from cross4d_train.options import (
     JsonOption,
     PointsOption,
     ProtocolOption,
+    QuietOption,
     StrideOption,
     WorkersOption,
 )
@@ -29,7 +31,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 @app.command()
 def pretrain(
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("run"),
+    out: Annotated[Path, typer.Option("--out", parser=local_path, help="Folder of the run.")] = Path("run"),
     objective: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +94,10 @@ def pretrain(
         bool,
         typer.Option("--resume", help="Take the settings from the run in --out, which must have been begun; give only what is to grow."),
     ] = False,
+    logger: Annotated[
+        str, typer.Option("--logger", help="Where the numbers of every step go, besides log.jsonl: tensorboard, csv, wandb or none.")
+    ] = "tensorboard",
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset.
@@ -129,6 +135,8 @@ def pretrain(
         device=device,
         num_devices=devices,
         num_workers=workers,
+        logger=logger,
+        quiet=quiet,
         as_json=json,
     )
 
@@ -137,12 +145,13 @@ def pretrain(
 def encoders(
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the clip that is counted.")] = 24,
     points: Annotated[int, typer.Option("--points", min=1, help="Points a frame.")] = 2048,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """The encoders in all their sizes: parameters, tokens of a clip, and operations of a forward pass, counted."""
     from cross4d_train.commands import run_encoders
 
-    run_encoders(num_frames=frames, num_points=points, as_json=json)
+    run_encoders(num_frames=frames, num_points=points, quiet=quiet, as_json=json)
 
 
 for name, command in COMMANDS.items():

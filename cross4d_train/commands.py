@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cross4d_cache.errors import OutputError, SettingsError, printable
+from cross4d_cache.progress import progress
 from cross4d_cache.store import open_cache
+from cross4d_train.advice import on_device
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.cluster import launch
-from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
+from cross4d_train.console import note_newer, say, show_json, warn_random_teacher
 from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.first_weights import identify_weights
@@ -35,6 +37,8 @@ def run_pretrain(
     device: str,
     num_devices: int,
     num_workers: int,
+    logger: str,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """`cross4d-train pretrain`.
@@ -45,7 +49,7 @@ def run_pretrain(
     manifest = open_cache(store).manifest
     note_newer(manifest, str(store))
     fabric = make_fabric(device, num_devices)
-    folder = RunFolder(out)
+    folder = RunFolder(out, logger=logger)
     checkpoint = folder.load()
     if checkpoint is not None:
         note_newer(checkpoint.record, str(folder.checkpoint_path))
@@ -53,15 +57,16 @@ def run_pretrain(
     _check_teacher_options(settings, options)
     launch(fabric)
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
-    quiet = not fabric.is_global_zero
-    if not quiet:
-        _announce(training, begun=folder.settings_path.exists())
-    steps = folder.record(training, save_every=save_every, keep=keep)
+    leads, begun = fabric.is_global_zero, folder.settings_path.exists()
+    if leads:  # of several processes one talks
+        _announce(training, begun=begun)
+    advice = on_device(fabric.device, None if begun else settings) if leads else None
+    steps, total = folder.record(training, save_every=save_every, keep=keep), training.plan.num_steps
     with stopping(training.stop) as signals:
-        for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
-            shown = {"loss": record.loss, **record.scalars}
-            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} | {"waiting": f"{record.waiting:.0%}"}, refresh=False)
-    if quiet:
+        for record, shown in progress(steps, total=total, initial=training.step, unit="step", quiet=quiet or not leads, advice=advice):
+            scalars = {"loss": record.loss, **record.scalars}
+            shown.note = ", ".join(f"{name}={value:.3f}" for name, value in scalars.items()) + f", waiting={record.waiting:.0%}"
+    if not leads:
         return
     if training.step < training.plan.num_steps:
         cause = signals[0] if signals else "a signal"
@@ -177,11 +182,11 @@ def describe_run(result: RunResult) -> str:
     return "\n".join(map(printable, lines))
 
 
-def run_encoders(*, num_frames: int, num_points: int, as_json: bool) -> None:
+def run_encoders(*, num_frames: int, num_points: int, quiet: bool, as_json: bool) -> None:
     """`cross4d-train encoders`."""
     kinds = [(name, size, outline_encoder(kind, config)) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()]
     rows = []
-    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder"):
+    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder", quiet=quiet):
         try:
             cost = count_cost(encoder, num_frames=num_frames, num_points=num_points)
         except SettingsError as error:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import Cache
+from cross4d_train.soundness import check_targets
 
 MOST_SEQUENCES = 256
 """Evenly spaced sequences that statistics are taken from: thousands of frames, in seconds."""
@@ -60,6 +61,7 @@ def gather_statistics(cache: Cache, chosen: Sequence[int], source: Source) -> Ta
 
     Raises:
         CacheCorruptError: the store cannot be read.
+        CacheFormatError: targets that are not finite.
     """
     manifest = cache.manifest
     num_patches = manifest.render.views * manifest.teacher.num_patches if source == "patches" else 1
@@ -68,7 +70,9 @@ def gather_statistics(cache: Cache, chosen: Sequence[int], source: Source) -> Ta
     sums, products = torch.zeros(num_patches, channels, dtype=torch.float64), torch.zeros(channels, channels, dtype=torch.float64)
     for index in sample_sequences(chosen):
         clip = cache.read_clip(index, np.arange(cache.sequences[index].num_frames))
-        features = torch.from_numpy(clip.features if source == "patches" else clip.frame_features).double()
+        targets = clip.features if source == "patches" else clip.frame_features
+        check_targets(targets, cache, index)
+        features = torch.from_numpy(targets).double()
         patches = torch.from_numpy(clip.patches.astype(np.int64)) if source == "patches" else torch.zeros(len(features), dtype=torch.int64)
         counts += torch.bincount(patches, minlength=num_patches)
         sums.index_add_(0, patches, features)

@@ -1,16 +1,10 @@
-"""What the commands say: talk and progress on stderr, results on stdout."""
+"""What the commands say, on stderr; results are on stdout."""
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-from tqdm import tqdm
 
 from cross4d_cache.errors import printable
 from cross4d_cache.record import Record, newer_note
-
-Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
@@ -33,10 +27,3 @@ def note_newer(record: Record, what: str) -> None:
     note = newer_note(record, what)
     if note is not None:
         say(note)
-
-
-def progress(items: Iterable[Item], *, total: int, unit: str, initial: int = 0, quiet: bool = False) -> Iterator[tuple[Item, "tqdm[Item]"]]:
-    """Items with a bar of rate and time left; the bar comes along for its postfix."""
-    with tqdm(items, total=total, initial=initial, unit=unit, file=sys.stderr, disable=quiet, dynamic_ncols=True) as bar:
-        for item in bar:
-            yield item, bar

@@ -30,6 +30,7 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.settings import Origin, RunSettings, TrainingSettings
+from cross4d_train.soundness import check_any_target, why_not_finite
 from cross4d_train.student import Sealed, Student
 
 # Fabric advises TensorFloat-32 on a GPU, which coordinates do not survive, and every process of a recipe says so again.
@@ -129,12 +130,8 @@ class Pretraining:
             self._check(checkpoint.record)
             self.encoder = load_encoder(checkpoint)
         self.objective = build_objective(settings.objective, self.encoder, TargetSpec.of(manifest), settings.training.seed)
-        distils = isinstance(self.objective, Distillation)
-        if distils and not any(part.num_rows for part in manifest.parts):
-            raise SettingsError(
-                f"{store} holds no targets, which objective {settings.objective.name} learns",
-                hint="build it with a teacher: `cross4d-cache build --teacher NAME`",
-            )
+        if isinstance(self.objective, Distillation):
+            check_any_target(self.dataset.cache, self.plan.chosen, settings.objective.name)
         if checkpoint is not None:
             load_weights(self.objective, checkpoint.part("objective"), "objective")
         elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity:
@@ -190,6 +187,7 @@ class Pretraining:
         """Train to the end, or until `stop` is heeded; each finished step is yielded once its weights are updated.
 
         Raises:
+            CacheFormatError: the store has targets or points that are not finite.
             SettingsError: the loss is no longer finite; the weights are still those of the step before.
         """
         on_cuda = self.fabric.device.type == "cuda"
@@ -238,11 +236,7 @@ class Pretraining:
         assert isinstance(reduced, torch.Tensor)
         value, *others, share_asked = reduced.tolist()
         if not math.isfinite(value):
-            raise SettingsError(
-                f"the loss became {value} at step {self.step}",
-                expected="a finite number",
-                hint="lower --lr, or run `cross4d-cache verify` on the store; --resume goes on from the last checkpoint",
-            )
+            raise why_not_finite(value, self.step, batch, self.dataset.cache)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.objective.finish_step(self.encoder, (self.step + 1) / self._num_steps)
@@ -286,6 +280,8 @@ def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
     fits = set(state) == set(range(len(shapes))) and all(
         state[index].keys() == {"step", "exp_avg", "exp_avg_sq"}
         and state[index]["exp_avg"].shape == state[index]["exp_avg_sq"].shape == shape
+        and all(value.is_floating_point() and bool(value.isfinite().all()) for value in state[index].values())
+        and bool((state[index]["exp_avg_sq"] >= 0).all() and (state[index]["step"] >= 0).all())
         for index, shape in enumerate(shapes)
     )
     if not fits:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cross4d_cache.local import local_path
+
 CacheOption = Annotated[str, typer.Option("--cache", help="Store: folder, zip, or either at http://, https:// or s3://.")]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
 PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
@@ -19,7 +21,8 @@ CheckpointOption = Annotated[str, typer.Option("--checkpoint", help="Checkpoint 
 EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder, with `random`. (default: point4d)")]
 SizeOption = Annotated[str | None, typer.Option("--size", help="Size of the encoder, with `random`. (default: paper)")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Decides points, head and untrained weights.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Also write the result to this file, as JSON.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress; notes and errors stay.")]
+OutOption = Annotated[Path | None, typer.Option("--out", parser=local_path, help="Also write the result to this file, as JSON.")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of training the head, or head and encoder.")]
 RateOption = Annotated[float | None, typer.Option("--lr", help="Learning rate of that training.")]
 PoolingOption = Annotated[str, typer.Option("--pooling", help="How tokens become one feature: mean or mean+max.")]

@@ -1,4 +1,4 @@
-"""The folder of a pre-training run: settings, checkpoint, earlier checkpoints, step log, TensorBoard events.
+"""The folder of a pre-training run: settings, checkpoint, earlier checkpoints, step log, and what a logger makes of the steps.
 
 Only the checkpoint is state: whatever the log holds beyond it, or that cannot be read, is cut out when the run resumes.
 """
@@ -9,20 +9,19 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
-from torch.utils.tensorboard import SummaryWriter
-
 from cross4d_cache.errors import CheckpointError, OutputError
-from cross4d_cache.record import NewerRecordError, Record, RecordError, added, flatten
+from cross4d_cache.record import NewerRecordError, Record, RecordError, added
 from cross4d_cache.store.digest import names_in, partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
+from cross4d_train.metric_log import DEFAULT, MetricLog, check_logger, open_metric_log
 from cross4d_train.outcome import Outcome, cosine_of_constant
 from cross4d_train.saving import Saving
 from cross4d_train.settings import Origin, RunSettings
@@ -60,10 +59,12 @@ class RunFolder:
     Raises:
         OutputError: a place that cannot be written to, that holds something else, or a run whose settings cannot be read.
         CheckpointError: a run of a newer release.
+        SettingsError: a logger that cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, logger: str = DEFAULT) -> None:
+        check_logger(logger)
+        self.path, self.logger = path, logger
         self.checkpoint_path = path / "checkpoint.safetensors"
         self.log_path = path / "log.jsonl"
         self.settings_path = path / "settings.json"
@@ -168,21 +169,19 @@ class RunFolder:
 
     def _record(self, training: Pretraining, start: int, steps: Iterator[StepRecord], saving: Saving) -> Iterator[StepRecord]:
         with self._writing():
-            log, events = self._begin(training.settings, start)
+            log, metrics = self._begin(training.settings, start)
         try:
             for record in steps:
                 with self._writing():
                     log.write(json.dumps(record.model_dump(mode="json")) + "\n")
-                    for name in ("loss", "learning_rate", "clips_per_second", "waiting"):
-                        events.add_scalar(name, getattr(record, name), record.step)
-                    for name, value in record.scalars.items():
-                        events.add_scalar(name, value, record.step)
+                    if metrics is not None:
+                        metrics.write(record)
                     if training.ends_epoch or training.stopped or saving.is_due():
                         log.flush()
                         saving.save(training.checkpoint())
                 yield record
         finally:
-            with self._writing(), events, log:
+            with self._writing(), metrics or nullcontext(), log:
                 pass  # closing writes what is left, so it can fail as any other write
 
     @contextmanager
@@ -216,17 +215,16 @@ class RunFolder:
                 hint="free some space or mend its permissions, then run the same command again",
             ) from None
 
-    def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, SummaryWriter]:
-        """The log and the events, cut back to what was there before `step`."""
+    def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, MetricLog | None]:
+        """The log and what the logger makes of it, cut back to what was there before `step`."""
         for left in partial_paths(self.path):
             left.unlink()
         write_durably(self.settings_path, (settings.model_dump_json(indent=1) + "\n").encode())
         lines = self.log_path.read_bytes().splitlines() if self.log_path.exists() else []
-        kept = [line + b"\n" for line in lines if (record := _read_line(line)) is not None and record.step < step]
-        write_durably(self.log_path, b"".join(kept))
-        events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
-        events.add_text("settings", json.dumps(flatten(settings.model_dump(mode="json"))), step)
-        return self.log_path.open("a"), events
+        kept = [(line, record) for line in lines if (record := _read_line(line)) is not None and record.step < step]
+        write_durably(self.log_path, b"".join(line + b"\n" for line, _ in kept))
+        metrics = open_metric_log(self.logger, self.path, settings, [record for _, record in kept], step)
+        return self.log_path.open("a"), metrics
 
     def result(self, training: Pretraining) -> RunResult:
         """The outcome of a run that has finished.

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cross4d_cache.progress import progress
 from cross4d_cache.record import Record, RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.objectives.objective import ObjectiveSettings
@@ -63,17 +62,13 @@ def run_jobs(jobs: Sequence[Job], folder: Path) -> list[Outcome]:
     waiting = [number for number in range(len(jobs)) if number not in outcomes]
     # A run is many small operations: one thread each, and as many runs as there are cores, is faster than the reverse.
     context = multiprocessing.get_context("forkserver")
-    with (
-        ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=begin_worker) as pool,
-        tqdm(total=len(jobs), initial=len(outcomes), unit="run") as bar,
-    ):
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=begin_worker) as pool:
         running = {pool.submit(run_job, jobs[number]): number for number in waiting}
         try:
-            for done in as_completed(running):
+            for done, _ in progress(as_completed(running), total=len(jobs), initial=len(outcomes), unit="run"):
                 outcome = done.result()
                 outcomes[running[done]] = outcome
                 _path(outcome.job, folder).write_text(outcome.model_dump_json(indent=1) + "\n")
-                bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # not after all the others
             raise

@@ -27,7 +27,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
 
 from cross4d_cache.camera import batch_cameras, place_cameras
 from cross4d_cache.correspondence import correspond
@@ -37,6 +36,7 @@ from cross4d_cache.datasets.synthetic.motion import Motion
 from cross4d_cache.datasets.synthetic.primitives import surface_ids
 from cross4d_cache.datasets.synthetic.scene import place
 from cross4d_cache.datasets.synthetic.sensor import Sensor
+from cross4d_cache.progress import progress
 from cross4d_cache.render import render
 from cross4d_cache.teachers.tiny.teacher import WEIGHTS
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
@@ -199,8 +199,7 @@ def train(*, steps: int, bodies: int, learning_rate: float, seed: int) -> tuple[
         worker_init_fn=begin_worker,
         generator=torch.Generator(),
     )
-    bar = tqdm(loader, total=steps, unit="step")
-    for pairs in bar:
+    for pairs, shown in progress(loader, total=steps, unit="step"):
         loss = contrast(model, pairs)
         optimizer.zero_grad()
         loss.backward()
@@ -208,7 +207,7 @@ def train(*, steps: int, bodies: int, learning_rate: float, seed: int) -> tuple[
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
-        bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+        shown.note = f"loss={np.mean(losses[-50:]):.3f}"
     return model, losses
 
 

@@ -107,6 +107,10 @@ class Dataset(ABC):
         """The sequences that can be read, and what is damaged."""
         return Listing(tuple(self.sequences()))
 
+    def scanning(self) -> Iterator[int]:
+        """Find out what there is, if that takes long and was not done yet; yields how much was found so far."""
+        yield from ()
+
     def joins(self) -> Sequence[Join]:
         """The user's own lists that speak of sequences by name, each joined with the sequences that are here."""
         return ()

@@ -6,18 +6,15 @@ metres and OpenCV axes, leaves frames out, and collects what is damaged or missi
 
 import os
 import re
-import sys
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from pydantic import AfterValidator, Field
-from tqdm import tqdm
 
 from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing, Role
 from cross4d_cache.datasets.looking import unreadable
@@ -86,6 +83,7 @@ class FileDataset(Dataset):
     Options: ClassVar[type[FileOptions]] = FileOptions
     options: FileOptions
     root: Path
+    _listing: Listing | None = None
 
     def __init__(self, root: Path | None, options: FileOptions) -> None:
         super().__init__(root, options)
@@ -111,21 +109,35 @@ class FileDataset(Dataset):
         """What a complete copy of the dataset would hold, as far as that is known."""
         return Expected()
 
-    @cached_property
+    @property
     def listing(self) -> Listing:
         """The folder, scanned once; `frame_stride` is applied."""
+        for _ in self.scanning():
+            pass
+        assert self._listing is not None
+        return self._listing
+
+    def scanning(self) -> Iterator[int]:
+        """Scan the folder if that was not done yet; yields how much was found. Otherwise the first look at `listing` does it.
+
+        Raises:
+            DatasetError: a folder cannot be read.
+        """
+        if self._listing is not None:
+            return
         sequences: list[SequenceInfo] = []
         damaged: list[Damage] = []
         try:
-            for item in tqdm(self.scan(), desc="listing", unit="sequence", delay=2, file=sys.stderr):
+            for item in self.scan():
                 if isinstance(item, DatasetError):
                     damaged.append(Damage(item, len(sequences)))
                 else:
                     num_frames = len(range(0, item.num_frames, self.options.frame_stride))
                     sequences.append(item.model_copy(update={"num_frames": num_frames}))
+                yield len(sequences) + len(damaged)
         except OSError as error:
             raise unreadable(Path(error.filename or self.root), error, "mend the folder") from None
-        return Listing(tuple(sequences), tuple(damaged))
+        self._listing = Listing(tuple(sequences), tuple(damaged))
 
     def sequences(self) -> Sequence[SequenceInfo]:
         """All sequences of the folder; headers and sizes are checked, points are not read.

@@ -211,6 +211,7 @@ class Part(PartFiles):
         tables = (self.point_offsets, self.feature_offsets)
         consistent = (
             all(table[0] == 0 and (np.diff(table) >= 0).all() for table in tables)
+            and (np.diff(self.point_offsets) > 0).all()  # a frame without points is none
             and self.point_offsets[-1] == self.record.num_points
             and self.feature_offsets[-1] == self.record.num_rows
             and self.frame_tubelet.min(initial=0) >= 0

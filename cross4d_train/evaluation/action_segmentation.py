@@ -21,6 +21,7 @@ from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
 from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.soundness import check_loss
 
 OVERLAPS = (0.10, 0.25, 0.50)
 
@@ -119,7 +120,9 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
                 if known.any():
                     logits = head(self._frames(batch, place))
                     optimizer.zero_grad()
-                    functional.cross_entropy(logits[known], target[known]).backward()
+                    loss = functional.cross_entropy(logits[known], target[known])
+                    check_loss(loss)
+                    loss.backward()
                     optimizer.step()
                 yield len(batch)
 

@@ -21,6 +21,7 @@ from cross4d_train.options import (
     PointsOption,
     PoolingOption,
     ProtocolOption,
+    QuietOption,
     RateOption,
     SeedOption,
     SizeOption,
@@ -47,6 +48,7 @@ def probe(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Linear action probe of a frozen encoder, with standardisation of the features off and on."""
@@ -56,7 +58,7 @@ def probe(
         cache,
         _shared(frames, points, stride, protocol, seed)
         | {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -76,6 +78,7 @@ def knn(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Actions by the nearest training clips of a frozen encoder."""
@@ -84,7 +87,7 @@ def knn(
         checkpoint,
         cache,
         _shared(frames, points, stride, protocol, seed) | {"num_windows": windows, "pooling": pooling, "num_neighbours": neighbours},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -108,6 +111,7 @@ def finetune(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train encoder and linear head together on part of the labels, once for each fraction."""
@@ -117,7 +121,7 @@ def finetune(
         cache,
         _shared(frames, points, stride, protocol, seed)
         | {"num_windows": windows, "num_epochs": epochs, "learning_rate": lr, "fractions": fraction, "test_every": test_every},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -141,6 +145,7 @@ def segment(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Class of every point: a linear head on the frozen encoder, or both trained together."""
@@ -150,7 +155,7 @@ def segment(
         cache,
         _shared(frames, points, stride, protocol, seed)
         | {"num_windows": windows, "num_epochs": epochs, "learning_rate": lr, "end_to_end": end_to_end, "ignored": ignore},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -169,6 +174,7 @@ def segment_actions(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Action of every frame by a linear head on the frozen encoder: accuracy, edit score, F1 of segments."""
@@ -177,7 +183,7 @@ def segment_actions(
         checkpoint,
         cache,
         _shared(frames, points, stride, protocol, seed) | {"num_epochs": epochs, "learning_rate": lr},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -198,6 +204,7 @@ def robustness(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """The linear probe on test clips with fewer frames, fewer points, or noise."""
@@ -207,7 +214,7 @@ def robustness(
         cache,
         _shared(frames, points, stride, protocol, seed)
         | {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -231,6 +238,7 @@ def correspondence(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Match points across frames by their features, and compare with true tracks."""
@@ -239,7 +247,7 @@ def correspondence(
         checkpoint,
         cache,
         _shared(frames, points, stride, protocol, seed) | {"num_windows": windows, "gaps": gap, "tolerance": tolerance},
-        request=(encoder, size, device, workers, json, out),
+        request=(encoder, size, device, workers, quiet, json, out),
     )
 
 
@@ -260,6 +268,7 @@ def transfer(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
     out: OutOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """The linear probe of every encoder on every store: a matrix of sources and targets."""
@@ -267,7 +276,7 @@ def transfer(
 
     options = _shared(frames, points, stride, protocol, seed)
     options |= {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed}
-    request = Request(encoder=encoder, size=size, device=device, num_workers=workers, as_json=json, out=out)
+    request = Request(encoder=encoder, size=size, device=device, num_workers=workers, quiet=quiet, as_json=json, out=out)
     run_transfer(checkpoint, cache, _given(options), request)
 
 
@@ -299,15 +308,15 @@ def _evaluate(
     cache: str,
     options: Mapping[str, object],
     *,
-    request: tuple[str | None, str | None, str, int, bool, Path | None],
+    request: tuple[str | None, str | None, str, int, bool, bool, Path | None],
 ) -> None:
     from cross4d_train.evaluation.commands import Request, run_evaluation
 
-    encoder, size, device, workers, json, out = request
+    encoder, size, device, workers, quiet, json, out = request
     run_evaluation(
         name,
         checkpoint,
         cache,
         _given(options),
-        Request(encoder=encoder, size=size, device=device, num_workers=workers, as_json=json, out=out),
+        Request(encoder=encoder, size=size, device=device, num_workers=workers, quiet=quiet, as_json=json, out=out),
     )

@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from cross4d_cache.errors import OutputError, SettingsError
+from cross4d_cache.progress import progress
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.digest import write_durably
-from cross4d_train.console import note_newer, progress, say, show_json, warn_random_teacher
+from cross4d_train.advice import on_device
+from cross4d_train.console import note_newer, say, show_json, warn_random_teacher
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings
@@ -50,6 +52,7 @@ class Request:
     size: str | None
     device: str
     num_workers: int
+    quiet: bool = False
     as_json: bool
     out: Path | None
 
@@ -58,7 +61,7 @@ def run_evaluation(name: str, checkpoint: str, store: Path | str, options: Mappi
     """`cross4d-train probe | knn | finetune | segment | segment-actions | robustness | correspondence`."""
     check_output(request.out)
     evaluation, place = prepare(name, checkpoint, store, options, request)
-    present(evaluate(evaluation, place), request)
+    present(evaluate(evaluation, place, quiet=request.quiet), request)
 
 
 def run_transfer(checkpoints: Sequence[str], stores: Sequence[Path | str], options: Mapping[str, object], request: Request) -> None:
@@ -70,7 +73,8 @@ def run_transfer(checkpoints: Sequence[str], stores: Sequence[Path | str], optio
     for checkpoint in checkpoints:
         row = []
         for store, of_column in zip(stores, alike, strict=True):
-            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, of_column, request if checkpoint == UNTRAINED else trained))
+            of_row = request if checkpoint == UNTRAINED else trained
+            result = evaluate(*prepare(LinearProbe.name, checkpoint, store, of_column, of_row), quiet=request.quiet)
             assert isinstance(result, ProbeResult)
             row.append(result)
         probes.append(row)
@@ -128,16 +132,19 @@ def prepare(
     return kind(source, ClipDataset(store, settings.clips, targets=False, labels=kind.labels), settings), place
 
 
-def evaluate(evaluation: Evaluation[Any, Any], place: Place) -> EvaluationResult:
-    """Run to the end with a progress bar."""
+def evaluate(evaluation: Evaluation[Any, Any], place: Place, *, quiet: bool) -> EvaluationResult:
+    """Run to the end, with progress unless `quiet`."""
     source = evaluation.source
     say(f"device {place.device}; {evaluation.name}: {source.settings.name} {source.settings.size} from {source.label}")
     if source.origin and source.origin.random_teacher:
         warn_random_teacher(source.origin.teacher)
     _announce_seen(evaluation)
-    for _ in progress(evaluation.run(place), total=evaluation.total, unit=evaluation.unit):
+    steps, advice = evaluation.run(place), on_device(place.device)
+    for _ in progress(steps, total=evaluation.total, unit=evaluation.unit, quiet=quiet, advice=advice):
         pass
     result: EvaluationResult = evaluation.result()
+    for remark in evaluation.remarks():
+        say(f"note: {remark}")
     return result
 
 

@@ -162,6 +162,12 @@ class Evaluation(ABC, Generic[Settings, Result]):
             return None
         return {index for index in self.test if cache.sequences[index].is_on(side, protocol)}
 
+    def remarks(self) -> list[str]:
+        """What makes a result say little, a line each; known once `run` has ended."""
+        if not any(part.num_visible for part in self.dataset.cache.manifest.parts):
+            return ["no point of the store is visible to any camera: were its points where they should be?"]
+        return []
+
     def check_labels(self, name: str, what: str) -> None:
         """Refuse a side none of whose sequences has labels of points or frames.
 

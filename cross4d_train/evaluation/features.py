@@ -16,6 +16,7 @@ from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.corruption import Corruption
 from cross4d_train.evaluation.evaluation import EvaluationSettings
+from cross4d_train.soundness import all_alike, finite_features
 
 Pooling = Literal["mean", "mean+max"]
 BATCH = 16
@@ -70,13 +71,15 @@ def extract_features(
 
 @contextmanager
 def frozen(encoder: Encoder) -> Iterator[None]:
-    """Evaluation mode; in the end no weight may differ.
+    """Evaluation mode, in which features are finite; in the end no weight may differ.
 
     Raises:
+        CheckpointError: features are not finite.
         RuntimeError: the encoder changed under way.
     """
     before = weights_digest(encoder.eval())
-    yield
+    with finite_features(encoder):
+        yield
     if weights_digest(encoder) != before:
         raise RuntimeError("the encoder's weights or buffers changed during the extraction of frozen features")
 
@@ -95,6 +98,18 @@ def labelled(videos: VideoFeatures) -> VideoFeatures:
     keep = videos.actions != UNLABELLED
     ids = tuple(id for id, kept in zip(videos.ids, keep.tolist(), strict=True) if kept)
     return VideoFeatures(features=videos.features[keep], actions=videos.actions[keep], ids=ids)
+
+
+def feature_remarks(train: VideoFeatures, test: VideoFeatures) -> list[str]:
+    """What makes a classifier of these features say little, a line each."""
+    lines = []
+    if all_alike(torch.cat([train.features, test.features])):
+        lines.append("all features are alike: the encoder tells no clip from another")
+    if len(test.ids) == 1:
+        lines.append("the test side has a single video: its accuracy is 0 or 1")
+    elif len(set(test.actions.tolist())) == 1:
+        lines.append("all test videos have the same action: a constant would have them right")
+    return lines
 
 
 def weights_digest(encoder: Encoder) -> str:

@@ -24,6 +24,7 @@ from cross4d_train.evaluation.features import BATCH
 from cross4d_train.evaluation.linear import accuracy, check_labels
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.initialise import Seed, build_seeded
+from cross4d_train.soundness import check_loss
 
 CPU = torch.device("cpu")
 AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
@@ -123,7 +124,9 @@ def finetune(
             logits = head(encoder(augment(batch.points, AUGMENTATION, generator).to(device)).features.float().mean(dim=1))
             target = torch.searchsorted(classes, batch.actions).to(device)
             optimizer.zero_grad()
-            functional.cross_entropy(logits, target).backward()
+            loss = functional.cross_entropy(logits, target)
+            check_loss(loss)
+            loss.backward()
             optimizer.step()
             correct, seen = correct + int((logits.argmax(dim=-1) == target).sum()), seen + len(batch)
         encoder.eval()

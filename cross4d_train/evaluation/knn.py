@@ -11,7 +11,7 @@ from torch.nn import functional
 from cross4d_cache.record import Record
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
-from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
+from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
 from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions
 from cross4d_train.evaluation.source import EncoderSource
 
@@ -79,13 +79,24 @@ class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
 
     def result(self) -> NeighbourResult:
         """Let the neighbours vote."""
-        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        train, test = self._features()
         return NeighbourResult(
             **self.provenance() | {"num_train_videos": len(train.ids), "num_test_videos": len(test.ids)},
             settings=self.settings,
             raw=self._score(train, test, standardise=False),
             standardised=self._score(train, test, standardise=True),
         )
+
+    def remarks(self) -> list[str]:
+        """As of every evaluation, what its features lack, and whether there are enough neighbours."""
+        train, test = self._features()
+        clips, asked = len(train.ids) * self.settings.num_windows, self.settings.num_neighbours
+        many = [f"{asked} neighbours of {clips} training clips: all of them vote for every test clip"] if asked >= clips else []
+        return super().remarks() + feature_remarks(train, test) + many
+
+    def _features(self) -> tuple[VideoFeatures, VideoFeatures]:
+        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        return train, test
 
     def _score(self, train: VideoFeatures, test: VideoFeatures, *, standardise: bool) -> NeighbourScore:
         mean, deviation = moments(train.features.flatten(0, 1)) if standardise else (torch.zeros(()), torch.ones(()))

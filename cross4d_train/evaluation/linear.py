@@ -15,6 +15,7 @@ from cross4d_cache.types import UNLABELLED
 from cross4d_train.evaluation.evaluation import VideoPrediction
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.initialise import Seed, build_seeded
+from cross4d_train.soundness import check_loss
 
 
 class HeadSettings(Record):
@@ -151,7 +152,9 @@ def _train_layer(
         for start in range(0, len(order), settings.batch_size):
             batch = order[start : start + settings.batch_size]
             optimizer.zero_grad()
-            functional.cross_entropy(layer(windows[batch]), labels[batch]).backward()
+            loss = functional.cross_entropy(layer(windows[batch]), labels[batch])
+            check_loss(loss)
+            loss.backward()
             optimizer.step()
     return layer
 

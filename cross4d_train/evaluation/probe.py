@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
-from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, join_features, labelled
+from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head
 from cross4d_train.evaluation.source import EncoderSource
 
@@ -79,7 +79,7 @@ class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
 
     def result(self) -> ProbeResult:
         """Train both heads on the extracted features."""
-        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        train, test = self._features()
         sequences = self.dataset.cache.sequences
         chosen = self.train + self.test
         full = {sequences[index].id for index in self.test if sequences[index].num_frames >= self.settings.clips.span}
@@ -96,3 +96,11 @@ class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
             raw_full_clip=raw.accuracy_over(full),
             standardised_full_clip=standardised.accuracy_over(full),
         )
+
+    def remarks(self) -> list[str]:
+        """As of every evaluation, and what its features lack."""
+        return super().remarks() + feature_remarks(*self._features())
+
+    def _features(self) -> tuple[VideoFeatures, VideoFeatures]:
+        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        return train, test

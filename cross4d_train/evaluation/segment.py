@@ -25,6 +25,7 @@ from cross4d_train.evaluation.finetune import AUGMENTATION
 from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.initialise import build_seeded
 from cross4d_train.interpolation import spread
+from cross4d_train.soundness import check_loss
 
 
 class SegmentSettings(EvaluationSettings):
@@ -140,7 +141,9 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
                 known = target >= 0
                 if known.any():
                     optimizer.zero_grad()
-                    functional.cross_entropy(logits[known], target[known]).backward()
+                    loss = functional.cross_entropy(logits[known], target[known])
+                    check_loss(loss)
+                    loss.backward()
                     optimizer.step()
                 yield len(batch)
 

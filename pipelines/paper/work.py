@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from cross4d_cache.errors import CacheError, CacheUnreachableError, user_errors
+from cross4d_cache.progress import progress
 from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint
@@ -185,9 +185,9 @@ def do_all(work: Sequence[Work], device: str, jobs: int) -> None:
     waiting = [item for item in work if not item.is_done()]
     on_cpu = torch.device(device).type == "cpu"
     num_loaders = 0 if on_cpu else max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // jobs - 1))
-    with tqdm(total=len(work), initial=len(work) - len(waiting), unit="run") as bar:
-        for _ in _in_processes(waiting, device, num_loaders, jobs) if on_cpu or jobs > 1 else _one_by_one(waiting, device, num_loaders):
-            bar.update()
+    done = _in_processes(waiting, device, num_loaders, jobs) if on_cpu or jobs > 1 else _one_by_one(waiting, device, num_loaders)
+    for _ in progress(done, total=len(work), initial=len(work) - len(waiting), unit="run"):
+        pass
 
 
 def _one_by_one(waiting: Sequence[Work], device: str, num_loaders: int) -> Iterator[None]:

@@ -1,6 +1,8 @@
 """The shape of the command line: what is offered, and that help does not wait for heavy libraries."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -11,9 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
+from cross4d_cache.errors import SettingsError
 from cross4d_train.cli import app as train_app
 
-EVALUATION = "cache checkpoint device encoder frames json out points protocol seed size stride workers"
+EVALUATION = "cache checkpoint device encoder frames json out points protocol quiet seed size stride workers"
 OWN = {
     "probe": "epochs lr pooling windows",
     "knn": "neighbours pooling windows",
@@ -26,18 +29,18 @@ OWN = {
 }
 COMMANDS = {
     "build": "batch camera camera-model correspondence data dataset device exclude image-mean image-size image-std json layer limit "
-    "option out points project seed teacher views visibility weights window",
-    "check-data": "data dataset json option points read-all views",
-    "encoders": "frames json points",
-    "info": "STORE data fidelity json option png read-all",
-    "merge": "json out stores",
-    "pack": "STORE json out",
-    "pull": "STORE json out wait",
-    "subset": "STORE action json out protocol sequences split",
+    "option out points project quiet seed teacher views visibility weights window",
+    "check-data": "data dataset json option points quiet read-all views",
+    "encoders": "frames json points quiet",
+    "info": "STORE data fidelity json option png quiet read-all",
+    "merge": "json out quiet stores",
+    "pack": "STORE json out quiet",
+    "pull": "STORE json out quiet wait",
+    "subset": "STORE action json out protocol quiet sequences split",
     "teachers": "json",
-    "verify": "STORE json",
-    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames init json keep lr objective out "
-    "points protocol resume save-every seed size split stride variance-weight workers",
+    "verify": "STORE json quiet",
+    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames init json keep logger "
+    "lr objective out points protocol quiet resume save-every seed size split stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 
@@ -50,6 +53,60 @@ def test_options_are_the_agreed_ones() -> None:
             options = [option.opts[-1].removeprefix("--") for option in command.params]
             found[name] = " ".join(sorted(name.upper() if name == "store" else name for name in options))
     assert found == COMMANDS
+
+
+ADDRESSED = {
+    "build": "--out {}",
+    "info": "STORE --png {}",
+    "merge": "{} STORE",
+    "subset": "{} STORE",
+    "pack": "STORE {}",
+    "pull": "STORE {}",
+    "pretrain": "--cache STORE --out {}",
+    **dict.fromkeys(OWN, "--checkpoint random --cache STORE --out {}"),
+}
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/run", "https://host/store.zarr"])
+def test_no_command_writes_to_an_address(address: str) -> None:
+    """`Path` would make a folder `s3:` of it."""
+    writing = set()
+    for app in (cache_app, train_app):
+        for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+            if {"out", "png"} & {option.name for option in command.params}:
+                writing.add(name)
+                result = CliRunner().invoke(app, [name, *ADDRESSED[name].format(address).split()])
+                assert isinstance(result.exception, SettingsError), (name, result.output)
+                assert f"cannot write to {address}" in str(result.exception)
+    assert writing == set(ADDRESSED)
+
+
+def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+
+    def stderr(*words: object) -> str:
+        result = CliRunner().invoke(cache_app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    commands: list[tuple[object, ...]] = [
+        ("build", "--dataset", "msr_action3d", "--data", msr_folder, "--limit", 1, "--project", "pca:8", "--out", tmp_path / "built"),
+        ("check-data", "--dataset", "msr_action3d", "--data", msr_folder),
+        ("info", small_store, "--fidelity"),
+        ("verify", small_store),
+        ("merge", tmp_path / "merged", small_store),
+        ("merge", tmp_path / "merged", small_store),  # finished: it is checked
+        ("subset", tmp_path / "subset", small_store, "--split", "train"),
+        ("pack", small_store, tmp_path / "packed.zip"),
+        ("pull", tmp_path / "packed.zip", tmp_path / "pulled"),
+    ]
+    for words in commands:
+        assert not re.search(r"% .*\[\d\d:\d\d", stderr(*words, "--quiet")), words
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1", "downloads of weights"
+    assert "verify: 100% " in stderr("verify", small_store)
+    again = stderr(*commands[0])
+    assert "device cpu" in again
+    assert "build: 100% " in again
 
 
 def test_defaults_need_no_download_and_no_control() -> None:

@@ -137,13 +137,13 @@ def test_labels_of_nothing_are_an_error_after_the_report(own: Path) -> None:
 
 
 def test_sizes_are_those_behind_links(own: Path) -> None:
-    size = disk_bytes(own)
+    *_, size = disk_bytes(own)
     (own / "flat").mkdir()
     for name in ("001", "002", "003"):
         (own / "flat" / name).symlink_to(own / name)
     (own / "001" / "up").symlink_to(own)
-    assert disk_bytes(own / "flat" / "002") == size / 3
-    assert disk_bytes(own) == size
+    assert list(disk_bytes(own / "flat" / "002"))[-1] == size / 3
+    assert list(disk_bytes(own))[-1] == size
 
 
 def test_damage_of_the_users_own_files_sends_nobody_to_fetch(own: Path) -> None:

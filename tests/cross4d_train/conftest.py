@@ -59,6 +59,7 @@ def write_store(
     targets: bool = True,
     labels: bool = True,
     protocols: tuple[str, ...] = PROTOCOLS,
+    change: Callable[[PartContents], PartContents] = lambda contents: contents,
 ) -> Path:
     rng = np.random.default_rng(0)
     frames = [make_points(info, rng) for info in infos]
@@ -90,7 +91,7 @@ def write_store(
     if not labels:
         contents = replace(contents, part_labels=None, surface_ids=None, frame_actions=None)
     writer = CacheWriter(path, make_manifest(len(infos), len(flat), weights, protocols), None)
-    writer.commit(0, contents)
+    writer.commit(0, change(contents))
     writer.finish()
     return path
 

@@ -92,7 +92,7 @@ def test_a_loader_that_fails_is_no_matter_of_space(store, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("target", ["cross4d_train.run.write_durably", "cross4d_train.run.SummaryWriter.add_scalar"])
+@pytest.mark.parametrize("target", ["cross4d_train.run.write_durably", "cross4d_train.metric_log.SummaryWriter.add_scalar"])
 def test_a_full_disk_is_one_message(store, tmp_path, monkeypatch, target):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -118,6 +119,29 @@ def test_objectives_without_a_teacher_need_no_targets(tmp_path, objective):
     refused = run("pretrain", "--cache", bare, "--out", tmp_path / "other", *SMALL)
     assert refused.exit_code == 2
     assert "holds no targets, which objective dense learns" in refused.stderr
+
+
+def test_progress_and_the_numbers_of_steps_go_where_they_are_told(store, tmp_path):
+    shown = run("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL, "--logger", "csv")
+    assert shown.exit_code == 0, shown.output
+    assert "100% 2/2 [" in shown.stderr
+    assert "loss=" in shown.stderr
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    quiet = run("pretrain", "--cache", store, "--out", tmp_path / "other", *SMALL, "--logger", "none", "--quiet")
+    assert quiet.exit_code == 0, quiet.output
+    assert "%" not in quiet.stderr
+    assert "device cpu" in quiet.stderr
+
+
+def test_a_run_that_takes_long_says_so_and_what_is_faster(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("cross4d_cache.progress.MEASURED_SECONDS", 0.0)
+    words = ("pretrain", "--cache", store, *SMALL, "--size", "small", "--points", "128", "--epochs", "3", "--quiet")
+    monkeypatch.setattr("cross4d_cache.progress.LONG_SECONDS", 0.0)
+    told = run(*words, "--out", tmp_path / "run").stderr
+    assert re.search(r"\nabout 1 min on this CPU; a smaller --size \(mini: about 1 min\) or (a GPU|--device cuda) is faster\n", told), told
+    smallest = run(*words, "--size", "tiny", "--out", tmp_path / "tiny").stderr
+    assert re.search(r"\nabout 1 min on this CPU; (a GPU|--device cuda) is faster\n", smallest), smallest
 
 
 def test_encoders_are_listed_with_what_they_cost(monkeypatch):

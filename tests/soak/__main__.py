@@ -8,7 +8,6 @@ all files of a store, `--fuzz` damaged manifests and as many damaged zips and ch
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from cross4d_cache.progress import progress
 from tests.cross4d_cache.store.store_examples import two_parts, write_store
 from tests.cross4d_cache.store.test_hostile import check_damage, damage_manifest, damage_zip, outcome_of_manifest, outcome_of_zip, zipped
 from tests.cross4d_train import test_checkpoint
@@ -59,7 +58,7 @@ def kills(folder: Path, count: int, seed: int) -> list[dict[str, Any]]:
     """`count` kills of every job."""
     made = Fixtures(folder / "fixtures")
     with bench(folder, made.msr_folder, made.tiny_vit) as driver:
-        return [asdict(soak(driver, job, count, folder / job, seed)) for job in tqdm(JOBS, unit="job", file=sys.stderr)]
+        return [asdict(soak(driver, job, count, folder / job, seed)) for job, _ in progress(JOBS, total=len(JOBS), unit="job")]
 
 
 def damage(store: Path, count: int, seed: int) -> dict[str, int]:
@@ -75,7 +74,7 @@ def fuzz(store: Path, folder: Path, count: int, seed: int) -> dict[str, dict[str
     whole = zipped(store, folder / "store.zip")
     text = (store / "zarr.json").read_bytes()
     (folder / "manifest").mkdir()
-    for _ in tqdm(range(count), unit="case", file=sys.stderr):
+    for _ in progress(range(count), total=count, unit="case"):
         found["manifest"][outcome_of_manifest(damage_manifest(text, rng), folder / "manifest", store)] += 1
         found["checkpoint"][outcome_of_checkpoint(damage_checkpoint(run, rng), folder / "damaged.safetensors")] += 1
         found["zip"][outcome_of_zip(damage_zip(whole, rng), folder / "store.zip", store)] += 1

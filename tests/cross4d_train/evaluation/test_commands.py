@@ -43,6 +43,16 @@ def test_a_table_on_stdout_progress_on_stderr_and_json_in_a_file(name, store, tm
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
+@pytest.mark.parametrize("name", ["probe", "transfer"])
+def test_quiet_evaluations_show_no_progress(name, store, run_folder):
+    words = ("--checkpoint", run_folder / "checkpoint.safetensors", "--cache", store, "--epochs", 1, "--windows", 1, "--device", "cpu")
+    assert "100%" in run(name, *words).stderr
+    quiet = run(name, *words, "--quiet")
+    assert quiet.exit_code == 0, quiet.output
+    assert "%" not in quiet.stderr
+    assert "device cpu; probe: point4d tiny" in quiet.stderr
+
+
 def test_a_checkpoint_brings_its_clips_and_its_run_into_the_result(store, run_folder):
     result = run("knn", "--checkpoint", run_folder / "checkpoint.safetensors", "--cache", store, "--json")
     record = json.loads(result.stdout)
