@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cross4d_cache.device import choose_device
 from cross4d_cache.errors import SettingsError
 from cross4d_train.cluster import find_environment, launch
 from cross4d_train.loop import make_fabric
@@ -104,9 +105,10 @@ def test_what_lightning_refuses_is_one_of_our_errors(monkeypatch):
         make_fabric("cpu", 2)
 
 
-def test_coordinates_are_never_multiplied_in_tensorfloat():
+@pytest.mark.parametrize("choose", [make_fabric, choose_device])
+def test_coordinates_are_never_multiplied_in_tensorfloat(choose):
     torch.set_float32_matmul_precision("high")
-    make_fabric("cpu")
+    choose("cpu")
     assert torch.get_float32_matmul_precision() == "highest"
 
 
