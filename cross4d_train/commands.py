@@ -55,7 +55,7 @@ def run_pretrain(
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
     quiet = not fabric.is_global_zero
     if not quiet:
-        _announce(training, begun=folder.settings_path.exists())
+        _announce(training, begun=checkpoint is not None or folder.settings_path.exists())
     steps = folder.record(training, save_every=save_every, keep=keep)
     with stopping(training.stop) as signals:
         for record, bar in progress(steps, total=training.plan.num_steps, initial=training.step, unit="step", quiet=quiet):
