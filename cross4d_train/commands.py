@@ -57,7 +57,7 @@ def run_pretrain(
     _check_teacher_options(settings, options)
     launch(fabric)
     training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
-    leads, begun = fabric.is_global_zero, folder.settings_path.exists()
+    leads, begun = fabric.is_global_zero, checkpoint is not None or folder.settings_path.exists()
     if leads:  # of several processes one talks
         _announce(training, begun=begun)
     advice = on_device(fabric.device, None if begun else settings) if leads else None

@@ -116,7 +116,8 @@ class RunFolder:
         differences = written.differences(checkpoint.record.settings, checkpoint.record.step)
         if differences:
             raise CheckpointError(
-                f"{self.settings_path} and {self.checkpoint_path} differ:\n    " + "\n    ".join(differences),
+                f"{self.settings_path} and {self.checkpoint_path} differ:",
+                details=differences,
                 expected="the settings that the checkpoint was made with",
                 hint=f"put back the one that was changed, or remove {self.settings_path}: the checkpoint has its settings too",
             )
@@ -272,7 +273,8 @@ class RunFolder:
 def other_settings(path: Path, differences: list[str]) -> CheckpointError:
     """The error of a command whose settings are not those of the run in a folder."""
     return CheckpointError(
-        f"the run in {path} was begun with other settings:\n    " + "\n    ".join(differences),
+        f"the run in {path} was begun with other settings:",
+        details=differences,
         expected="the settings there; only --epochs may grow",
         hint="give those, or --resume alone, which takes them from the run; or choose another --out",
     )
