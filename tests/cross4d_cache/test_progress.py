@@ -74,6 +74,7 @@ def test_long_work_says_once_how_long_after_its_first_steps(clock: list[float], 
     """The first step, which warms up, does not count."""
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with Progress(total=1000, unit="step", advice=lambda seconds: " here") as work:
+        work.move(0)  # as a build does, which says where it begins
         for seconds in (100, 2, 2, 2):
             clock[0] += seconds
             work.move(work.done + 1)
