@@ -1,5 +1,6 @@
 """No login and no signature in anything that a command prints or writes: every command that takes an address, whatever comes of it."""
 
+import re
 import shutil
 import sys
 from base64 import b64encode
@@ -94,8 +95,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
 
 def check_nothing_shown(printed: str, written: Path) -> None:
+    letters = re.sub(r"\W", "", printed)  # frames break long words over lines
     for secret in SECRETS:
-        assert secret not in printed
+        assert re.sub(r"\W", "", secret) not in letters
         for path in written.rglob("*"):
             assert secret not in str(path)
             assert not path.is_file() or secret.encode() not in path.read_bytes(), path
