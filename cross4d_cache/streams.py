@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO
-from typing import Any, TextIO
+from typing import Any
 
 CLOSED = 141
 """Exit code of a command whose reader went away, such as `| head`: that of programs which SIGPIPE ends."""
@@ -23,7 +23,7 @@ class UnheardError(Exception):
 class _Stream:
     """A stream whose writing may fail, for all else as it is. What fails is left in no buffer, from which it would fail again at exit."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
