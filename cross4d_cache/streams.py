@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import StringIO
+from io import StringIO, TextIOBase
 from typing import Any, TextIO
 
 CLOSED = 141
@@ -23,7 +23,7 @@ class UnheardError(Exception):
 class _Stream:
     """A stream whose writing may fail, for all else as it is. What fails is left in no buffer, from which it would fail again at exit."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | TextIOBase) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
