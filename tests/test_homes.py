@@ -128,9 +128,9 @@ def test_a_result_goes_into_a_pipe_and_through_a_link(tmp_path: Path) -> None:
 def test_what_systems_leave_in_a_folder_is_nothing(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\0")
     check_place(tmp_path)
-    RunFolder(tmp_path, resume=False)
+    RunFolder(tmp_path)
     (tmp_path / "thesis.tex").write_bytes(b"\0")
     with pytest.raises(OutputError):
         check_place(tmp_path)
     with pytest.raises(OutputError, match=r"thesis\.tex"):
-        RunFolder(tmp_path, resume=False)
+        RunFolder(tmp_path)

@@ -40,10 +40,10 @@ def wandb(monkeypatch):
     return fake
 
 
-def train(store, path, logger, *, steps=None, resume=False):
+def train(store, path, logger, *, steps=None):
     """Steps of a run, all of them by default; what the folder logs of them."""
-    folder = RunFolder(path, resume=resume, logger=logger)
-    running = folder.record(make_training(store, checkpoint=folder.load() if resume else None))
+    folder = RunFolder(path, logger=logger)
+    running = folder.record(make_training(store, checkpoint=folder.load()))
     list(itertools.islice(running, steps))
     running.close()
     return [json.loads(line) for line in folder.log_path.read_text().splitlines()]
@@ -52,7 +52,7 @@ def train(store, path, logger, *, steps=None, resume=False):
 def test_csv_has_a_line_a_step_also_after_a_resume(store, tmp_path):
     """Five of nine steps, the last two of which no checkpoint has."""
     assert len(train(store, tmp_path / "run", "csv", steps=5)) == 5
-    logged = train(store, tmp_path / "run", "csv", resume=True)
+    logged = train(store, tmp_path / "run", "csv")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["step", "epoch", "loss", "learning_rate", "clips_per_second", "waiting", *logged[0]["scalars"]]
@@ -65,11 +65,11 @@ def test_csv_has_a_line_a_step_also_after_a_resume(store, tmp_path):
 def test_tensorboard_is_the_default_and_hides_steps_that_are_repeated(store, tmp_path, monkeypatch):
     """Whatever the surroundings say of other processes."""
     monkeypatch.setenv("SLURM_PROCID", "3")
-    first = RunFolder(tmp_path / "run", resume=False)
+    first = RunFolder(tmp_path / "run")
     running = first.record(make_training(store))
     list(itertools.islice(running, 5))
     running.close()
-    logged = train(store, tmp_path / "run", "tensorboard", resume=True)
+    logged = train(store, tmp_path / "run", "tensorboard")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(9))
@@ -84,7 +84,7 @@ def test_none_writes_the_log_alone(store, tmp_path):
 def test_wandb_goes_on_with_its_run(store, tmp_path, wandb, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "bodies")
     train(store, tmp_path / "run", "wandb", steps=5)
-    logged = train(store, tmp_path / "run", "wandb", resume=True)
+    logged = train(store, tmp_path / "run", "wandb")
     assert [(begun["id"], begun["resume"], begun["project"]) for begun in wandb.begun] == [
         (None, None, "bodies"),
         ("run7", "allow", "bodies"),
@@ -105,6 +105,6 @@ def test_wandb_that_does_not_begin_is_one_message(store, tmp_path, wandb):
 def test_loggers_that_cannot_be_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(SettingsError, match=r"(?s)wandb, which is not installed.*next: run `pip install wandb`"):
-        RunFolder(tmp_path / "run", resume=False, logger="wandb")
+        RunFolder(tmp_path / "run", logger="wandb")
     with pytest.raises(SettingsError, match=r"(?s)unknown logger 'mlflow'.*tensorboard, csv, wandb, none"):
-        RunFolder(tmp_path / "run", resume=False, logger="mlflow")
+        RunFolder(tmp_path / "run", logger="mlflow")
