@@ -61,3 +61,10 @@ def advice(error: OSError) -> str:
     """What the user may do about a file that could not be read."""
     where = "permissions of the file and of the folders above it" if error.errno in REFUSED else "disk or the mounted share"
     return f"look at the {where}, then run the same again; nothing was changed"
+
+
+def hint_for(error: Exception, otherwise: str) -> str:
+    """What the user may do about what was not read; `otherwise` where the error says that it is missing, or something else."""
+    if not isinstance(error, OSError) or error.errno in (None, *ABSENT, *WRONG):
+        return otherwise
+    return advice(error)

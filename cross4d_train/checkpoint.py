@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cross4d_cache.errors import CheckpointError, OutputError
+from cross4d_cache.patience import hint_for, is_there, patiently
 from cross4d_cache.record import NewerRecordError, Record, RecordError
 from cross4d_cache.store.digest import sha256_bytes, write_durably
 from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
@@ -94,22 +95,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        CheckpointError: missing, damaged, not a checkpoint, or of a format version this release does not know.
+        CheckpointError: missing, damaged, not a checkpoint, of a format version this release does not know, or not to be read now.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint {path} {what}", hint="pass the checkpoint.safetensors of a run")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        is_folder = patiently(path.is_dir)
+        if is_folder or not is_there(path):
+            what = "is a folder" if is_folder else "does not exist"
+            raise CheckpointError(f"checkpoint {path} {what}", hint="pass the checkpoint.safetensors of a run")
+        metadata, tensors = patiently(lambda: _read_file(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({error})",
             expected="a whole safetensors file",
-            hint="copy it again, or go back to an earlier one",
+            hint=hint_for(error, "copy it again, or go back to an earlier one"),
         ) from None
     return Checkpoint(record=_read_record(path, metadata), tensors=tensors)
+
+
+def _read_file(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    path.open("rb").close()  # whose errors say which they are
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
 
 
 def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.patience import ABSENT, WRONG, advice, patiently
+from cross4d_cache.patience import hint_for, patiently
 
 Found = TypeVar("Found")
 
@@ -24,5 +24,4 @@ def look_at(path: Path, look: Callable[[], Found], hint: str) -> Found:
 
 def unreadable(path: Path, error: OSError, hint: str) -> DatasetError:
     """The error for a file or folder that cannot be read."""
-    known = error.errno in (*ABSENT, *WRONG)
-    return DatasetError(f"{path} cannot be read: {error.strerror or error}", hint=hint if known else advice(error))
+    return DatasetError(f"{path} cannot be read: {error.strerror or error}", hint=hint_for(error, hint))

@@ -1,5 +1,8 @@
+import errno
+import itertools
 import json
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.point4d import SIZES, Point4D
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, TrainingSettings
 from tests.cross4d_cache.store.test_hostile import WORDS
+from tests.failing import failing
 
 
 @pytest.fixture
@@ -171,6 +175,25 @@ def damage_checkpoint(whole, rng):
         else:
             del damaged[place : place + int(rng.integers(1, 40))]
     return bytes(damaged)
+
+
+def test_what_could_not_be_read_is_not_called_damaged(tmp_path, checkpoint):
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path)
+    answers = itertools.cycle([True, False])
+    with failing(errno.ESTALE, lambda _, place: place == str(path) and next(answers)) as failed:
+        assert load_checkpoint(path).record == checkpoint.record
+    assert failed.total() >= 2
+    for number, words in ((errno.EACCES, "permissions"), (errno.EIO, "disk")):
+        with (
+            mock.patch("time.sleep"),
+            failing(number, lambda _, place: place == str(path)),
+            pytest.raises(CheckpointError, match=rf"(?s)cannot be read.*next: look at the {words}"),
+        ):
+            load_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be read.*next: copy it again"):
+        load_checkpoint(path)
 
 
 def test_damaged_headers_are_read_or_refused(tmp_path, checkpoint):

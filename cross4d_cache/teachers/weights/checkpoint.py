@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.patience import hint_for
 from cross4d_cache.teachers.weights.files import sha256_of
 from cross4d_cache.teachers.weights.model import LoadedModel, check_numbers, first_line
 from cross4d_cache.teachers.weights.source import Original, WeightSource
@@ -90,7 +91,7 @@ def _read(path: Path) -> Any:
         found = f"{path} needs code ({code[1]}) to be read, which is not run" if code else f"{path} is no checkpoint of torch, or damaged"
         raise TeacherError(found, expected="a file that holds tensors, numbers and containers only", hint=hint) from None
     except OSError as error:
-        raise TeacherError(f"{path} cannot be read: {first_line(error)}", hint=hint) from None
+        raise TeacherError(f"{path} cannot be read: {first_line(error)}", hint=hint_for(error, hint)) from None
     except Exception:  # damaged bytes may fail anywhere in the reader
         raise TeacherError(f"{path} is no checkpoint of torch, or damaged", hint=hint) from None
 

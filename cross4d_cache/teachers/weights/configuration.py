@@ -9,6 +9,7 @@ import transformers
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.patience import hint_for
 from cross4d_cache.teachers.weights.model import first_line, quiet
 
 CLIPS = ("num_frames", "tubelet_size", "frames_per_clip")
@@ -46,7 +47,7 @@ def read_config(folder: Path, overrides: dict[str, Any]) -> PretrainedConfig:
     except ImportError as error:
         raise TeacherError(f"{path} needs another library: {first_line(error)}", hint=OTHER_MODEL) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"{path} cannot be read: {first_line(error)}", hint="fetch it again") from None
+        raise TeacherError(f"{path} cannot be read: {first_line(error)}", hint=hint_for(error, "fetch it again")) from None
     return config
 
 

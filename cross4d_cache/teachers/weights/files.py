@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.patience import hint_for
 from cross4d_cache.store.digest import sha256_bytes, sha256_file
 
 WHOLE = "model.safetensors"
@@ -35,8 +36,9 @@ def weight_files(folder: Path) -> list[Path]:
         listed = json.loads((folder / INDEX).read_bytes())["weight_map"].values()
         # Names of files in this folder, and nothing that leads out of it.
         names = sorted({Path(str(name)).name for name in listed})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise TeacherError(f"{folder / INDEX} cannot be read", expected="the index of a sharded model", hint="fetch it again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = hint_for(error, "fetch it again")
+        raise TeacherError(f"{folder / INDEX} cannot be read", expected="the index of a sharded model", hint=hint) from None
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise TeacherError(

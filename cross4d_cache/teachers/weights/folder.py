@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.patience import hint_for
 from cross4d_cache.teachers.weights import hub
 from cross4d_cache.teachers.weights.configuration import check_backbone, has_text, read_config
 from cross4d_cache.teachers.weights.files import read_tensors, sha256_of, tensor_names, weight_files
@@ -84,7 +85,9 @@ def _load(folder: Path, config: PretrainedConfig) -> tuple[PreTrainedModel, set[
         with quiet():
             model, report = AutoModel.from_pretrained(folder, config=config, output_loading_info=True, **options, **pooled)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TeacherError(f"the weights in {folder} cannot be loaded: {first_line(error)}", hint="fetch them again") from None
+        raise TeacherError(
+            f"the weights in {folder} cannot be loaded: {first_line(error)}", hint=hint_for(error, "fetch them again")
+        ) from None
     except ImportError as error:
         raise TeacherError(
             f"a model of type {config.model_type!r} needs another library: {first_line(error)}",

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationE
 from transformers import PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.patience import hint_for
 from cross4d_cache.teachers.weights.model import AS_THEY_ARE, Normalisation, Preprocessing
 from cross4d_cache.teachers.weights.processor import OPTIONS, observe, scale_of
 
@@ -108,7 +109,9 @@ def _read(folder: Path) -> _Fields | None:
             field = ".".join(str(part) for part in first["loc"]) or "the file"
             raise TeacherError(f"{path}: {field}: {first['msg']}", hint="correct it, or fetch it again") from None
         except (OSError, ValueError, AttributeError) as error:
-            raise TeacherError(f"{path} cannot be read: {error}", expected="a JSON object", hint="fetch it again") from None
+            raise TeacherError(
+                f"{path} cannot be read: {error}", expected="a JSON object", hint=hint_for(error, "fetch it again")
+            ) from None
     return None
 
 
