@@ -91,7 +91,11 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         names = dataset.cache.manifest.dataset.part_names
         if unknown := sorted(label for label in settings.ignored if not 0 <= label < len(names)):
             known = ", ".join(f"{label} {name}" for label, name in enumerate(names))
-            raise SettingsError(f"--ignore {unknown[0]}, a label that the store does not have", expected=f"one of: {known or '(none)'}")
+            raise SettingsError(
+                f"--ignore {unknown[0]}, a label that the store does not have",
+                expected=f"one of: {known or '(none)'}",
+                hint="correct it, or leave it out",
+            )
         self.classes = torch.tensor([label for label in range(len(names)) if label not in settings.ignored], dtype=torch.int64)
         if len(self.classes) < 2:
             raise SettingsError(

@@ -451,7 +451,7 @@ def test_interrupting_a_build_says_how_to_go_on(build: Run, tmp_path: Path, monk
         patch.setattr("cross4d_cache.store.writer.write_part", _interrupt)
         outcome = build()
     assert outcome.code == 130
-    assert "run the command again to go on" in outcome.err
+    assert "run the same command again to resume" in outcome.err
     assert_builds(build(), tmp_path / "out")
 
 

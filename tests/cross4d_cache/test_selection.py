@@ -59,6 +59,6 @@ def test_ids_that_do_not_exist_and_nothing_left_are_refused(dataset: Dataset, tm
 
 def test_two_sequences_of_one_id_are_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *others = dataset.listing.sequences
-    monkeypatch.setitem(vars(dataset), "listing", Listing((first, *others, first)))
+    monkeypatch.setattr(dataset, "_listing", Listing((first, *others, first)))
     with pytest.raises(DatasetError, match=f"1 id of more than one sequence each: {NAMES[0]}"):
         chosen(dataset)
