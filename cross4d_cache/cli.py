@@ -32,7 +32,7 @@ Store = Annotated[str, typer.Argument(metavar="STORE", help="A store: folder, zi
 
 NewStore = Annotated[
     Path,
-    typer.Argument(metavar="OUT", parser=local_path, help="Folder of the new store; one that is unfinished or damaged is gone on with."),
+    typer.Argument(metavar="OUT", parser=local_path, help="Folder of the new store. An unfinished or damaged one is resumed."),
 ]
 
 
@@ -56,7 +56,7 @@ def build(
     dataset: DatasetName = "synthetic",
     data: Data = None,
     option: Option = None,
-    out: Annotated[Path, typer.Option(parser=local_path, help="Store to write; an unfinished one is gone on with.")] = Path("store.zarr"),
+    out: Annotated[Path, typer.Option(parser=local_path, help="Store to write. An unfinished store is resumed.")] = Path("store.zarr"),
     image_size: Annotated[int | None, typer.Option(help="Side of the rendered images, px; default: the model's own.")] = None,
     image_mean: Annotated[
         tuple[float, float, float] | None,
@@ -261,7 +261,7 @@ def teachers(as_json: Json = False) -> None:
 
 @app.command()
 def verify(store: Store, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Compare every byte of a finished store with the hashes taken when it was written, and say what mends what is damaged."""
+    """Compare every byte of a finished store with the hashes taken when it was written, and say what fixes what is damaged."""
     from cross4d_cache.console import follow, print_result, say
     from cross4d_cache.join import count_of, first_of
     from cross4d_cache.store import PartCheck, open_cache

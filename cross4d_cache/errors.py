@@ -1,4 +1,4 @@
-"""What users can cause and mend: one exception family, and the boundary that turns it into a message and exit code 2."""
+"""Errors that users cause and can fix: one exception family, and the boundary that turns it into a message and exit code 2."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def _shown(text: str) -> str:
 
 
 class Cross4DError(Exception):
-    """A failure the user can mend. Its texts lose the logins and signatures of addresses, and control characters are escaped.
+    """An error the user can fix. Its texts lose the logins and signatures of addresses, and control characters are escaped.
 
     Args:
         found: what was found, naming the file, sequence or option.

@@ -56,7 +56,7 @@ class SequenceReader:
         except DatasetError as error:
             option = f"{error.hint} (a new plan: use another --out); or " if error.hint and "--option" in error.hint else ""
             hint = option + (
-                "mend the file and run the same command again, which goes on from here; or leave the sequence out with"
+                "fix the file and run the same command again, which resumes here; or leave the sequence out with"
                 f" --exclude {info.id}, which changes the plan: with another --out, or after deleting {self.out}"
             )
             raise DatasetError(error.found, expected=error.expected, hint=hint) from None

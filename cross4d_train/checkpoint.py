@@ -77,7 +77,7 @@ class Checkpoint:
             raise OutputError(
                 f"cannot write {path}: {error.strerror}",
                 expected="a folder that can be written to, with space left",
-                hint="free some space or mend its permissions, then run the same command again",
+                hint="free some space or fix its permissions, then run the same command again",
             ) from None
 
 

@@ -70,7 +70,7 @@ def run_pretrain(
         return
     if training.step < training.plan.num_steps:
         cause = signals[0] if signals else "a signal"
-        say(f"stopped by {cause}: step {training.step} of {training.plan.num_steps} is saved; the same command goes on from there")
+        say(f"stopped by {cause}: step {training.step} of {training.plan.num_steps} is saved; the same command resumes there")
         raise SystemExit(STOPPED)
     result = folder.result(training)
     if as_json:

@@ -67,7 +67,7 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
         raise SettingsError(
             f"device {device!r}, though no CUDA device is available",
             expected="a GPU that the driver and this build of torch can use",
-            hint="choose --device cpu, or mend the driver",
+            hint="choose --device cpu, or fix the driver",
         )
     if index is not None and int(index) >= available:
         raise SettingsError(f"there is no device {device!r}", expected=f"cuda:N with N below {available}", hint="choose one with --device")

@@ -106,7 +106,7 @@ class CsvLog(MetricLog):
 
 
 class WandbLog(MetricLog):
-    """A run of Weights & Biases with its files in `wandb/`, which a run that resumes goes on with.
+    """A run of Weights & Biases with its files in `wandb/`, where a run that resumes continues.
 
     Project, account and mode are those of the environment (`WANDB_PROJECT`, ...), the project `cross4d` by default.
     """

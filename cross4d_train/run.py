@@ -135,7 +135,7 @@ class RunFolder:
             return None
         except OSError as error:
             raise OutputError(
-                f"cannot read {self.settings_path}: {error.strerror}", expected="the settings of a run", hint="mend its permissions"
+                f"cannot read {self.settings_path}: {error.strerror}", expected="the settings of a run", hint="fix its permissions"
             ) from None
 
     def record(self, training: Pretraining, *, save_every: float = math.inf, keep: int = 0) -> Iterator[StepRecord]:
@@ -213,7 +213,7 @@ class RunFolder:
             raise OutputError(
                 f"cannot write to {self.path}: {error.strerror or error}",
                 expected="a folder that can be written to, with space left",
-                hint="free some space or mend its permissions, then run the same command again",
+                hint="free some space or fix its permissions, then run the same command again",
             ) from None
 
     def _begin(self, settings: RunSettings, step: int) -> tuple[TextIO, MetricLog | None]:

@@ -3,7 +3,7 @@
     python -m pipelines.demo [--out out/demo]
 
 Synthetic people and animals, the teacher that comes with the package, the mini student. The encoder is compared with the untrained one
-over several seeds; the picture shows one of the runs. Whatever is finished is kept; a second call goes on from there.
+over several seeds; the picture shows one of the runs. Whatever is finished is kept; a second call resumes there.
 """
 
 import argparse

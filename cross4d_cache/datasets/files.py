@@ -136,7 +136,7 @@ class FileDataset(Dataset):
                     sequences.append(item.model_copy(update={"num_frames": num_frames}))
                 yield len(sequences) + len(damaged)
         except OSError as error:
-            raise unreadable(Path(error.filename or self.root), error, "mend the folder") from None
+            raise unreadable(Path(error.filename or self.root), error, "fix the folder") from None
         self._listing = Listing(tuple(sequences), tuple(damaged))
 
     def sequences(self) -> Sequence[SequenceInfo]:

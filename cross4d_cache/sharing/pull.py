@@ -76,7 +76,7 @@ class Pull:
         except OSError as error:
             raise OutputError(
                 f"cannot write to {self.out}: {error.strerror or error}",
-                hint="free some space or mend the permissions; the same command goes on from there",
+                hint="free some space or fix the permissions; the same command resumes there",
             ) from None
 
     def _run(self) -> Iterator[int]:

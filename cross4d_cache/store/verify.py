@@ -91,11 +91,11 @@ def refuse(cache: Cache, checks: Sequence[PartCheck]) -> None:
     silent = f"{place}: {len(unread)} files could not be read:"
     if problems:
         whole = isinstance(cache.storage.source, FolderSource)
-        mends = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
+        fixes = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
         raise CacheCorruptError(
             f"{place}: {len(problems)} damaged files, of {', '.join(found['damaged'])}:",
             details=(*problems, *((silent, *unread) if unread else ())),
-            hint=mends if whole else "it cannot be mended in place: copy or pack it again from a whole one",
+            hint=fixes if whole else "it cannot be fixed in place: copy or pack it again from a whole one",
         )
     if unread:
         raise CacheUnreadableError(

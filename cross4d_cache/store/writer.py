@@ -157,7 +157,7 @@ class CacheWriter:
                 return
             raise OutputError(
                 f"cannot write part {part_name(number)} of {self.path}: {error.strerror or error}",
-                hint="free some space or mend the permissions; the same command goes on from there",
+                hint="free some space or fix the permissions; the same command resumes there",
             ) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)

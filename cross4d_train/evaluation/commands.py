@@ -114,7 +114,7 @@ def prepare(
     """An evaluation with settled settings: those of the checkpoint and of the dataset's recipe, changed by options.
 
     Raises:
-        Cross4DError: whatever the user has to mend.
+        Cross4DError: whatever the user has to fix.
     """
     manifest = open_cache(store).manifest
     note_newer(manifest, str(store))

@@ -152,7 +152,7 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
     data = bytearray((tmp_path / "store.zip").read_bytes())
     data[data.index(b"\x28\xb5\x2f\xfd") + 8] ^= 1
     (tmp_path / "store.zip").write_bytes(data)
-    assert "cannot be mended in place" in refused("verify", tmp_path / "store.zip")
+    assert "cannot be fixed in place" in refused("verify", tmp_path / "store.zip")
 
 
 @pytest.mark.parametrize(

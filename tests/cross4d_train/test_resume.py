@@ -75,7 +75,7 @@ def test_a_signal_finishes_the_step_saves_and_says_so(store, tmp_path, whole, at
     before = signal.getsignal(number)
     stopped = run(*command(store, tmp_path / "run"))
     assert stopped.exit_code == 75, stopped.output
-    said = f"stopped by {number.name}: step 5 of 6 is saved; the same command goes on from there"
+    said = f"stopped by {number.name}: step 5 of 6 is saved; the same command resumes there"
     assert stopped.stderr.splitlines()[-1] == said
     assert stopped.stdout == ""
     assert signal.getsignal(number) == before

@@ -43,7 +43,7 @@ class Blobs:
         except (ValueError, OverflowError):
             most_bytes = -1
         if most_bytes < 0:
-            raise SettingsError(f"{GIGABYTES}={said[:40]}", expected="a number, 0 or more", hint="mend or unset the environment variable")
+            raise SettingsError(f"{GIGABYTES}={said[:40]}", expected="a number, 0 or more", hint="fix or unset the environment variable")
         return cls(folder, most_bytes) if folder is not None else cls(Path(os.devnull), 0)
 
     def _path(self, sha256: str) -> Path:

@@ -21,7 +21,7 @@ MOST_REDIRECTS = 5
 
 
 class FinalError(Exception):
-    """A failure that no other attempt will mend."""
+    """A failure that no other attempt will fix."""
 
 
 class Client:

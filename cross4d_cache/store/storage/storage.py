@@ -45,7 +45,7 @@ class Storage:
 
     def corrupt(self, name: str, what: str) -> CacheCorruptError:
         """The error for bytes that are not what was written."""
-        return CacheCorruptError(f"{self.source.path(name)}: {what}", hint="run `cross4d-cache verify` on the store; it says what mends it")
+        return CacheCorruptError(f"{self.source.path(name)}: {what}", hint="run `cross4d-cache verify` on the store; it says what fixes it")
 
     def fetch(self, file: StoredFile) -> bytes:
         """A whole file.
