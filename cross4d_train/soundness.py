@@ -68,7 +68,7 @@ def why_not_finite(loss: float, step: int, batch: Batch, cache: Cache) -> Cross4
     return SettingsError(
         f"the loss became {loss} at step {step}",
         expected="a finite number",
-        hint="lower --lr; --resume goes on from the last checkpoint",
+        hint="lower --lr and start anew with another --out; the last checkpoint is whole",
     )
 
 

@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Generic, TypeVar
 
 from cross4d_cache.errors import Cross4DError, WorkerError
+from cross4d_cache.store.storage.waiting import waiting_minutes
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -29,7 +30,7 @@ AHEAD = 2
 """Answers of each worker that are made before they are asked for."""
 
 PATIENCE = 3600
-"""Seconds after which a worker that gives no answer counts as stuck: reading may be slow, and a server may be away for minutes."""
+"""Seconds after which a worker that gives no answer counts as stuck, beyond those that it waits for a server: reading may be slow."""
 
 _ENDING = 5
 """Seconds in which a worker that is told to end does so."""
@@ -118,7 +119,8 @@ class _Worker(Generic[Answer]):
         return answer
 
     def _next(self) -> Answer | Exception:
-        for _ in range(PATIENCE):  # by the second: a job that is suspended for hours has waited for one
+        patience = PATIENCE + round(60 * waiting_minutes())
+        for _ in range(patience):  # by the second: a job that is suspended for hours has waited for one
             with suppress(Empty):
                 answer = self._arrived.get(timeout=1)
                 if isinstance(answer, EOFError):
@@ -126,7 +128,7 @@ class _Worker(Generic[Answer]):
                     raise self._death()
                 return answer
         raise WorkerError(
-            f"a loader process (pid {self._process.pid}) has given no batch for {PATIENCE // 60} minutes, though it lives",
+            f"a loader process (pid {self._process.pid}) has given no batch for {patience // 60} minutes, though it lives",
             expected="storage that answers",
             hint="look whether the disk or server of the store hangs, then run the same command again",
         )

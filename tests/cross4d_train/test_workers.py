@@ -1,5 +1,7 @@
 """Loader processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
 
+import gc
+import itertools
 import os
 import resource
 import select
@@ -132,8 +134,15 @@ def test_one_that_ends_otherwise_is_told_with_its_code(two):
 
 def test_one_that_never_answers_is_not_waited_for_for_ever(two, monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 1)
+    monkeypatch.setenv("CROSS4D_WAIT_MINUTES", "0")
     with pytest.raises(WorkerError, match=r"(?s)has given no batch for .*next: .*disk or server"):
         list(two.map(["__import__('time').sleep(1000)"]))
+
+
+def test_one_that_waits_for_a_server_is_not_stuck(two, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0)
+    monkeypatch.setenv("CROSS4D_WAIT_MINUTES", "1")
+    assert list(two.map(["__import__('time').sleep(1.5) or 7"])) == [7]
 
 
 def test_they_end_with_their_pool_whatever_they_do():
@@ -150,9 +159,10 @@ def few_files() -> Iterator[Callable[[int], None]]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def allow(more: int) -> None:
-        free = os.open(os.devnull, os.O_RDONLY)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, before[1]))
+        gc.collect()  # what other tests left is closed now, and not in the middle
+        used = {int(name) for name in os.listdir("/dev/fd")}
+        free = (number for number in itertools.count() if number not in used)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, more, None)), before[1]))
 
     yield allow
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -49,8 +49,8 @@ class Patience:
 
     def __init__(self, place: str, minutes: float | None = None) -> None:
         self.place = place
-        said = os.environ.get(WAIT_MINUTES) if minutes is None else str(minutes)
-        self.minutes, self._asked_for = _parse(said) if said else DEFAULT_MINUTES, bool(said)
+        self.minutes = waiting_minutes() if minutes is None else _parse(str(minutes))
+        self._asked_for = minutes is not None or bool(os.environ.get(WAIT_MINUTES))
         self._changed = threading.Condition()
         self._limit, self._active, self._answers = CONNECTIONS, 0, 0
         self._not_before = self._no_less_until = 0.0
@@ -161,6 +161,16 @@ class Trial:
             patience.tell(error)
         if not patience.sleep(max(wait, asked), error, self._stops):
             raise _unreachable(f"{what} cannot be had: {error}; it is no longer waited for")
+
+
+def waiting_minutes() -> float:
+    """How long servers that are away are waited for, as the environment says.
+
+    Raises:
+        SettingsError: no number of minutes.
+    """
+    said = os.environ.get(WAIT_MINUTES)
+    return _parse(said) if said else DEFAULT_MINUTES
 
 
 def _parse(said: str) -> float:

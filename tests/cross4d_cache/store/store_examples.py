@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord, ProjectionRecord
+from cross4d_cache.store import (
+    NOT_VISIBLE,
+    CacheManifest,
+    CacheWriter,
+    DatasetRecord,
+    PartContents,
+    PlanRecord,
+    ProjectionRecord,
+    open_cache,
+)
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.types import CachedClip, RenderSettings, SequenceInfo, TeacherSpec
 
@@ -179,3 +188,12 @@ def assert_clip_is(clip: CachedClip, expected: list[SlowFrame]) -> None:
                 if target is not None:
                     np.testing.assert_array_equal(clip.features[row], target[0])
                     assert clip.patches[row] == target[1]
+
+
+def use(store: Path) -> None:
+    """All that a trainer does with a store."""
+    cache = open_cache(store)
+    for index, info in enumerate(cache.sequences):
+        cache.read_clip(index, np.arange(min(info.num_frames, 4)), labels=True)
+        cache.cameras(index, 0)
+    cache.projection()

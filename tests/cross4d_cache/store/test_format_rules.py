@@ -14,18 +14,9 @@ from cross4d_cache.store import CacheManifest, PartContents, open_cache, verify
 from cross4d_cache.store.index import write_index
 from cross4d_cache.store.storage.archive import is_plain_name
 from tests.cross4d_cache.store.forgery import edit_json, edit_manifest, forge_part
-from tests.cross4d_cache.store.store_examples import make_part, two_parts, write_store
+from tests.cross4d_cache.store.store_examples import make_part, two_parts, use, write_store
 
 Change = Callable[[Path], object]
-
-
-def use(store: Path) -> None:
-    """All that a trainer does with a store."""
-    cache = open_cache(store)
-    for index, info in enumerate(cache.sequences):
-        cache.read_clip(index, np.arange(min(info.num_frames, 4)), labels=True)
-        cache.cameras(index, 0)
-    cache.projection()
 
 
 def found_by_verify(store: Path) -> str:

@@ -21,7 +21,7 @@ from cross4d_cache.store import CacheManifest, open_cache, verify
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.store.index import write_index
 from tests.cross4d_cache.store.forgery import edit_json, edit_manifest, forge_part
-from tests.cross4d_cache.store.store_examples import make_manifest, two_parts
+from tests.cross4d_cache.store.store_examples import make_manifest, two_parts, use
 
 HOSTILE = [2**40, -1, 1.5, True, None, "x", [], {}, float("nan"), float("inf"), "9" * 5000, 2**200, [[]] * 3]
 
@@ -34,15 +34,6 @@ def _bounded_memory() -> Any:
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def use(store: Path) -> None:
-    """All that a trainer does with a store."""
-    cache = open_cache(store)
-    for index, info in enumerate(cache.sequences):
-        cache.read_clip(index, np.arange(min(info.num_frames, 4)), labels=True)
-        cache.cameras(index, 0)
-    cache.projection()
 
 
 def refuse(store: Path, kind: type[CacheError] = CacheError) -> str:
