@@ -88,12 +88,12 @@ def refuse(cache: Cache, checks: Sequence[PartCheck]) -> None:
     """
     found, errors = report(cache, checks), [error for check in checks for error in check.unread]
     place, problems, unread = found["store"], found["problems"], found["unread"]
-    silent = f"{place}: {len(unread)} files could not be read:"
+    silent = f"{place}: files that could not be read ({len(unread)}):"
     if problems:
         whole = isinstance(cache.storage.source, FolderSource)
         fixes = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
         raise CacheCorruptError(
-            f"{place}: {len(problems)} damaged files, of {', '.join(found['damaged'])}:",
+            f"{place}: damaged files ({len(problems)}), of {', '.join(found['damaged'])}:",
             details=(*problems, *((silent, *unread) if unread else ())),
             hint=fixes if whole else "it cannot be fixed in place: copy or pack it again from a whole one",
         )

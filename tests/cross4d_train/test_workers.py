@@ -30,6 +30,7 @@ from pathlib import Path
 from cross4d_train.loop import Pretraining, make_fabric
 from tests.cross4d_train.test_loop import make_settings
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 for _ in range(3):
     if os.fork() == 0:
         for record in Pretraining(Path(sys.argv[1]), make_settings(num_epochs=100_000), make_fabric("cpu"), num_workers=2).steps():

@@ -193,7 +193,7 @@ def test_verify_tells_damage_from_what_it_could_not_read(store: Path) -> None:
     assert (record["damaged"], len(record["unread"]), record["intact"]) == (["00000"], 1, False)
     with pytest.raises(CacheCorruptError, match="Permission denied") as damaged:
         refuse(open_cache(store), found)
-    assert "1 damaged files, of 00000:" in str(damaged.value)
+    assert "damaged files (1), of 00000:" in str(damaged.value)
 
 
 def test_verify_without_permission_ends_with_one_message(
