@@ -20,7 +20,7 @@ test: setup wheel
 	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # The fast tests with the lowest versions that pyproject.toml declares, and with the newest; torch stays as pinned, no resolver chooses it.
-FAST := test_docs.py test_record.py $(addprefix cross4d_cache/,test_cli.py test_picture.py test_visibility.py teachers datasets/test_hoi4d.py \
+FAST := test_docs.py test_record.py $(addprefix cross4d_cache/,test_cli.py report/test_picture.py rendering/test_visibility.py teachers datasets/test_hoi4d.py \
   store/test_golden.py store/test_storage.py) $(addprefix cross4d_train/,test_checkpoint.py test_run.py)
 test-lowest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest

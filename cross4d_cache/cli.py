@@ -90,14 +90,14 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a store, or go on with one that was interrupted."""
-    from cross4d_cache.build import Build
+    from cross4d_cache.build.engines.local import Build
+    from cross4d_cache.build.fitting import ProjectionFit
+    from cross4d_cache.build.plan import BuildSettings, plan_build
+    from cross4d_cache.build.selection import remarks, select_sequences
     from cross4d_cache.console import count, follow, note_blind, note_sides, on_device, print_result, say, summary, warn_random
     from cross4d_cache.datasets import open_dataset
-    from cross4d_cache.device import choose_device
-    from cross4d_cache.extent import of_dataset
-    from cross4d_cache.fitting import ProjectionFit
-    from cross4d_cache.plan import BuildSettings, plan_build
-    from cross4d_cache.selection import remarks, select_sequences
+    from cross4d_cache.rendering.device import choose_device
+    from cross4d_cache.report.extent import of_dataset
     from cross4d_cache.store import check_place, open_cache
     from cross4d_cache.teachers import load_teacher
 
@@ -167,8 +167,8 @@ def check_data(
     from cross4d_cache.console import count, print_result, show
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.datasets.files import FileDataset
-    from cross4d_cache.inspection import as_record, choose, describe, disk_bytes, inspect, read_through
     from cross4d_cache.progress import progress
+    from cross4d_cache.report.check_data import as_record, choose, describe, disk_bytes, inspect, read_through
 
     source = open_dataset(dataset, data, _options(option or []))
     if not isinstance(source, FileDataset):
@@ -205,8 +205,8 @@ def info(
 ) -> None:
     """What a store is: teacher, coverage, sizes, splits; instant, also for one that is not finished."""
     from cross4d_cache.console import note_blind, note_newer, note_sides, print_overview, print_result, show, summary, warn_random
-    from cross4d_cache.extent import of_store, sample
     from cross4d_cache.progress import progress
+    from cross4d_cache.report.extent import of_store, sample
     from cross4d_cache.store import open_cache
 
     cache = open_cache(store, allow_partial=not fidelity)
@@ -215,7 +215,7 @@ def info(
     note_sides(cache)
     note_blind(cache)
     if png is not None:
-        from cross4d_cache.picture import draw_summary
+        from cross4d_cache.report.picture import draw_summary
 
         draw_summary(cache, png)
     if not fidelity:
@@ -234,7 +234,7 @@ def info(
 
     from cross4d_cache.console import count, follow
     from cross4d_cache.datasets import DATASETS, open_dataset
-    from cross4d_cache.fidelity import Fidelity, describe
+    from cross4d_cache.report.fidelity import Fidelity, describe
 
     record, dataset = cache.manifest.dataset, None
     if data is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):

@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cross4d_cache.durable import write_durably
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.patience import hint_for, is_there, patiently
 from cross4d_cache.record import NewerRecordError, Record, RecordError
-from cross4d_cache.store.digest import sha256_bytes, write_durably
+from cross4d_cache.store.digest import sha256_bytes
 from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import Origin, RunSettings

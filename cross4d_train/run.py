@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
+from cross4d_cache.durable import names_in, partial_paths, write_durably
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, added
-from cross4d_cache.store.digest import names_in, partial_paths, write_durably
 from cross4d_train.checkpoint import Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord

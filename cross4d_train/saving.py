@@ -4,7 +4,7 @@ import re
 import time
 from pathlib import Path
 
-from cross4d_cache.store.digest import write_durably
+from cross4d_cache.durable import write_durably
 from cross4d_train.checkpoint import Checkpoint
 
 

@@ -10,12 +10,12 @@ know of single points is asked by `pipelines.bodies` and `pipelines.scans`.
 from cross4d_cache.errors import SettingsError
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
+from pipelines.experiment.table import Table
+from pipelines.experiment.work import Store, Student
 from pipelines.msr_action3d import BENCHMARK
 from pipelines.paper.benchmark import UNTRAINED, Setup
 from pipelines.paper.recipe import main
-from pipelines.paper.table import Table
 from pipelines.paper.tables import RAW, STANDARDISED, Builder, Others, probe_cells
-from pipelines.paper.work import Store, Student
 
 REFERENCE, SHUFFLED, POSITION = "its own point's", "a shuffled point's", "a patch index"
 

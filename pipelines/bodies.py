@@ -7,13 +7,13 @@ A linear head a point on frozen encoders; people of a depth sensor in front of t
 
 from cross4d_cache.errors import SettingsError
 from pipelines.assignment import REFERENCE, assigned
-from pipelines.paper import tally
+from pipelines.experiment import tally
+from pipelines.experiment.table import Cell, Table
+from pipelines.experiment.work import Student
 from pipelines.paper.benchmark import GLOBAL, UNTRAINED, Benchmark, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.scales import small
-from pipelines.paper.table import Cell, Table
 from pipelines.paper.tables import PART_MEASURES, Others
-from pipelines.paper.work import Student
 
 BENCHMARK = Benchmark(
     name="bodies",

@@ -38,7 +38,7 @@ recipe() {
 for phase in "$@"; do
     case $phase in
         step)
-            in_time python3 -m pipelines.benchmark_step --device "${DEVICE:-cuda}" --workers 8 --steps 50 --batch 16 \
+            in_time python3 -m pipelines.benchmarks.step --device "${DEVICE:-cuda}" --workers 8 --steps 50 --batch 16 \
                 --json "$out/reports/step.json"
             ;;
         paper) recipe paper 1,11 1 2 3 5 ;;

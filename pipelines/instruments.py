@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.machine import synchronize
+from pipelines.benchmarks.machine import synchronize
 
 
 class Stopwatch:

@@ -18,19 +18,19 @@ from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.base import Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.evaluation.finetune import TuningScore, TuningSettings, finetune, tuning_score
 from cross4d_train.evaluation.held_out import HeldOutLoss, held_out_loss
 from cross4d_train.evaluation.linear import HeadSettings, fit_head
-from cross4d_train.evaluation.parts import PartScore, PartSettings, TokenFeatures, extract_tokens, join_tokens, score_parts
+from cross4d_train.evaluation.part_probe import PartScore, PartSettings, TokenFeatures, extract_tokens, join_tokens, score_parts
 from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettings
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from cross4d_train.targets import match_points, point_targets
+from cross4d_train.token_targets import match_points, point_targets
 
 CPU = torch.device("cpu")
 BATCH = 16

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Shaped
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from cross4d_cache.again import SequenceAgain
+from cross4d_cache.rendering.again import SequenceAgain
 from cross4d_cache.store import Cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
@@ -18,7 +18,7 @@ from cross4d_train.interpolation import spread
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
-from cross4d_train.visualize.colours import principal_colours
+from cross4d_train.report.colours import principal_colours
 
 matplotlib.use("Agg")
 

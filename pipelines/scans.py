@@ -8,10 +8,10 @@ scans, y up). Points are matched across frames by their features.
 
 from pipelines.assignment import REFERENCE
 from pipelines.bodies import students_of
+from pipelines.experiment.table import Cell, Table
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.recipe import main
 from pipelines.paper.scales import small
-from pipelines.paper.table import Cell, Table
 from pipelines.paper.tables import Others, match_cell
 
 BENCHMARK = Benchmark(

@@ -28,8 +28,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from cross4d_cache.camera import batch_cameras, place_cameras
-from cross4d_cache.correspondence import correspond
 from cross4d_cache.datasets.synthetic.anatomy import animal_body, human_body
 from cross4d_cache.datasets.synthetic.body import Body
 from cross4d_cache.datasets.synthetic.motion import Motion
@@ -37,7 +35,9 @@ from cross4d_cache.datasets.synthetic.primitives import surface_ids
 from cross4d_cache.datasets.synthetic.scene import place
 from cross4d_cache.datasets.synthetic.sensor import Sensor
 from cross4d_cache.progress import progress
-from cross4d_cache.render import render
+from cross4d_cache.rendering.camera import batch_cameras, place_cameras
+from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.render import render
 from cross4d_cache.teachers.tiny.teacher import WEIGHTS
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
 from cross4d_cache.types import RenderSettings

@@ -14,11 +14,11 @@ from transformers import ViTConfig, ViTModel
 
 import cross4d_cache
 import cross4d_train
-from cross4d_cache.build import Build
+from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.plan import BuildSettings, plan_build
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.mesh import import_open3d
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.teachers import load_teacher
 
 MSR_LENGTHS = {

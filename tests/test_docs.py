@@ -15,7 +15,7 @@ from cross4d_cache.cli import app as cache_app
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.part import LAYOUT
-from cross4d_train.cli import app as train_app
+from cross4d_train.cli.app import app as train_app
 
 APPS = {"cross4d-cache": cache_app, "cross4d-train": train_app}
 ROOT = next((folder for folder in Path(__file__).resolve().parents if (folder / "docs").is_dir()), None)
@@ -83,7 +83,8 @@ def test_pipelines_and_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     lines = [words for block in blocks(page, "sh") for words in command_lines(block)]
     assert all(words[1] in targets for words in lines if words[:1] == ["make"])
-    assert all((ROOT / "pipelines" / f"{name}.py").is_file() for name in re.findall(r"-m pipelines\.(\w+)", page.read_text()))
+    modules = [name.replace(".", "/") for name in re.findall(r"-m (pipelines\.[\w.]+\w)", page.read_text())]
+    assert all((ROOT / f"{name}.py").is_file() for name in modules)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ for package in map(import_module, ("cross4d_cache", "cross4d_train")):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         import_module(module.name)
 from cross4d_cache.cli import app as cache_app
-from cross4d_train.cli import app as train_app
+from cross4d_train.cli.app import app as train_app
 from cross4d_cache.errors import user_errors
 few = ["--option", "num_humans=1", "--option", "num_animals=0", "--option", "min_frames=4", "--option", "max_frames=4"]
 cache_app(["build", "--out", "store.zarr", "--limit", "2", "--points", "64", *few], standalone_mode=False)
@@ -49,7 +49,7 @@ def test_everything_else_imports_builds_trains_and_measures(blocked: dict[str, s
 
 
 def test_a_pipeline_that_needs_meshes_names_the_extra(blocked: dict[str, str], tmp_path: Path) -> None:
-    ended = run(["-m", "pipelines.benchmark_readers", "--only", "folder ply"], blocked, tmp_path)
+    ended = run(["-m", "pipelines.benchmarks.readers", "--only", "folder ply"], blocked, tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith("error: Open3D, which casts rays at meshes, cannot be imported: no open3d here\n")
     assert "next: pip install 'cross4d[mesh]'" in ended.stderr

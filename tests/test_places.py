@@ -6,12 +6,12 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
+from cross4d_cache.build.plan import BuildSettings, plan_build
 from cross4d_cache.cli import app as cache_app
 from cross4d_cache.datasets import open_dataset
-from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.teachers import load_teacher
-from cross4d_train.cli import app as train_app
-from cross4d_train.evaluation.source import recorded_places
+from cross4d_train.cli.app import app as train_app
+from cross4d_train.evaluation.encoder_source import recorded_places
 from tests.cross4d_cache.test_golden_build import write_clouds
 
 LABELS = "sequence,action,subject,split\nball,roll,1,train\nboard,slide,1,train\nball2,roll,2,test\n"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cross4d_cache.durable import flush, partial_path, partial_paths, sync_folder
 from cross4d_cache.errors import OutputError
 from cross4d_cache.store import Cache, CacheManifest
-from cross4d_cache.store.digest import flush, partial_path, partial_paths, sync_folder
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, read_root
 from cross4d_cache.store.part_reader import GROUP_FILE, PARTS_GROUP, PartFiles

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
+from cross4d_cache.durable import partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, Cross4DError, OutputError
 from cross4d_cache.store import Cache, CacheManifest, check_place, verify
-from cross4d_cache.store.digest import partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, MOST_MANIFEST_BYTES, PartRecord, read_root
 from cross4d_cache.store.part_reader import PARTS, PartFiles

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from cross4d_cache.durable import write_durably
 from cross4d_cache.patience import is_there
-from cross4d_cache.store.digest import FileRecord, canonical_json, sha256_bytes, sha256_file, write_durably
+from cross4d_cache.store.digest import FileRecord, canonical_json, sha256_bytes, sha256_file
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest
 from cross4d_cache.store.part import parse_sequences, sequence_columns
 from cross4d_cache.store.storage import Storage, StoredFile

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cross4d_cache.durable import write_durably
 from cross4d_cache.errors import CacheFormatError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, added, compare
-from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes, write_durably
+from cross4d_cache.store.digest import Sha256, canonical_json, sha256_bytes
 from cross4d_cache.store.storage import HINT, Storage, absent, open_storage
 from cross4d_cache.types import CORRESPONDENCE, Count, RenderSettings, Size, TeacherSpec
 

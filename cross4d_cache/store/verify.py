@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from cross4d_cache.durable import is_partial
 from cross4d_cache.errors import CacheCorruptError, CacheUnreadableError
-from cross4d_cache.store.digest import canonical_json, is_partial, sha256_bytes
+from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, PartRecord
 from cross4d_cache.store.part import check_ids

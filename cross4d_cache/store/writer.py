@@ -13,10 +13,11 @@ import numpy as np
 import zarr
 from jaxtyping import Float32
 
+from cross4d_cache.durable import names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
 from cross4d_cache.patience import advice, is_there, patiently
 from cross4d_cache.record import ABSENT
-from cross4d_cache.store.digest import FILE_LIST, names_in, partial_path, partial_paths, sha256_bytes, sweep, sync_folder, sync_tree
+from cross4d_cache.store.digest import FILE_LIST, sha256_bytes
 from cross4d_cache.store.index import INDEX_FILE, PROJECTION, write_index
 from cross4d_cache.store.manifest import METADATA_FILE, CacheManifest, PartRecord, part_name
 from cross4d_cache.store.part import PartContents, parse_part_attributes, write_array, write_part

@@ -16,11 +16,11 @@ from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
 from cross4d_train.data import Batch, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Tokens
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.soundness import check_loss
 
 OVERLAPS = (0.10, 0.25, 0.50)

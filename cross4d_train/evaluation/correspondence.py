@@ -13,9 +13,9 @@ from cross4d_cache.record import Record
 from cross4d_train.clips import even_requests
 from cross4d_train.data import in_batches
 from cross4d_train.dataset import NO_SURFACE, ClipDataset
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.interpolation import spread
 
 USUAL_GAPS = (8, 15)

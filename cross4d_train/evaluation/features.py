@@ -14,8 +14,8 @@ from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import even_requests
 from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.base import EvaluationSettings
 from cross4d_train.evaluation.corruption import Corruption
-from cross4d_train.evaluation.evaluation import EvaluationSettings
 from cross4d_train.soundness import all_alike, finite_features
 
 Pooling = Literal["mean", "mean+max"]

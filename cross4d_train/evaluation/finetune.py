@@ -19,10 +19,10 @@ from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
 from cross4d_train.data import Batch, BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import BATCH
 from cross4d_train.evaluation.linear import accuracy, check_labels
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.initialise import Seed, build_seeded
 from cross4d_train.soundness import check_loss
 

@@ -20,7 +20,7 @@ from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives.dense import Dense
-from cross4d_train.targets import match_points, point_targets
+from cross4d_train.token_targets import match_points, point_targets
 
 
 class HeldOutLoss(Record):

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from cross4d_cache.record import Record
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
 from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions
-from cross4d_train.evaluation.source import EncoderSource
 
 MOST_COSINES = 2**26
 """How many exist at a time."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED
-from cross4d_train.evaluation.evaluation import VideoPrediction
+from cross4d_train.evaluation.base import VideoPrediction
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.initialise import Seed, build_seeded
 from cross4d_train.soundness import check_loss

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head
-from cross4d_train.evaluation.source import EncoderSource
 
 
 class ProbeSettings(EvaluationSettings):

@@ -6,12 +6,12 @@ import torch
 
 from cross4d_cache.record import Record
 from cross4d_train.dataset import ClipDataset
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, Place, VideoPrediction
 from cross4d_train.evaluation.corruption import CORRUPTIONS, Corruption
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, Place, VideoPrediction
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import VideoFeatures, extract_features, join_features, labelled
 from cross4d_train.evaluation.linear import accuracy, check_labels, train_head
 from cross4d_train.evaluation.probe import ProbeSettings
-from cross4d_train.evaluation.source import EncoderSource
 
 
 class CorruptedScore(Record):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cross4d_cache.record import Record
 from cross4d_cache.types import Address
+from cross4d_train.evaluation.encoder_source import recorded_places
 from cross4d_train.evaluation.probe import ProbeResult
-from cross4d_train.evaluation.source import recorded_places
 
 
 class TransferResult(Record):

@@ -6,12 +6,12 @@ from cross4d_train.initialise import build_seeded
 from cross4d_train.objectives.crossvideo import CrossVideo
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.forecast import Forecast
+from cross4d_train.objectives.global_distillation import WholeClip
 from cross4d_train.objectives.ijepa import IJEPA
 from cross4d_train.objectives.mastpre import MaSTPre
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, TargetSpec
 from cross4d_train.objectives.uni4d import Uni4D
 from cross4d_train.objectives.vicreg import VICReg
-from cross4d_train.objectives.whole_clip import WholeClip
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dense": Dense,

@@ -7,7 +7,7 @@ from cross4d_train.data import Batch
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import Scalars
-from cross4d_train.targets import match_points, point_targets
+from cross4d_train.token_targets import match_points, point_targets
 
 
 class Dense(Distillation):

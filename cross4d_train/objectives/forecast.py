@@ -18,7 +18,7 @@ from cross4d_train.encoders.transformer import Block
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import ObjectiveSettings, Scalars, TargetSpec
 from cross4d_train.objectives.predictor import Predictor
-from cross4d_train.targets import point_targets, view_targets
+from cross4d_train.token_targets import point_targets, view_targets
 
 QUERIES = 32
 """Points of every later frame that are asked for, the first of the frame, which a clip holds in random order."""

@@ -7,8 +7,8 @@ from torch.nn import functional
 from cross4d_train.data import Batch
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.encoders.place import places
-from cross4d_train.objectives.average import Average
 from cross4d_train.objectives.masking import hide_tubes
+from cross4d_train.objectives.momentum_encoder import Average
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, Scalars, TargetSpec
 from cross4d_train.objectives.predictor import Predictor
 

@@ -12,7 +12,7 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from pipelines.paper.work import Judgement, Store, Student
+from pipelines.experiment.work import Judgement, Store, Student
 
 UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
 MAIN = "teacher"

@@ -14,13 +14,13 @@ from torch import Tensor
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
+from cross4d_train.cli.judge import Request, prepare
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.commands import Request, prepare
 from cross4d_train.evaluation.segment import Segmentation
+from pipelines.experiment.report import Finished
+from pipelines.experiment.work import Student
 from pipelines.paper.benchmark import DENSE, GLOBAL, UNTRAINED, Setup
-from pipelines.paper.report import Finished
-from pipelines.paper.work import Student
 from pipelines.pictures import colours_of_groups, encoder_features, image_of, scatter, teacher_features
 
 FIGURES = {

@@ -16,14 +16,14 @@ from cross4d_cache.errors import OutputError, SettingsError, user_errors
 from cross4d_cache.record import RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
-from pipelines.machine import describe_machine
+from pipelines.benchmarks.machine import describe_machine
+from pipelines.experiment.estimate import estimate
+from pipelines.experiment.report import Finished, draw, markdown, record, unknown_tables
+from pipelines.experiment.table import Table, compare, find
+from pipelines.experiment.work import Judgement, Store, Student, Work, build, default_jobs, do_all
 from pipelines.paper.benchmark import Benchmark, Setup
-from pipelines.paper.estimate import estimate
 from pipelines.paper.figures import FIGURES, draw_figure
-from pipelines.paper.report import Finished, draw, markdown, record, unknown_tables
-from pipelines.paper.table import Table, compare, find
 from pipelines.paper.tables import TABLES, Builder, stores_of
-from pipelines.paper.work import Judgement, Store, Student, Work, build, default_jobs, do_all
 
 SETUP = "setup.json"
 SMALL = (

@@ -7,11 +7,11 @@ from cross4d_train.evaluation.corruption import CORRUPTIONS
 from cross4d_train.evaluation.finetune import FinetuneSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
+from pipelines.experiment.table import Cell, Place, Table
+from pipelines.experiment.tally import matches, parts
+from pipelines.experiment.work import Judgement, Store, Student
 from pipelines.paper import published
 from pipelines.paper.benchmark import DENSE, GLOBAL, MAIN, UNTRAINED, Setup, family
-from pipelines.paper.table import Cell, Place, Table
-from pipelines.paper.tally import matches, parts
-from pipelines.paper.work import Judgement, Store, Student
 
 RAW, STANDARDISED = "raw", "standardised"
 Others = tuple[Setup, ...]

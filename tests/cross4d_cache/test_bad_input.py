@@ -175,7 +175,7 @@ def test_mending_the_bad_sequence_and_running_again_succeeds(build: Run, data: P
 def test_an_error_in_the_middle_keeps_the_parts_before_it(
     build: Run, data: Path, msr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cross4d_cache import plan
+    from cross4d_cache.build import plan
 
     class SmallParts(plan.BuildSettings):
         def __init__(self, **fields: object) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
 from cross4d_cache.errors import SettingsError
-from cross4d_train.cli import app as train_app
+from cross4d_train.cli.app import app as train_app
 
 EVALUATION = "cache checkpoint device encoder frames json out points protocol quiet seed size stride workers"
 OWN = {
@@ -115,7 +115,7 @@ def test_defaults_need_no_download_and_no_control() -> None:
     assert (defaults["teacher"], defaults["weights"], defaults["correspondence"]) == ("tiny", None, "zbuffer")
 
 
-@pytest.mark.parametrize("module", ["cross4d_cache.cli", "cross4d_train.cli"])
+@pytest.mark.parametrize("module", ["cross4d_cache.cli", "cross4d_train.cli.app"])
 def test_help_needs_no_heavy_import(module: str) -> None:
     code = f"import sys, {module}; print(*({{'torch', 'zarr', 'numpy', 'transformers', 'open3d', 'pydantic'}} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -124,7 +124,7 @@ def test_help_needs_no_heavy_import(module: str) -> None:
 
 def test_both_commands_are_installed() -> None:
     scripts = {script.name: script.value for script in entry_points(group="console_scripts") if script.name.startswith("cross4d")}
-    assert scripts == {"cross4d-cache": "cross4d_cache.cli:main", "cross4d-train": "cross4d_train.cli:main"}
+    assert scripts == {"cross4d-cache": "cross4d_cache.cli:main", "cross4d-train": "cross4d_train.cli.app:main"}
 
 
 def test_info_of_a_store_as_json(small_store: Path) -> None:

@@ -99,9 +99,9 @@ def test_verify_names_what_is_damaged_and_build_makes_just_that_anew(store: Path
     settings = ("--points", 100, "--views", 2, "--project", "random:16", "--batch", 8, "--device", "cpu", "--out", store)
     # The fixture's parts are smaller than the command's, so its plan is another; the check is that of the same class.
     assert "built with other settings" in refused("build", *source, *settings)
-    from cross4d_cache.build import Build
+    from cross4d_cache.build.engines.local import Build
+    from cross4d_cache.build.plan import BuildSettings, plan_build
     from cross4d_cache.datasets import open_dataset
-    from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.teachers import load_teacher
 
     dataset, teacher = open_dataset("msr_action3d", msr_folder), load_teacher("hf", str(tiny_vit))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cross4d_cache.device import choose_device
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.rendering.device import choose_device
 from cross4d_train.cluster import find_environment, launch
 from cross4d_train.loop import make_fabric
 

@@ -12,7 +12,7 @@ from cross4d_cache.store import open_cache
 from cross4d_train.conditioning import Conditioning, TargetStatistics, gather_statistics, sample_sequences
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.run import RunFolder
-from cross4d_train.targets import point_targets
+from cross4d_train.token_targets import point_targets
 from tests.cross4d_train.conftest import CHANNELS, PATCHES
 from tests.cross4d_train.test_loop import curve, make_settings, make_training
 

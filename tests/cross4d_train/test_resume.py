@@ -128,7 +128,7 @@ def killed(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("killed") / "run"
     code = f"""
 import os, signal, sys
-from cross4d_train.cli import main
+from cross4d_train.cli.app import main
 from cross4d_train.loop import Pretraining
 train = Pretraining._train_step
 def patched(training, batch, rate):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cross4d_cache.cli
-import cross4d_train.cli
+import cross4d_train.cli.app
 from cross4d_cache.errors import Cross4DError, user_errors
 from cross4d_cache.redaction import redact
 from cross4d_cache.store import CacheManifest, open_cache

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from cross4d_train import commands
-from cross4d_train.cli import main
+from cross4d_train.cli import pretrain as commands
+from cross4d_train.cli.app import main
 from cross4d_train.encoders import ENCODERS
 from tests.cross4d_train.conftest import make_infos, write_store
 
@@ -296,7 +296,7 @@ def test_probe_refuses_a_size_beside_a_checkpoint(store, finished):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from cross4d_train.cli import main; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; from cross4d_train.cli.app import main; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     started = time.perf_counter()
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert time.perf_counter() - started < 5

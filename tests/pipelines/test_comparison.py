@@ -14,7 +14,7 @@ from cross4d_train.clips import ClipSettings
 from cross4d_train.evaluation.finetune import TuningScore, TuningSettings
 from cross4d_train.evaluation.held_out import HeldOutLoss
 from cross4d_train.evaluation.linear import HeadSettings
-from cross4d_train.evaluation.parts import PartScore
+from cross4d_train.evaluation.part_probe import PartScore
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import comparison, tables

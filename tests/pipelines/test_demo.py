@@ -5,9 +5,9 @@ from pathlib import Path
 import matplotlib.image
 from lightning_fabric import Fabric
 
-from cross4d_cache.build import Build
+from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.plan import BuildSettings, plan_build
 from cross4d_cache.datasets import open_dataset
-from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
 from cross4d_train.clips import ClipSettings

@@ -18,13 +18,13 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
-from pipelines.paper import estimate, work
+from pipelines.experiment.work import Student, do_all
+from pipelines.experiment import estimate, work
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.published import TITLES
 from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
 from pipelines.paper.scales import small
 from pipelines.paper.tables import TABLES
-from pipelines.paper.work import Student, do_all
 
 NUM_ACTIONS = 4
 OPTIONS = {"min_frames": "10", "max_frames": "10", "seed": "3", "resolution": "0.4"}

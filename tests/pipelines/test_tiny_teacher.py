@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cross4d_cache.camera import batch_cameras, place_cameras
-from cross4d_cache.render import render
+from cross4d_cache.rendering.camera import batch_cameras, place_cameras
+from cross4d_cache.rendering.render import render
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches
 from pipelines import tiny_teacher
 from pipelines.tiny_teacher import MATCHES, NEGATIVE_METRES, RENDER, STREAM, TEMPERATURE, Pairs, contrast, draw_pairs, draw_views, train

@@ -18,7 +18,7 @@ from typing import Any
 WATCHED = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 Request = dict[str, Any]
 SLOW = (
-    "cross4d_cache.build",
+    "cross4d_cache.build.engines.local",
     "cross4d_cache.datasets",
     "cross4d_cache.datasets.msr_action3d",
     "cross4d_cache.sharing.merge",
@@ -114,9 +114,9 @@ def _count_events(out: str, kill_at: int | None) -> list[int]:
 
 
 def _build(request: Request) -> None:
-    from cross4d_cache.build import Build
+    from cross4d_cache.build.engines.local import Build
+    from cross4d_cache.build.plan import BuildSettings, plan_build
     from cross4d_cache.datasets import open_dataset
-    from cross4d_cache.plan import BuildSettings, plan_build
     from cross4d_cache.teachers import load_teacher
 
     dataset, teacher = open_dataset("msr_action3d", Path(request["data"])), load_teacher("hf", request["weights"])

@@ -11,10 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from cross4d_cache.build.selection import remarks, select_sequences
 from cross4d_cache.datasets.folder.dataset import Folder
 from cross4d_cache.datasets.folder.pcd import decompress_lzf
 from cross4d_cache.errors import DatasetError
-from cross4d_cache.selection import remarks, select_sequences
 from cross4d_cache.types import UNLABELLED, PointCloudSequence
 from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.examples.folder import EXAMPLES, lzf, npy_bytes, pcd_compressed, ply_text, waving_figure

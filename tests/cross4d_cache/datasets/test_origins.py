@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cross4d_cache.build import Build
+from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.plan import BuildSettings, plan_build
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.folder.origins import find
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.plan import BuildSettings, plan_build
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.teachers import load_teacher
 

@@ -25,7 +25,7 @@ from cross4d_cache.errors import (
 from cross4d_cache.sharing.pull import STAGING, Pull
 from cross4d_cache.store import CacheManifest, open_cache
 from cross4d_cache.store.storage import waiting
-from pipelines.nginx import find_nginx, serve
+from pipelines.benchmarks.nginx import find_nginx, serve
 from tests.cross4d_cache.store.store_examples import make_part, two_parts, write_store
 from tests.cross4d_cache.store.test_hostile import read_all
 from tests.servers.cutter import Cutter

@@ -22,7 +22,7 @@ from cross4d_cache.sharing.pack import Pack
 from cross4d_cache.store import Cache, CacheManifest, open_cache, verify
 from cross4d_cache.store.storage import waiting, web
 from cross4d_cache.store.storage.blobs import FOLDER, GIGABYTES
-from pipelines.nginx import find_nginx, serve
+from pipelines.benchmarks.nginx import find_nginx, serve
 from tests.cross4d_cache.store.forgery import forge_part
 from tests.cross4d_cache.store.store_examples import make_part, write_store
 from tests.cross4d_cache.store.test_hostile import read_all

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cross4d_cache.durable import partial_path
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
 from cross4d_cache.store import CacheManifest, CacheWriter, PartContents, open_cache, verify
 from cross4d_cache.store import writer as writer_module
-from cross4d_cache.store.digest import partial_path
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, make_part, two_parts, write_store
 
 

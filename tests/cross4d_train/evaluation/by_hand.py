@@ -15,8 +15,8 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder, Tokens
-from cross4d_train.evaluation.evaluation import Evaluation, EvaluationResult, EvaluationSettings, Place
-from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.conftest import CHANNELS, VIEWS, make_manifest
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
+from cross4d_train.cli.judge import EVALUATIONS
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.commands import EVALUATIONS
-from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.base import Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import weights_digest
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin
 from tests.cross4d_train.conftest import make_infos, write_store
 

@@ -18,10 +18,10 @@ from cross4d_train.evaluation.action_segmentation import (
     f1_score,
     frame_features,
 )
-from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.base import Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.evaluation import by_hand
 

@@ -5,9 +5,9 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import NO_SURFACE, ClipDataset
 from cross4d_train.encoders import build_encoder
+from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings, match_frames
-from cross4d_train.evaluation.evaluation import Place
-from cross4d_train.evaluation.source import EncoderSource
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.conftest import make_infos, write_store
 from tests.cross4d_train.evaluation.by_hand import Video, clips_of, finish, write_videos

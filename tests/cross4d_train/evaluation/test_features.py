@@ -6,7 +6,7 @@ from cross4d_train.data import BatchLoader
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation import features
-from cross4d_train.evaluation.evaluation import EvaluationSettings
+from cross4d_train.evaluation.base import EvaluationSettings
 from cross4d_train.evaluation.features import extract_features, join_features, pool
 
 CLIPS = ClipSettings(num_frames=3, num_points=48, stride=1)

@@ -12,7 +12,7 @@ from cross4d_train.clips import ClipRequest, ClipSettings
 from cross4d_train.data import BatchLoader, collate
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.evaluation import VideoPrediction
+from cross4d_train.evaluation.base import VideoPrediction
 from cross4d_train.evaluation.finetune import (
     EpochScore,
     FinetuneSettings,

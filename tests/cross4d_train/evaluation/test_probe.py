@@ -6,10 +6,10 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.evaluation import Place, VideoPrediction
+from cross4d_train.evaluation.base import Place, VideoPrediction
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, accuracy
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
 from tests.cross4d_train.conftest import write_store
 from tests.cross4d_train.evaluation.by_hand import Video, across, clips_of, finish, write_videos

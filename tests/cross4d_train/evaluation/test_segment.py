@@ -7,10 +7,10 @@ from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import collate
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.base import Place
+from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import weights_digest
 from cross4d_train.evaluation.segment import Segmentation, SegmentHead, SegmentSettings, VideoParts
-from cross4d_train.evaluation.source import EncoderSource
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.evaluation import by_hand
 

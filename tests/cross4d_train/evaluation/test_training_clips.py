@@ -6,7 +6,7 @@ import pytest
 
 from cross4d_train.clips import epoch_requests
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
-from cross4d_train.evaluation.evaluation import Place
+from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.finetune import FinetuneSettings, Finetuning
 from cross4d_train.evaluation.segment import Segmentation, SegmentSettings
 from tests.cross4d_train.evaluation.by_hand import Coordinates, Video, clips_of, make_evaluation, write_videos

@@ -9,7 +9,7 @@ from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import EPSILON
 from cross4d_train.objectives.objective import ObjectiveSettings
-from cross4d_train.targets import match_points
+from cross4d_train.token_targets import match_points
 from tests.cross4d_train.conftest import CHANNELS, TARGETS
 from tests.cross4d_train.objectives.contract import DistillationContract, FixedEncoder
 

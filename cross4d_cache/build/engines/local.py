@@ -1,0 +1,185 @@
+"""Stage one from end to end: read, render, teach, write, overlapping, part by part, resumable.
+
+Readers run ahead and writers behind in threads of their own. Batches fill across the sequences of a part, and two are worked on at a time.
+Every queue is bounded, so memory does not grow with the dataset.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cross4d_cache.build.part_builder import PartAssembly
+from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.rendering.device import Lanes
+from cross4d_cache.errors import Cross4DError
+from cross4d_cache.build.plan import BuildPlan
+from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.store import CacheWriter
+from cross4d_cache.build.targets import StageSeconds, TargetMaker, WindowTargets
+from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.build.windows import SequenceWindow, batches, windows_of
+
+BatchTargets = tuple[list[WindowTargets], StageSeconds]
+
+BATCHES_IN_FLIGHT = 4
+"""Batches that are worked on or wait for it: one more for each lane than it works on."""
+WRITERS = max(1, min(4, (os.cpu_count() or 1) // 4))
+"""Parts that are written at the same time."""
+
+
+@dataclass(kw_only=True)
+class BuildProgress:
+    """Where a build stands. Seconds are those each stage was busy; stages overlap, so they may add up to more than the wall clock.
+
+    `frames_done` counts frames that earlier runs committed as well; the other counts are of this run.
+    """
+
+    frames_done: int = 0
+    frames_built: int = 0
+    points: int = 0
+    visible_points: int = 0
+    read_seconds: float = 0.0
+    render_seconds: float = 0.0
+    teacher_seconds: float = 0.0
+    gather_seconds: float = 0.0
+    write_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """The share of points that are visible."""
+        return f"{self.visible_points / self.points:.0%} visible" if self.points else ""
+
+    def report(self) -> dict[str, Any]:
+        """What a run did, and for how many seconds each stage was busy."""
+        stages = ("wall", "read", "render", "teacher", "gather", "write")
+        return {"frames_built": self.frames_built, "seconds": {name: round(getattr(self, f"{name}_seconds"), 2) for name in stages}}
+
+
+class Build:
+    """One run of a build at `path`. Iterate over `run()`; it yields after every batch, the same growing record each time."""
+
+    def __init__(self, dataset: Dataset, teacher: Teacher, plan: BuildPlan, path: Path) -> None:
+        self.teacher, self.plan = teacher, plan
+        self.writer = CacheWriter(path, plan.manifest, plan.projection.matrix)
+        self.progress = BuildProgress()
+        settings, manifest = plan.settings, plan.manifest
+        self._reader = SequenceReader(
+            dataset=dataset, render=manifest.render, points_per_frame=manifest.points_per_frame, seed=manifest.seed, out=path
+        )
+        self._maker = TargetMaker(
+            teacher,
+            plan.projection,
+            manifest.render,
+            settings.windows_per_batch(teacher.spec),
+            correspondence=manifest.correspondence,
+            seed=manifest.seed,
+        )
+
+    def run(self) -> Iterator[BuildProgress]:
+        """Build the parts that are missing, then finish the store.
+
+        Raises:
+            DatasetError: a sequence is damaged; the parts that are committed stay.
+            OutputError: the store cannot be written.
+            SettingsError: the cameras cannot see a sequence.
+            TeacherError: features that do not fit float16.
+        """
+        progress, begin = self.progress, time.perf_counter()
+        missing = self.writer.missing()
+        progress.frames_done = sum(sum(info.num_frames for info in part) for n, part in enumerate(self.plan.parts) if n not in missing)
+        yield progress
+        with Lanes(self._maker.device) as lanes, ThreadPoolExecutor(WRITERS) as writers:
+            parts = _Parts(self, missing, writers)
+            for batch, (targets, seconds) in self._batches(missing, lanes):
+                parts.add(batch, targets)
+                self._count(targets, seconds)
+                progress.wall_seconds = time.perf_counter() - begin
+                yield progress
+            parts.finish()
+        self.writer.finish()
+        progress.wall_seconds = time.perf_counter() - begin
+        yield progress
+
+    def _batches(self, numbers: list[int], lanes: ThreadPoolExecutor) -> Iterator[tuple[list[SequenceWindow], BatchTargets]]:
+        """The batches of some parts with their targets, in order."""
+        waiting = self._waiting(numbers)
+        in_flight: deque[tuple[list[SequenceWindow], Future[BatchTargets]]] = deque()
+        error: Cross4DError | None = None
+        while True:
+            try:
+                batch = next(waiting, None)
+            except Cross4DError as found:  # told later: parts that were read without an error are kept
+                error = found
+                break
+            if batch is None:
+                break
+            in_flight.append((batch, lanes.submit(self._maker, batch)))
+            if len(in_flight) > BATCHES_IN_FLIGHT:
+                oldest, targets = in_flight.popleft()
+                yield oldest, targets.result()
+        for oldest, targets in in_flight:
+            yield oldest, targets.result()
+        if error is not None:
+            raise error
+
+    def _waiting(self, numbers: list[int]) -> Iterator[list[SequenceWindow]]:
+        """The batches of some parts in order; none holds windows of two parts, so that a part's bytes follow from its sequences alone."""
+        sequences = self._reader.sequences(info for number in numbers for info in self.plan.parts[number])
+        render, num_frames = self.plan.manifest.render, self.teacher.spec.window
+        for number in numbers:
+            part = islice(sequences, len(self.plan.parts[number]))
+            windows = (item for sequence in part for item in windows_of(sequence, render, num_frames))
+            yield from batches(windows, self._maker.windows_per_batch)
+
+    def _count(self, batch: list[WindowTargets], seconds: StageSeconds) -> None:
+        progress = self.progress
+        for targets in batch:
+            progress.frames_built += len(targets.tubelets)
+            progress.frames_done += len(targets.tubelets)
+            progress.points += len(targets.slots)
+            progress.visible_points += targets.num_visible
+        progress.read_seconds = self._reader.seconds
+        progress.render_seconds += seconds.render
+        progress.teacher_seconds += seconds.teacher
+        progress.gather_seconds += seconds.gather
+
+    def commit(self, number: int, assembly: PartAssembly) -> None:
+        """Write a part."""
+        begin = time.perf_counter()
+        self.writer.commit(number, assembly.contents())
+        self.progress.write_seconds += time.perf_counter() - begin
+
+
+class _Parts:
+    """The parts of a build that are being put together, one after the other, and those that are being written."""
+
+    def __init__(self, build: Build, numbers: list[int], writers: ThreadPoolExecutor) -> None:
+        self._build, self._numbers, self._writers = build, deque(numbers), writers
+        self._assembly, self._frames_missing = PartAssembly(), self._next_length()
+        self._pending: deque[Future[None]] = deque()
+
+    def _next_length(self) -> int:
+        return sum(info.num_frames for info in self._build.plan.parts[self._numbers[0]]) if self._numbers else 0
+
+    def add(self, batch: list[SequenceWindow], targets: list[WindowTargets]) -> None:
+        """Take the next windows; a part that is complete goes to the writers."""
+        for item, window_targets in zip(batch, targets, strict=True):
+            self._assembly.add(item, window_targets)
+            self._frames_missing -= len(window_targets.tubelets)
+            if self._frames_missing == 0:
+                self._pending.append(self._writers.submit(self._build.commit, self._numbers.popleft(), self._assembly))
+                self._assembly, self._frames_missing = PartAssembly(), self._next_length()
+        while self._pending and (len(self._pending) > WRITERS or self._pending[0].done()):  # a whole part waits in memory
+            self._pending.popleft().result()  # a full disk is told now, not after another part
+
+    def finish(self) -> None:
+        """Wait for the writers."""
+        for written in self._pending:
+            written.result()

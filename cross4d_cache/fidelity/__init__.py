@@ -1,6 +1,0 @@
-"""How well the targets of a store belong to their points: visibility, depth, and agreement between frames."""
-
-from cross4d_cache.fidelity.measure import Fidelity
-from cross4d_cache.fidelity.report import FidelityReport, describe
-
-__all__ = ["Fidelity", "FidelityReport", "describe"]

@@ -1,0 +1,1 @@
+"""Frames as cameras see them, and which patch each point falls in."""

@@ -1,0 +1,1 @@
+"""What raw data and stores contain: text, pictures, measurements."""

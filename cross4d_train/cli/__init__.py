@@ -1,0 +1,1 @@
+"""The command `cross4d-train`."""

@@ -1,0 +1,1 @@
+"""Students with seeds: trained, judged, tested, written down."""

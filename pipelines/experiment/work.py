@@ -1,0 +1,223 @@
+"""The pieces of work of a recipe: stores, students, judgements. Each leaves a file; what is finished is never done again."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cross4d_cache.errors import CacheError, CacheUnreachableError, user_errors
+from cross4d_cache.progress import progress
+from cross4d_cache.record import Record
+from cross4d_cache.store import open_cache
+from cross4d_train.checkpoint import load_checkpoint
+from cross4d_train.cli.judge import Request, prepare, settle, write_json
+from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.run import RunFolder
+from cross4d_train.settings import EncoderSettings, Origin, RunSettings
+from pipelines.commands import run
+from pipelines.processes import begin_worker
+
+MOST_LOADERS = 8
+"""Loader processes of a training or an evaluation on a GPU; on a CPU it loads its clips itself."""
+
+
+class Store(Record):
+    """A store at a place; `words` are the options of `cross4d-cache build` that make it."""
+
+    path: Path
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.path.stem
+
+    @property
+    def origin(self) -> Origin | None:
+        """What the finished store is: its settings and its sequences. None while there is none.
+
+        Raises:
+            CacheUnreachableError: it cannot be read now.
+        """
+        try:
+            return Origin.of(open_cache(self.path).manifest)
+        except CacheUnreachableError:
+            raise
+        except CacheError:
+            return None
+
+
+class Student(Record):
+    """A pre-training run on a store, kept below `root`, or with `settings=None` an encoder with starting weights."""
+
+    name: str
+    root: Path = Path()
+    store: Store | None = None
+    settings: RunSettings | None = None
+    seed: int = 0
+
+    def with_seed(self, seed: int) -> "Student":
+        """The same with another seed."""
+        if self.settings is None:
+            return self.model_copy(update={"seed": seed})
+        training = self.settings.training.model_copy(update={"seed": seed})
+        return self.model_copy(update={"seed": seed, "settings": self.settings.model_copy(update={"training": training})})
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its run."""
+        return self.root / "students" / self.name / f"seed{self.seed}"
+
+    @property
+    def checkpoint(self) -> str:
+        """What `--checkpoint` is given."""
+        return "random" if self.settings is None else str(self.folder / "checkpoint.safetensors")
+
+    def is_done(self) -> bool:
+        """Whether it has been trained to the end, with these settings on this store."""
+        path = self.folder / "checkpoint.safetensors"
+        if self.settings is None or self.store is None:
+            return True
+        if not path.exists():
+            return False
+        record = load_checkpoint(path).record
+        origin = self.store.origin
+        return origin is not None and record.origin == origin and record.settings == self.settings and record.step == record.num_steps
+
+    def run(self, device: str, num_loaders: int) -> None:
+        """Train, or go on with a run that was stopped.
+
+        Raises:
+            CheckpointError: the folder holds a run with other settings, or on another store.
+        """
+        assert self.settings is not None
+        assert self.store is not None
+        folder = RunFolder(self.folder)
+        checkpoint = folder.load()
+        training = Pretraining(self.store.path, self.settings, make_fabric(device), num_workers=num_loaders, checkpoint=checkpoint)
+        for _ in folder.record(training):
+            pass
+
+
+class Judgement(Record):
+    """An evaluation of a student on a store; `options` are those of the command, by their dotted names. Its result is kept below `root`."""
+
+    kind: str
+    root: Path
+    student: Student
+    encoder: EncoderSettings
+    store: Store
+    options: dict[str, Any]
+
+    def with_seed(self, seed: int) -> "Judgement":
+        """The same of the student with that seed, with clips and heads of that seed."""
+        seeds = {"seed": seed} | ({"head.seed": seed} if self.kind in ("probe", "robustness") else {})
+        return self.model_copy(update={"student": self.student.with_seed(seed), "options": self.options | seeds})
+
+    @property
+    def path(self) -> Path:
+        """Where the result is; the name changes with anything that decides it."""
+        stores = [self.store, *([self.student.store] if self.student.store else [])]
+        decided = [self.kind, self.student.settings, self.encoder, self.options, [store.origin for store in stores]]
+        digest = hashlib.sha256(json.dumps(decided, default=lambda item: item.model_dump(mode="json")).encode()).hexdigest()[:12]
+        name = re.sub(r"[^\w.-]+", "-", f"{self.kind}_{self.student.name}_{self.store.name}")
+        return self.root / "results" / f"{name}_{self.student.seed}_{digest}.json"
+
+    def is_done(self) -> bool:
+        """Whether the result is there, of this student as it was trained last, and with the settings that this release resolves to."""
+        if self.store.origin is None or not self.path.exists() or not self.student.is_done():
+            return False
+        checkpoint = Path(self.student.checkpoint)
+        if self.student.settings is not None and checkpoint.stat().st_mtime_ns > self.path.stat().st_mtime_ns:
+            return False
+        settings = settle(self.kind, self.store.origin.dataset, self.options)
+        return bool(self.result()["settings"] == settings.model_dump(mode="json"))
+
+    def run(self, device: str, num_loaders: int) -> None:
+        """Judge and write the result."""
+        untrained = self.student.settings is None
+        request = Request(
+            encoder=self.encoder.name if untrained else None,
+            size=self.encoder.size if untrained else None,
+            device=device,
+            num_workers=num_loaders,
+            as_json=True,
+            out=None,
+        )
+        evaluation, place = prepare(self.kind, self.student.checkpoint, self.store.path, self.options, request)
+        for _ in evaluation.run(place):
+            pass
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(evaluation.result(), self.path)
+
+    def result(self) -> dict[str, Any]:
+        """The result that was written."""
+        found: dict[str, Any] = json.loads(self.path.read_bytes())
+        return found
+
+
+Work = Student | Judgement
+
+
+def build(store: Store) -> dict[str, Any]:
+    """A store, with what `cross4d-cache build` says of it; one that is finished is kept, one that was begun is gone on with."""
+    return run("cross4d-cache", "build", *store.words, "--out", store.path)
+
+
+def default_jobs(device: str) -> int:
+    """How many pieces of work are done at a time: on a CPU as many as there are cores, on a GPU one."""
+    return (os.cpu_count() or 1) if torch.device(device).type == "cpu" else 1
+
+
+def do_all(work: Sequence[Work], device: str, jobs: int) -> None:
+    """Whatever is not done yet, `jobs` at a time, each in a process with one thread: on a CPU faster than the reverse, and a GPU has
+    work from one student while another waits.
+
+    What stands first is begun first, but no judgement before its student is trained.
+    """
+    waiting = [item for item in work if not item.is_done()]
+    on_cpu = torch.device(device).type == "cpu"
+    num_loaders = 0 if on_cpu else max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // jobs - 1))
+    done = _in_processes(waiting, device, num_loaders, jobs) if on_cpu or jobs > 1 else _one_by_one(waiting, device, num_loaders)
+    for _ in progress(done, total=len(work), initial=len(work) - len(waiting), unit="run"):
+        pass
+
+
+def _one_by_one(waiting: Sequence[Work], device: str, num_loaders: int) -> Iterator[None]:
+    for item in waiting:
+        item.run(device, num_loaders)
+        yield
+
+
+def _in_processes(waiting: list[Work], device: str, num_loaders: int, jobs: int) -> Iterator[None]:
+    untrained = {item.folder for item in waiting if isinstance(item, Student)}
+    running: dict[Future[None], Work] = {}
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker) as pool:
+        try:
+            while waiting or running:
+                ready = [item for item in waiting if isinstance(item, Student) or item.student.folder not in untrained]
+                for item in ready[: jobs - len(running)]:
+                    waiting.remove(item)
+                    running[pool.submit(_do, item, device, num_loaders)] = item
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    done.result()
+                    finished = running.pop(done)
+                    if isinstance(finished, Student):
+                        untrained.remove(finished.folder)
+                    yield
+        except BaseException:
+            pool.shutdown(wait=False)  # the error is told now; what is running is waited for when the recipe exits
+            raise
+
+
+def _do(item: Work, device: str, num_loaders: int) -> None:
+    with user_errors():
+        item.run(device, num_loaders)
