@@ -1,9 +1,10 @@
 """Errors that users cause and can fix: one exception family, and the boundary that turns it into a message and exit code 2."""
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -23,8 +24,15 @@ def _shown(text: str) -> str:
     return printable(redact(text))
 
 
+def with_options(text: str, options: Mapping[str, str]) -> str:
+    """A text whose settings in backquotes, such as `clips.num_points`, are named as a command line calls them, such as --points."""
+    return re.sub(r"`([a-z][a-z0-9_.]*)`", lambda match: options.get(match[1], match[0]), text)
+
+
 class Cross4DError(Exception):
     """An error the user can fix. Its texts lose the logins and signatures of addresses, and control characters are escaped.
+
+    Settings stand in backquotes by their names in requests (`clips.num_points`); a command line calls them by its options.
 
     Args:
         found: what was found, naming the file, sequence or option.
@@ -37,6 +45,10 @@ class Cross4DError(Exception):
         self.found, self.expected, self.hint = _shown(found), expected and _shown(expected), hint and _shown(hint)
         self.details = tuple(map(_shown, details))
         super().__init__(self.found)
+
+    def with_options(self, options: Mapping[str, str]) -> str:
+        """The whole text, with settings named as a command line calls them."""
+        return with_options(str(self), options)
 
     def __str__(self) -> str:
         lines = [self.found, *(f"    {line}" for line in self.details)]
@@ -107,8 +119,10 @@ class WorkerError(Cross4DError):
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
     """The boundary of a command: a `Cross4DError` becomes one message on stderr and exit code 2, and nothing secret is printed.
+
+    `options` says how the command line calls the settings that a message names.
 
     `CROSS4D_DEBUG=1` keeps the traceback. Typer turns Ctrl-C into an exit with code 130 before it gets here. A result that cannot be
     written to standard output is such an error too; where its reader went away, the command ends in silence with code 141.
@@ -129,7 +143,7 @@ def user_errors() -> Iterator[None]:
             if os.environ.get("CROSS4D_DEBUG") == "1":
                 traceback.print_exc()
             else:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {error.with_options(options or {})}", file=sys.stderr)
             raise SystemExit(2) from None
         except SystemExit as stop:
             if stop.code == INTERRUPTED:

@@ -18,8 +18,8 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
-from pipelines.experiment.work import Student, do_all
 from pipelines.experiment import estimate, work
+from pipelines.experiment.work import Student, do_all
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.published import TITLES
 from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
