@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cross4d_cache.errors import printable
+from cross4d_cache.errors import printable, with_options
 from cross4d_cache.progress import Advice, Progress
 from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
+from cross4d_cache.work import Remark, Result, Stage, Work
 
 MOST_BARS = 25
 BAR = 50
@@ -100,6 +101,32 @@ def print_table(rows: list[dict[str, Any]], as_json: bool) -> None:
     cells += [["" if value is None else f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     show("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def follow_work(work: Work[Result], options: Mapping[str, str], *, quiet: bool = False) -> Result:
+    """Do all of the work with its progress shown, say what it remarks, and return its record. `options`: what settings are called here."""
+    stage: Stage | None = None
+    shown: Progress | None = None
+    try:
+        while True:
+            event = next(work)
+            if isinstance(event, Remark):
+                (say if shown is None else shown.say)(printable(with_options(event.text, options)))
+                continue
+            if shown is None or event.stage is not stage:
+                if shown is not None:
+                    shown.close()
+                stage = event.stage
+                shown = Progress.of(stage, quiet=quiet)
+            shown.note = event.note
+            shown.move(event.done)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    finally:
+        if shown is not None:
+            shown.close()
+        work.close()
 
 
 def follow(

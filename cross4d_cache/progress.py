@@ -4,11 +4,13 @@ Commands and recipes show progress with this and with nothing else; the library 
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from cross4d_cache.work import Advice, Stage
 
 LINE_SECONDS = 60.0
 """Seconds between two lines where stderr is no terminal."""
@@ -19,8 +21,6 @@ LONG_SECONDS = 600.0
 LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 Item = TypeVar("Item")
-Advice = Callable[[float], str]
-"""From the seconds that are left, what follows `about 14 h`: where that is, and what is faster."""
 
 
 class Progress:
@@ -63,10 +63,27 @@ class Progress:
                 dynamic_ncols=True,
             )
 
+    @classmethod
+    def of(cls, stage: Stage, *, quiet: bool) -> "Progress":
+        """Progress of a stage of work."""
+        return cls(
+            total=stage.total,
+            unit=stage.unit,
+            desc=stage.name,
+            initial=stage.initial,
+            quiet=quiet,
+            delay=stage.delay,
+            advice=stage.advice,
+        )
+
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the bar, or print the last line."""
         if self._bar is not None:
             self._bar.close()
         elif self._lines and self.done > self._said and monotonic() - self._begun >= self._delay:
@@ -95,7 +112,7 @@ class Progress:
         self._advice = None
         left = (now - begun) / (self.done - first) * (total - self.done)
         if left > LONG_SECONDS:
-            self._say(f"about {duration(left)}{advice(left)}")
+            self.say(f"about {duration(left)}{advice(left)}")
 
     def _print_line(self) -> None:
         """The line that tqdm would draw, without its bar."""
@@ -111,9 +128,9 @@ class Progress:
             bar_format=LINE if self.total else None,
         )
         self._said = self.done
-        self._say(line.removeprefix(": "))
+        self.say(line.removeprefix(": "))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """A line above the bar, if there is one."""
         if self._bar is not None:
             tqdm.write(line, file=sys.stderr)
