@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cross4d_cache.errors import printable, with_options
-from cross4d_cache.progress import Advice, Progress
+from cross4d_cache.progress import Progress
 from cross4d_cache.record import newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
-from cross4d_cache.work import Remark, Result, Stage, Work
+from cross4d_cache.work import Advice, Remark, Result, Stage, Work
 
 MOST_BARS = 25
 BAR = 50

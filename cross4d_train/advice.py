@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import torch
 
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.progress import Advice, duration
+from cross4d_cache.progress import duration
+from cross4d_cache.work import Advice
 from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
 from cross4d_train.settings import RunSettings
 
