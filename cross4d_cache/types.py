@@ -128,7 +128,7 @@ class PointCloudSequence:
             raise DatasetError(
                 f"sequence {self.info.id}: {where}",
                 expected="at least one point in every frame",
-                hint=f"fix the file, or leave the sequence out with --exclude {self.info.id}",
+                hint=f"fix the file, or leave the sequence out with `exclude` {self.info.id}",
             )
         if not np.isfinite(self.points).all():
             finite = np.isfinite(self.points).all(axis=1)
@@ -136,7 +136,7 @@ class PointCloudSequence:
             raise DatasetError(
                 f"sequence {self.info.id}: {int((~finite).sum())} points are NaN or infinite, the first in frame {frame}",
                 expected="finite coordinates in metres",
-                hint=f"fix the file, or leave the sequence out with --exclude {self.info.id}",
+                hint=f"fix the file, or leave the sequence out with `exclude` {self.info.id}",
             )
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64, UInt16
 
-from cross4d_cache.store import NOT_VISIBLE
 from cross4d_cache.build.windows import SequenceWindow
+from cross4d_cache.store import NOT_VISIBLE
 
 
 def pixel_shift(correspondence: str) -> int:

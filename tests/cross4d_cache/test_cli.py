@@ -28,7 +28,7 @@ OWN = {
     "transfer": "epochs lr pooling windows",
 }
 COMMANDS = {
-    "build": "batch camera camera-model correspondence data dataset device exclude image-mean image-size image-std json layer limit "
+    "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json layer limit "
     "option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
     "encoders": "frames json points quiet",
@@ -58,8 +58,8 @@ def test_options_are_the_agreed_ones() -> None:
 ADDRESSED = {
     "build": "--out {}",
     "info": "STORE --png {}",
-    "merge": "{} STORE",
-    "subset": "{} STORE",
+    "merge": "STORE {}",
+    "subset": "STORE {}",
     "pack": "STORE {}",
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
@@ -94,9 +94,9 @@ def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tm
         ("check-data", "--dataset", "msr_action3d", "--data", msr_folder),
         ("info", small_store, "--fidelity"),
         ("verify", small_store),
-        ("merge", tmp_path / "merged", small_store),
-        ("merge", tmp_path / "merged", small_store),  # finished: it is checked
-        ("subset", tmp_path / "subset", small_store, "--split", "train"),
+        ("merge", small_store, tmp_path / "merged"),
+        ("merge", small_store, tmp_path / "merged"),  # finished: it is checked
+        ("subset", small_store, tmp_path / "subset", "--split", "train"),
         ("pack", small_store, tmp_path / "packed.zip"),
         ("pull", tmp_path / "packed.zip", tmp_path / "pulled"),
     ]
