@@ -4,13 +4,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cross4d_cache.errors import printable, with_options
 from cross4d_cache.progress import Progress
+from cross4d_cache.record import Record
 from cross4d_cache.store import Cache
 from cross4d_cache.types import UNLABELLED
-from cross4d_cache.work import Remark, Result, Stage, Work
+from cross4d_cache.work import Advice, Remark, Result, Stage, Work
 
 MOST_BARS = 25
 BAR = 50
@@ -41,6 +43,11 @@ def _shown(value: object) -> object:
         return value
     nested = any(isinstance(item, dict) for item in value.values())
     return ("; " if nested else ", ").join(f"{name}: {_shown(item)}" if nested else f"{name} {item}" for name, item in value.items())
+
+
+def show_json(record: Record) -> None:
+    """A result as one JSON object, with `\\u` in place of all that is not ASCII."""
+    print(json.dumps(json.loads(record.model_dump_json())))
 
 
 def print_overview(cache: Cache) -> None:
@@ -87,7 +94,7 @@ def follow(work: Work[Result], options: Mapping[str, str], *, quiet: bool = Fals
                 if shown is not None:
                     shown.close()
                 stage = event.stage
-                shown = Progress.of(stage, quiet=quiet)
+                shown = Progress.of(replace(stage, advice=_translated(stage.advice, options)), quiet=quiet)
             shown.note = event.note
             shown.move(event.done)
     except StopIteration as end:
@@ -97,3 +104,7 @@ def follow(work: Work[Result], options: Mapping[str, str], *, quiet: bool = Fals
         if shown is not None:
             shown.close()
         work.close()
+
+
+def _translated(advice: Advice | None, options: Mapping[str, str]) -> Advice | None:
+    return None if advice is None else lambda seconds: with_options(advice(seconds), options)

@@ -28,8 +28,8 @@ OWN = {
     "transfer": "epochs lr pooling windows",
 }
 COMMANDS = {
-    "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json layer limit "
-    "option out points project quiet seed teacher views visibility weights window",
+    "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json "
+    "layer limit option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
     "encoders": "frames json points quiet",
     "info": "STORE data fidelity json option png quiet read-all",

@@ -113,7 +113,7 @@ def test_what_float32_cannot_hold_is_refused_with_the_way_out(
 
 
 def test_the_way_out_is_told_by_a_build_too(write: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="`dataset.options` origin=auto"):
+    with pytest.raises(DatasetError, match=r"`dataset\.options` origin=auto"):
         build(write(MAP), tmp_path / "map.zarr")
 
 
