@@ -30,6 +30,9 @@ Option = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE
 Store = Annotated[str, typer.Argument(metavar="STORE", help="A store: folder, zip, or either at http://, https:// or s3://.")]
 
 
+OPTIONS = {"correspondence": "--correspondence"}
+"""How settings that messages name are called here."""
+
 NewStore = Annotated[
     Path,
     typer.Argument(metavar="OUT", parser=local_path, help="Folder of the new store. An unfinished or damaged one is resumed."),
@@ -38,7 +41,7 @@ NewStore = Annotated[
 
 def main() -> None:
     """Entry point: user errors become one message and exit code 2."""
-    with user_errors():
+    with user_errors(OPTIONS):
         app()
 
 
@@ -330,6 +333,26 @@ def subset(
         say(f"note: arrays of a newer release cannot be cut here, and are left out: {', '.join(run.left_out)}")
     _check_finished(run.writer, quiet=quiet)
     follow(((done, "") for done in run.run()), total=run.total, unit="part", desc="subset", quiet=quiet)
+    print_result(summary(open_cache(out)), as_json)
+
+
+@app.command()
+def derive(
+    store: Store,
+    out: NewStore,
+    correspondence: Annotated[str, typer.Option(help="shuffled: targets of other points of the same frame.")] = "shuffled",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The control of a store, as `build` with this --correspondence makes it, but in seconds and without the teacher.
+
+    Only patch slots differ; the other files become hard links where they can.
+    """
+    from cross4d_cache.console import follow_work, print_result, summary
+    from cross4d_cache.sharing.derive import derive
+    from cross4d_cache.store import open_cache
+
+    follow_work(derive(store, out, correspondence), OPTIONS, quiet=quiet)
     print_result(summary(open_cache(out)), as_json)
 
 

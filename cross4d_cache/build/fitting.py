@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from cross4d_cache.build.plan import BuildSettings, render_settings
+from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.build.projection import PrincipalComponents, is_fitted, make_projection
+from cross4d_cache.build.selection import select_sequences
+from cross4d_cache.build.targets import TargetMaker
+from cross4d_cache.build.windows import batches, windows_of
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import CacheCorruptError
-from cross4d_cache.build.plan import BuildSettings, render_settings
-from cross4d_cache.build.projection import PrincipalComponents, is_fitted, make_projection
-from cross4d_cache.build.prefetch import SequenceReader
-from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.store import stored_projection
-from cross4d_cache.build.targets import TargetMaker
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import SequenceInfo
-from cross4d_cache.build.windows import batches, windows_of
 
 SAMPLE_FRAMES = 1024
 """Frames that a projection is fitted on, or a few more, as sequences stay whole."""

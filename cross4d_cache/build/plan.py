@@ -10,10 +10,10 @@ from typing import TypeVar, get_args
 import numpy as np
 from jaxtyping import Float32
 
-from cross4d_cache.datasets.dataset import Dataset
-from cross4d_cache.errors import SettingsError
 from cross4d_cache.build.projection import Projection, make_projection
 from cross4d_cache.build.selection import select_sequences
+from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, DatasetRecord, PlanRecord
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.teachers.teacher import Teacher

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cross4d_cache.build.preparation import PreparedSequence, prepare
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.build.preparation import PreparedSequence, prepare
 from cross4d_cache.types import RenderSettings, SequenceInfo
 
 MOST_READERS = 8

@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float16, Float32, Int64, Shaped, UInt16
 from torch import Tensor
 
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.build.controls import pixel_shift, random_patches, shuffle
+from cross4d_cache.build.projection import Projection
+from cross4d_cache.build.windows import SequenceWindow
+from cross4d_cache.errors import TeacherError
+from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.correspondence import Correspondence, correspond, hit_patches
 from cross4d_cache.rendering.device import mark, seconds_between, upload
-from cross4d_cache.errors import TeacherError
-from cross4d_cache.build.projection import Projection
 from cross4d_cache.rendering.render import render
 from cross4d_cache.store import NOT_VISIBLE
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import RenderSettings
-from cross4d_cache.build.windows import SequenceWindow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ def refuse(cache: Cache, checks: Sequence[PartCheck]) -> None:
     silent = f"{place}: files that could not be read ({len(unread)}):"
     if problems:
         whole = isinstance(cache.storage.source, FolderSource)
-        fixes = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
+        fixes = "run the command that made it again (build, merge, subset, derive, pull): it makes just these anew"
         raise CacheCorruptError(
             f"{place}: damaged files ({len(problems)}), of {', '.join(found['damaged'])}:",
             details=(*problems, *((silent, *unread) if unread else ())),

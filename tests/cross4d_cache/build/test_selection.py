@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.datasets import Dataset, open_dataset
 from cross4d_cache.datasets.dataset import Listing
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.build.selection import select_sequences
 
 NAMES = [f"a0{number}_s01_e01" for number in range(1, 6)]
 
