@@ -350,10 +350,8 @@ def derive(
     """
     from cross4d_cache.console import follow_work, print_result, summary
     from cross4d_cache.sharing.derive import derive
-    from cross4d_cache.store import open_cache
 
-    follow_work(derive(store, out, correspondence), OPTIONS, quiet=quiet)
-    print_result(summary(open_cache(out)), as_json)
+    print_result(summary(follow_work(derive(store, out, correspondence), OPTIONS, quiet=quiet)), as_json)
 
 
 @app.command()

@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import UInt16
 
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.record import newer_note
 from cross4d_cache.sharing.parts import put_array, take_over
 from cross4d_cache.store import Cache, CacheManifest, CacheWriter, mark_damaged, open_cache
 from cross4d_cache.store.controls import shuffle_frame
 from cross4d_cache.store.part_reader import Part
 from cross4d_cache.types import CORRESPONDENCE
-from cross4d_cache.work import Remark, Stage, Work, steps
+from cross4d_cache.work import Stage, Work, newer, steps
 
 SLOTS = "patch_slot"
 BUILT = "zbuffer"
@@ -24,8 +23,8 @@ DERIVED = "shuffled"
 """Correspondence of those that can be derived."""
 
 
-def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[CacheManifest]:
-    """From the finished store at a place the one that the same build would have made with another correspondence; returns its manifest.
+def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[Cache]:
+    """From the finished store at a place the one that the same build would have made with another correspondence; returns it, open.
 
     Shuffled points have the slots of their own frame and view in another order, and everything else is equal: the other files become
     hard links where the file system allows it, else copies. A store that was begun at `out` is resumed; of a finished one, what is
@@ -39,8 +38,7 @@ def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[
     """
     _check(correspondence)
     cache = open_cache(store)
-    if (note := newer_note(cache.manifest, cache.storage.place)) is not None:
-        yield Remark(note)
+    yield from newer(cache.manifest, cache.storage.place)
     if cache.manifest.correspondence != BUILT:
         raise SettingsError(
             f"{cache.storage.place} is a control itself, of correspondence {cache.manifest.correspondence}",
@@ -53,7 +51,8 @@ def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[
     if writer.complete:
         yield from steps(Stage(name="verify", unit="B", total=total), mark_damaged(writer))
     yield from steps(Stage(name="derive", unit="B", total=total), _make_parts(cache, writer))
-    return writer.finish()
+    writer.finish()
+    return open_cache(out)
 
 
 def _check(correspondence: str) -> None:

@@ -57,7 +57,7 @@ def test_what_is_derived_is_what_would_be_built(
     model = load_teacher(teacher, str(tiny_vit if teacher == "hf" else tiny_vjepa2), window=4 if teacher == "vjepa2" else 1)
     plain = build(msr_folder, model, tmp_path / "plain", **settings)
     built = build(msr_folder, model, tmp_path / "built", correspondence="shuffled", **settings)
-    manifest = finish(derive(plain, tmp_path / "derived"))
+    manifest = finish(derive(plain, tmp_path / "derived")).manifest
     assert manifest.fingerprint == open_cache(built).manifest.fingerprint != open_cache(plain).manifest.fingerprint
     derived, expected, before = files(tmp_path / "derived"), files(built), files(plain)
     assert derived == expected
