@@ -366,6 +366,25 @@ def subset(
     print_result(summary(follow(work, OPTIONS, quiet=quiet)), as_json)
 
 
+@app.command(epilog=_example("cross4d-cache derive store.zarr control.zarr --correspondence shuffled"))
+def derive(
+    store: Store,
+    out: NewStore,
+    correspondence: Annotated[str, typer.Option(help="shuffled: targets of other points of the same frame.")] = "shuffled",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The control of a store, as `build` with this --correspondence makes it, but in seconds and without the teacher.
+
+    Only patch slots differ; the other files become hard links where they can.
+    """
+    from cross4d_cache.console import follow, print_result
+    from cross4d_cache.report.store import summary
+    from cross4d_cache.sharing import derive as sharing
+
+    print_result(summary(follow(sharing.derive(store, out, correspondence), OPTIONS, quiet=quiet)), as_json)
+
+
 @app.command(epilog=_example("cross4d-cache pack store.zarr store.zip"))
 def pack(
     store: Store,

@@ -31,6 +31,7 @@ COMMANDS = {
     "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json "
     "layer limit option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
+    "derive": "STORE correspondence json out quiet",
     "encoders": "frames json points quiet",
     "info": "STORE data fidelity json option png quiet read-all",
     "merge": "json out quiet stores",
@@ -60,6 +61,7 @@ ADDRESSED = {
     "info": "STORE --png {}",
     "merge": "STORE {}",
     "subset": "STORE {}",
+    "derive": "STORE {}",
     "pack": "STORE {}",
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
@@ -97,6 +99,8 @@ def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tm
         ("merge", small_store, tmp_path / "merged"),
         ("merge", small_store, tmp_path / "merged"),  # finished: it is checked
         ("subset", small_store, tmp_path / "subset", "--split", "train"),
+        ("derive", small_store, tmp_path / "derived"),
+        ("derive", small_store, tmp_path / "derived"),
         ("pack", small_store, tmp_path / "packed.zip"),
         ("pull", tmp_path / "packed.zip", tmp_path / "pulled"),
     ]

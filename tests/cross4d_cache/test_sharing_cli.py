@@ -164,6 +164,8 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
         (["subset", "STORE", "OUT", "--split", "unsplit"], "no sequence meets"),
         (["subset", "STORE", "OUT", "--action", "dance"], "no sequence has action 'dance'"),
         (["subset", "STORE", "OUT", "--sequences", "none.txt"], "cannot be read"),
+        (["derive", "STORE", "OUT", "--correspondence", "random"], "cannot be derived"),
+        (["derive", "s3://bucket/x/store", "s3://bucket/x"], "a place on this machine"),
         (["pack", "STORE", "store.tar"], "ends in .zip"),
         (["pull", "ftp://host/store", "OUT"], "an address"),
         (["pull", "http://127.0.0.1:9/store", "OUT"], "cannot be had"),
@@ -187,19 +189,29 @@ def test_what_a_user_can_mend(store: Path, tmp_path: Path, words: list[str], mes
     assert not (tmp_path / "out").exists()
 
 
-def test_merge_and_subset_mend_what_they_made(store: Path, tmp_path: Path) -> None:
+def test_merge_subset_and_derive_mend_what_they_made(store: Path, tmp_path: Path) -> None:
     """Not only what is missing: of a finished store, what is damaged."""
-    for words in (("merge", store, tmp_path / "out"), ("subset", store, tmp_path / "cut", "--split", "train")):
-        out = Path(str(words[2]))
+    out, cut, control = (tmp_path / name for name in ("out", "cut", "control"))
+    for place, words in (
+        (out, ("merge", store, out)),
+        (cut, ("subset", store, cut, "--split", "train")),
+        (control, ("derive", store, control)),
+    ):
         result_of(*words)
-        before = files(out)
+        before = files(place)
         for name in ("parts/00000/features/c/0/0", "index.json", "projection/c/0/0"):
-            data = bytearray((out / name).read_bytes())
-            (out / name).unlink()  # a link
+            data = bytearray((place / name).read_bytes())
+            (place / name).unlink()  # a link
             data[len(data) // 2] ^= 1
-            (out / name).write_bytes(data)
+            (place / name).write_bytes(data)
         result_of(*words)
-        assert files(out) == before
+        assert files(place) == before
+
+
+def test_derive_says_what_the_control_is(store: Path, tmp_path: Path) -> None:
+    found = result_of("derive", store, tmp_path / "control.zarr", "--correspondence", "shuffled")
+    assert (found["state"], found["correspondence"]) == ("complete", "shuffled")
+    assert found["fingerprint"] != open_cache(store).manifest.fingerprint
 
 
 def test_a_fitted_projection_that_is_damaged_is_fitted_again(tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:

@@ -154,6 +154,13 @@ def _subset(request: Request) -> None:
         pass
 
 
+def _derive(request: Request) -> None:
+    from cross4d_cache.sharing.derive import derive
+    from cross4d_cache.work import finish
+
+    finish(derive(request["stores"][0], Path(request["out"])))
+
+
 def _pack(request: Request) -> None:
     from cross4d_cache.sharing.pack import Pack
     from cross4d_cache.store import open_cache
@@ -198,8 +205,8 @@ def _train_with_worker(request: Request) -> None:
 
 
 JOBS: dict[str, Callable[[Request], None]] = {
-    "build": _build, "write": _write, "merge": _merge, "subset": _subset, "pack": _pack, "pull": _pull, "train": _train,
-    "train-with-worker": _train_with_worker,
+    "build": _build, "write": _write, "merge": _merge, "subset": _subset, "derive": _derive, "pack": _pack,
+    "pull": _pull, "train": _train, "train-with-worker": _train_with_worker,
 }  # fmt: skip
 
 
