@@ -261,6 +261,11 @@ class TeacherSpec(Record):
         return self.patches_per_side**2
 
     @property
+    def makes_targets(self) -> bool:
+        """Whether there is a teacher at all; without one, a store contains points and labels alone."""
+        return self.name != "none"
+
+    @property
     def is_random(self) -> bool:
         """Whether the weights were never trained."""
         return self.weights.startswith("random:")

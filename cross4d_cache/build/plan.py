@@ -51,6 +51,12 @@ def plan_build(
     render = render_settings(dataset, teacher, settings)
     if not re.fullmatch(CORRESPONDENCE, settings.correspondence):
         raise _unknown("correspondence", settings.correspondence, CONTROLS)
+    if not teacher.spec.makes_targets and settings.correspondence != "zbuffer":
+        raise SettingsError(
+            f"correspondence {settings.correspondence} without a teacher, so without targets",
+            expected="zbuffer",
+            hint="leave out `correspondence`, or choose another `teacher.name`",
+        )
     projection = make_projection(settings.projection, teacher.spec.channels, settings.seed, fitted)
     parts = tuple(_cut(chosen, settings.frames_per_part))
     manifest = CacheManifest(

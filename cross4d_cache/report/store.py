@@ -39,7 +39,9 @@ def _sides(cache: Cache) -> Iterator[Remark]:
 def _blindness(cache: Cache) -> Iterator[Remark]:
     """That no camera sees a point of a store: nothing can be learned from it."""
     parts = cache.manifest.parts
-    if parts and not any(part.num_visible for part in parts):
+    if not cache.manifest.teacher.makes_targets:
+        yield Remark("note: built without a teacher: points and labels for features and evaluations, and no targets to pre-train on")
+    elif parts and not any(part.num_visible for part in parts):
         yield Remark(
             "WARNING: no camera sees any point: nothing can be learned from this store; see `camera`, `camera_model` and `correspondence`"
         )

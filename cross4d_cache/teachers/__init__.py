@@ -15,7 +15,7 @@ from cross4d_cache.teachers.weights import Normalisation, load_pretrained
 
 Colour = tuple[float, float, float]
 
-IMAGES_AS_THEY_ARE = ("tiny", "position")
+IMAGES_AS_THEY_ARE = ("tiny", "position", "none")
 """Families that were not trained on photographs: black is nothing to them, and has to stay 0."""
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -158,3 +158,36 @@ def test_teachers_are_listed_without_loading_anything() -> None:
     table = CliRunner().invoke(cache_app, ["teachers"]).stdout.splitlines()
     assert len(table) == len(listed) + 1
     assert table[0].split()[:3] == ["name", "family", "parameters"]
+
+
+@pytest.mark.parametrize("app", [cache_app, train_app])
+def test_version_and_short_help(app: typer.Typer) -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"cross4d {version('cross4d')}\n"
+    assert CliRunner().invoke(app, ["-h"]).stdout == CliRunner().invoke(app, ["--help"]).stdout != ""
+
+
+@pytest.mark.parametrize("app", [cache_app, train_app])
+def test_help_fits_80_columns_untruncated_and_ends_with_an_example(app: typer.Typer) -> None:
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+        assert "…" not in shown, name
+        assert max(map(len, shown.splitlines())) <= 80
+        assert f"cross4d-{'cache' if app is cache_app else 'train'} {name}" in shown.split("Examples:")[-1] or name in (
+            "teachers",
+            "encoders",
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["merge", "NEW", "STORE", "STORE"], "cross4d-cache merge STORE STORE NEW"),
+        (["subset", "NEW", "STORE", "--split", "train"], "cross4d-cache subset STORE NEW"),
+    ],
+)
+def test_the_order_of_release_01_is_refused_with_the_line_to_type(words: list[str], line: str, small_store: Path, tmp_path: Path) -> None:
+    places = {"NEW": str(tmp_path / "new.zarr"), "STORE": str(small_store)}
+    result = CliRunner().invoke(cache_app, [places.get(word, word) for word in words])
+    assert isinstance(result.exception, SettingsError)
+    assert result.exception.hint == " ".join(places.get(word, word) for word in line.split())
+    assert not (tmp_path / "new.zarr").exists()

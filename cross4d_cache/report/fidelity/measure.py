@@ -52,6 +52,10 @@ def measure_fidelity(store: Path | str, root: Path | None = None, options: Mappi
         SettingsError: unknown option.
     """
     cache, dataset = open_cache(store), None
+    if not cache.manifest.teacher.makes_targets:
+        raise SettingsError(
+            f"{cache.storage.place} was built without a teacher", expected="a store with targets", hint="build one with a `teacher.name`"
+        )
     record = cache.manifest.dataset
     if root is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
         asked = DatasetRequest(name=record.name, root=root, options={**cache.manifest.reader_options, **(options or {})})
