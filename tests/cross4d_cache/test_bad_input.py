@@ -177,8 +177,10 @@ def test_an_error_in_the_middle_keeps_the_parts_before_it(
 ) -> None:
     from cross4d_cache.build import request
 
-    asked = request.BuildSettings
-    monkeypatch.setattr(request, "BuildSettings", lambda **fields: asked(**{**fields, "frames_per_part": 5}))
+    class SmallParts(request.BuildSettings):
+        frames_per_part: int = 5
+
+    monkeypatch.setattr(request, "BuildSettings", SmallParts)
     empty_frame(sequence_file(data, "a01_s03_e01"))
     assert_refused(build(limit=None), "a01_s03_e01")
     parts = tmp_path / "out" / "parts"

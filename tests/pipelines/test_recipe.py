@@ -181,8 +181,8 @@ def test_a_result_of_other_settings_or_of_an_older_student_is_not_taken_for_this
     os.utime(checkpoint)
     assert not judgement.is_done()
     os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
-    settled = work.settle
-    monkeypatch.setattr(work, "settle", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
+    settled = work.resolve_settings
+    monkeypatch.setattr(work, "resolve_settings", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
     assert not judgement.is_done()
 
 
