@@ -1,0 +1,1 @@
+"""Stage one from sequences to a store."""

@@ -1,0 +1,1 @@
+"""How the parts of a build are spread over a machine."""
