@@ -222,6 +222,15 @@ class CachedClip:
     surface_ids: UInt32[np.ndarray, " point"] | None = None
     frame_actions: Int16[np.ndarray, " frame"] | None = None
 
+    def targets(self) -> tuple[Float32[np.ndarray, "point channel"], Bool[np.ndarray, " point"]]:
+        """The target of every point, the mean over the views that see it, and whether any does; zeros where none does."""
+        weights = (self.rows >= 0).astype(np.float32)
+        features = np.zeros((len(self.points), self.features.shape[1]), np.float32)
+        for rows, weight in zip(self.rows.T, weights.T, strict=True):
+            features[weight > 0] += self.features[rows[weight > 0]]
+        counts = weights.sum(axis=1)
+        return features / np.maximum(counts, 1)[:, None], counts > 0
+
 
 class TeacherSpec(Record):
     """The frozen 2D model that made the targets, as far as it decides their numbers.
