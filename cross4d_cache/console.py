@@ -4,11 +4,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cross4d_cache.errors import printable, with_options
 from cross4d_cache.progress import Progress
-from cross4d_cache.record import newer_note
+from cross4d_cache.record import Record, newer_note
 from cross4d_cache.store import Cache, CacheManifest
 from cross4d_cache.types import UNLABELLED
 from cross4d_cache.work import Advice, Remark, Result, Stage, Work
@@ -73,6 +74,11 @@ def _shown(value: object) -> object:
     return ("; " if nested else ", ").join(f"{name}: {_shown(item)}" if nested else f"{name} {item}" for name, item in value.items())
 
 
+def show_json(record: Record) -> None:
+    """A result as one JSON object, with `\\u` in place of all that is not ASCII."""
+    print(json.dumps(json.loads(record.model_dump_json())))
+
+
 def print_overview(cache: Cache) -> None:
     """Bars: sequences by split and by action, and the share of points with a target."""
     names = cache.manifest.dataset.action_names
@@ -117,7 +123,7 @@ def follow_work(work: Work[Result], options: Mapping[str, str], *, quiet: bool =
                 if shown is not None:
                     shown.close()
                 stage = event.stage
-                shown = Progress.of(stage, quiet=quiet)
+                shown = Progress.of(replace(stage, advice=_translated(stage.advice, options)), quiet=quiet)
             shown.note = event.note
             shown.move(event.done)
     except StopIteration as end:
@@ -127,6 +133,10 @@ def follow_work(work: Work[Result], options: Mapping[str, str], *, quiet: bool =
         if shown is not None:
             shown.close()
         work.close()
+
+
+def _translated(advice: Advice | None, options: Mapping[str, str]) -> Advice | None:
+    return None if advice is None else lambda seconds: with_options(advice(seconds), options)
 
 
 def follow(

@@ -3,9 +3,11 @@
 A command follows it with progress (`cross4d_cache.console.follow`); a notebook, a recipe or another process calls `finish`.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+
+from cross4d_cache.record import Record, newer_note
 
 Result = TypeVar("Result")
 Advice = Callable[[float], str]
@@ -54,6 +56,13 @@ def steps(stage: Stage, counts: Iterable[int | tuple[int, str]]) -> Work[int]:
         last, note = count if isinstance(count, tuple) else (count, "")
         yield Step(stage=stage, done=last, note=note)
     return last
+
+
+def newer(record: Record, what: str) -> Iterator[Remark]:
+    """Which fields of a newer release this one keeps in a record of `what` and does not understand."""
+    note = newer_note(record, what)
+    if note is not None:
+        yield Remark(note)
 
 
 def finish(work: Work[Result]) -> Result:

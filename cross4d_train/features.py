@@ -15,11 +15,11 @@ from cross4d_train.checkpoint import CHECKPOINT_FILE, Checkpoint, check_weights,
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.interpolation import spread
-from cross4d_train.loop import make_fabric
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.recording import Points, Recording, RecordingTokens, Window, arrays_of, like, split
 from cross4d_train.report.colours import Palette
+from cross4d_train.resources import Resources
 from cross4d_train.settings import with_options
 from cross4d_train.soundness import finite_features
 
@@ -204,7 +204,7 @@ def load(place: Path | str, *, device: str = "auto") -> Student:
     """
     path = Path(place)
     checkpoint = load_checkpoint(path / CHECKPOINT_FILE if path.is_dir() else path)
-    return Student(checkpoint, make_fabric(device).device)
+    return Student(checkpoint, Resources(device=device).torch_device)
 
 
 def pca_colours(features: Points) -> Points:

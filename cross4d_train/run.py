@@ -85,14 +85,14 @@ class RunFolder:
         names = sorted(names_in(self.path))
         if not names:
             return
-        if not self._holds_run():
+        if not self.is_begun():
             raise OutputError(
                 f"{self.path} holds files that are no run: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
                 expected="the folder of a run, or an empty one",
                 hint="choose another --out",
             )
 
-    def _holds_run(self) -> bool:
+    def is_begun(self) -> bool:
         """Whether a run was begun here: its settings are the first file it writes."""
         return self.checkpoint_path.exists() or self._read_settings() is not None
 

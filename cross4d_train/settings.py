@@ -1,6 +1,6 @@
 """Everything that decides the numbers of a pre-training run, and where its targets came from; both go into every checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -10,6 +10,7 @@ from cross4d_cache.record import Record, added, differences
 from cross4d_cache.store import CacheManifest
 from cross4d_cache.store.digest import Sha256
 from cross4d_cache.types import Side
+from cross4d_cache.work import Remark
 from cross4d_train.clips import ClipSettings
 from cross4d_train.initialise import Seed
 from cross4d_train.objectives.objective import ObjectiveSettings
@@ -146,6 +147,12 @@ class Origin(Record):
             random_teacher=manifest.teacher.is_random,
             target_channels=manifest.projection.channels,
         )
+
+    def warnings(self) -> Iterator[Remark]:
+        """What has to be said loudly of all that comes from this cache."""
+        if self.random_teacher:
+            what = f"the teacher {self.teacher} had random weights"
+            yield Remark(f"WARNING: {what}: its targets mean nothing, and results only show that things run")
 
 
 class InitialWeights(Record):

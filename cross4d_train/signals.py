@@ -1,4 +1,4 @@
-"""Signals by which schedulers announce that a job is to end: SIGTERM, and SIGUSR1 as SLURM's `--signal` sends it."""
+"""Signals by which schedulers announce that a job is to end: SIGTERM, and SIGUSR1 as `sbatch --signal` asks for it."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = 75
-"""Exit code of a training that a signal stopped: all is saved, and the same command goes on. (EX_TEMPFAIL: try again later.)"""
+"""Exit code of a training that a signal stopped: all is saved, and the same command resumes it. (EX_TEMPFAIL: try again later.)"""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 

@@ -18,7 +18,6 @@ from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import VideoFeatures
 from cross4d_train.evaluation.finetune import TuningScore, TuningSettings, finetune, tuning_score
@@ -29,6 +28,7 @@ from cross4d_train.evaluation.probe import LinearProbe, ProbeResult, ProbeSettin
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from cross4d_train.token_targets import match_points, point_targets
 
@@ -163,7 +163,7 @@ def _probe(encoder: Encoder, dataset: ClipDataset, job: Job) -> ProbeResult:
     head = budget.head.model_copy(update={"seed": job.seed})
     settings = ProbeSettings(clips=budget.clips, num_windows=budget.num_windows, seed=job.seed, protocol=budget.protocol, head=head)
     probe = LinearProbe(source, dataset, settings)
-    for _ in probe.run(Place()):
+    for _ in probe.run(Resources(device="cpu")):
         pass
     return probe.result()
 

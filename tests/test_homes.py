@@ -19,7 +19,7 @@ from cross4d_cache.sharing.pack import Pack
 from cross4d_cache.store import check_place, open_cache
 from cross4d_cache.store.storage.blobs import FOLDER, Blobs
 from cross4d_train.cli.app import app as train_app
-from cross4d_train.cli.judge import write_json
+from cross4d_train.evaluation.evaluate import write_json
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings
 from tests.servers.liar import Server

@@ -1,15 +1,16 @@
 """The evaluating commands of `cross4d-train`.
 
-Heavy imports happen inside the commands, so that `--help` answers at once.
+A command lists its options; what they set is read from its `locals()`, in the same way for all of them (`given_settings`). Heavy imports
+happen inside the commands, so that `--help` answers at once.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cross4d_train.cli.options import (
+    OPTIONS,
     CacheOption,
     CheckpointOption,
     DeviceOption,
@@ -28,7 +29,15 @@ from cross4d_train.cli.options import (
     StrideOption,
     WindowsOption,
     WorkersOption,
+    given_settings,
 )
+
+if TYPE_CHECKING:
+    from cross4d_cache.work import Work
+    from cross4d_train.evaluation.base import EvaluationResult
+    from cross4d_train.evaluation.transfer import TransferResult
+    from cross4d_train.resources import Resources
+    from cross4d_train.settings import EncoderSettings
 
 
 def probe(
@@ -52,14 +61,7 @@ def probe(
     json: JsonOption = False,
 ) -> None:
     """Linear action probe of a frozen encoder, with standardisation of the features off and on."""
-    _evaluate(
-        "probe",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed)
-        | {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("probe", locals())
 
 
 def knn(
@@ -82,13 +84,7 @@ def knn(
     json: JsonOption = False,
 ) -> None:
     """Actions by the nearest training clips of a frozen encoder."""
-    _evaluate(
-        "knn",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed) | {"num_windows": windows, "pooling": pooling, "num_neighbours": neighbours},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("knn", locals())
 
 
 def finetune(
@@ -115,14 +111,7 @@ def finetune(
     json: JsonOption = False,
 ) -> None:
     """Train encoder and linear head together on part of the labels, once for each fraction."""
-    _evaluate(
-        "finetune",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed)
-        | {"num_windows": windows, "num_epochs": epochs, "learning_rate": lr, "fractions": fraction, "test_every": test_every},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("finetune", locals())
 
 
 def segment(
@@ -149,14 +138,7 @@ def segment(
     json: JsonOption = False,
 ) -> None:
     """Class of every point: a linear head on the frozen encoder, or both trained together."""
-    _evaluate(
-        "segment",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed)
-        | {"num_windows": windows, "num_epochs": epochs, "learning_rate": lr, "end_to_end": end_to_end, "ignored": ignore},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("segment", locals())
 
 
 def segment_actions(
@@ -178,13 +160,7 @@ def segment_actions(
     json: JsonOption = False,
 ) -> None:
     """Action of every frame by a linear head on the frozen encoder: accuracy, edit score, F1 of segments."""
-    _evaluate(
-        "segment-actions",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed) | {"num_epochs": epochs, "learning_rate": lr},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("segment-actions", locals())
 
 
 def robustness(
@@ -208,14 +184,7 @@ def robustness(
     json: JsonOption = False,
 ) -> None:
     """The linear probe on test clips with fewer frames, fewer points, or noise."""
-    _evaluate(
-        "robustness",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed)
-        | {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("robustness", locals())
 
 
 def correspondence(
@@ -242,13 +211,7 @@ def correspondence(
     json: JsonOption = False,
 ) -> None:
     """Match points across frames by their features, and compare with true tracks."""
-    _evaluate(
-        "correspondence",
-        checkpoint,
-        cache,
-        _shared(frames, points, stride, protocol, seed) | {"num_windows": windows, "gaps": gap, "tolerance": tolerance},
-        request=(encoder, size, device, workers, quiet, json, out),
-    )
+    _evaluate("correspondence", locals())
 
 
 def transfer(
@@ -272,12 +235,13 @@ def transfer(
     json: JsonOption = False,
 ) -> None:
     """The linear probe of every encoder on every store: a matrix of sources and targets."""
-    from cross4d_train.cli.judge import Request, run_transfer
+    values = locals()
+    from cross4d_train.evaluation.probe import ProbeSettings
+    from cross4d_train.evaluation.transfer import TransferRequest, transfer
 
-    options = _shared(frames, points, stride, protocol, seed)
-    options |= {"num_windows": windows, "pooling": pooling, "head.num_epochs": epochs, "head.learning_rate": lr, "head.seed": seed}
-    request = Request(encoder=encoder, size=size, device=device, num_workers=workers, quiet=quiet, as_json=json, out=out)
-    run_transfer(checkpoint, cache, _given(options), request)
+    options = given_settings(ProbeSettings, values)
+    request = TransferRequest(checkpoints=tuple(checkpoint), stores=tuple(cache), encoder=_encoder(values), options=options)
+    _follow(transfer(request, _resources(values)), values)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -292,31 +256,45 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-def _shared(frames: int | None, points: int | None, stride: int | None, protocol: str | None, seed: int) -> dict[str, object]:
-    clips = {"clips.num_frames": frames, "clips.num_points": points, "clips.stride": stride}
-    return {**clips, "protocol": protocol, "seed": seed}
+def _evaluate(name: str, values: Mapping[str, Any]) -> None:
+    """Do an evaluation with the values of the options of its command, and print its result."""
+    from cross4d_train.evaluation.evaluate import EVALUATIONS, EvaluationRequest, evaluate
 
-
-def _given(options: Mapping[str, object]) -> dict[str, object]:
-    """Options that the user named; lists become what settings hold."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if value is not None}
-
-
-def _evaluate(
-    name: str,
-    checkpoint: str,
-    cache: str,
-    options: Mapping[str, object],
-    *,
-    request: tuple[str | None, str | None, str, int, bool, bool, Path | None],
-) -> None:
-    from cross4d_train.cli.judge import Request, run_evaluation
-
-    encoder, size, device, workers, quiet, json, out = request
-    run_evaluation(
-        name,
-        checkpoint,
-        cache,
-        _given(options),
-        Request(encoder=encoder, size=size, device=device, num_workers=workers, quiet=quiet, as_json=json, out=out),
+    _, settings = EVALUATIONS[name]
+    request = EvaluationRequest(
+        evaluation=name,
+        checkpoint=values["checkpoint"],
+        store=values["cache"],
+        encoder=_encoder(values),
+        options=given_settings(settings, values),
     )
+    _follow(evaluate(request, _resources(values)), values)
+
+
+def _encoder(values: Mapping[str, Any]) -> "EncoderSettings | None":
+    """The untrained encoder that was asked for, if one was."""
+    from cross4d_train.settings import EncoderSettings
+
+    given = {name: values[option] for name, option in (("name", "encoder"), ("size", "size")) if values[option] is not None}
+    return EncoderSettings(**given) if given else None
+
+
+def _resources(values: Mapping[str, Any]) -> "Resources":
+    from cross4d_train.resources import Resources
+
+    return Resources(device=values["device"], num_workers=values["workers"])
+
+
+def _follow(work: "Work[EvaluationResult | TransferResult]", values: Mapping[str, Any]) -> None:
+    """Do the work with its progress shown; the table, or JSON, goes to stdout, and JSON into the file that was asked for."""
+    from cross4d_cache.console import follow_work, show_json
+    from cross4d_train.evaluation.evaluate import check_output, write_json
+
+    check_output(values["out"])
+    result: EvaluationResult | TransferResult = follow_work(work, OPTIONS, quiet=values["quiet"])
+    if values["out"] is not None:
+        write_json(result, values["out"])
+    if values["json"]:
+        show_json(result)
+    else:
+        print(result.describe())

@@ -1,11 +1,79 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how the command line calls the settings of requests."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cross4d_cache.local import local_path
+
+if TYPE_CHECKING:
+    from cross4d_cache.record import Record
+
+OPTIONS: dict[str, str] = {
+    "store": "--cache",
+    "checkpoint": "--checkpoint",
+    "out": "--out",
+    "encoder.name": "--encoder",
+    "encoder.size": "--size",
+    "clips.num_frames": "--frames",
+    "clips.num_points": "--points",
+    "clips.stride": "--stride",
+    "device": "--device",
+    "num_devices": "--devices",
+    "num_workers": "--workers",
+    # of pre-training
+    "objective.name": "--objective",
+    "objective.variance_weight": "--variance-weight",
+    "objective.conditioning": "--conditioning",
+    "training.num_epochs": "--epochs",
+    "training.batch_size": "--batch-size",
+    "training.clips_per_sequence": "--clips-per-sequence",
+    "training.learning_rate": "--lr",
+    "training.seed": "--seed",
+    "training.side": "--split",
+    "training.protocol": "--protocol",
+    "initial": "--init",
+    "resume": "--resume",
+    "save_every": "--save-every",
+    "keep": "--keep",
+    "logger": "--logger",
+    # of evaluations
+    "seed": "--seed",
+    "protocol": "--protocol",
+    "num_windows": "--windows",
+    "pooling": "--pooling",
+    "head.num_epochs": "--epochs",
+    "head.learning_rate": "--lr",
+    "head.seed": "--seed",
+    "num_epochs": "--epochs",
+    "learning_rate": "--lr",
+    "num_neighbours": "--neighbours",
+    "fractions": "--fraction",
+    "test_every": "--test-every",
+    "end_to_end": "--end-to-end",
+    "ignored": "--ignore",
+    "gaps": "--gap",
+    "tolerance": "--tolerance",
+}
+"""The option of every setting that a command takes or a message names."""
+
+
+def given_settings(settings: "type[Record]", values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model that a command was given, by dotted name, from the values of its options; lists become tuples."""
+    found = {name: values.get(option.removeprefix("--").replace("-", "_")) for name, option in OPTIONS.items() if _has(settings, name)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items() if value is not None}
+
+
+def _has(model: "type[Record]", name: str) -> bool:
+    """Whether a model has a setting of this dotted name."""
+    first, _, rest = name.partition(".")
+    if first not in model.model_fields:
+        return False
+    inner: Any = model.model_fields[first].annotation
+    return not rest or _has(inner, rest)
+
 
 CacheOption = Annotated[str, typer.Option("--cache", help="Store: folder, zip, or either at http://, https:// or s3://.")]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]

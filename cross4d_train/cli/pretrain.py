@@ -1,177 +1,166 @@
-"""What the commands of `cross4d-train` do: settle the settings, run with a progress bar, print the result."""
+"""The commands of `cross4d-train` that train: `pretrain`, and `encoders`, which lists what there is to train.
 
-import json
-from collections.abc import Mapping
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cross4d_cache.errors import OutputError, SettingsError, printable
-from cross4d_cache.progress import progress
-from cross4d_cache.store import open_cache
-from cross4d_train.advice import on_device
-from cross4d_train.checkpoint import Checkpoint
-from cross4d_train.cli.console import note_newer, say, show_json, warn_random_teacher
-from cross4d_train.clips import count_sides
-from cross4d_train.cluster import launch
-from cross4d_train.encoders import ENCODERS, outline_encoder
-from cross4d_train.encoders.arithmetic import count_cost
-from cross4d_train.first_weights import identify_weights
-from cross4d_train.loop import Pretraining, make_fabric
-from cross4d_train.objectives import OBJECTIVES
-from cross4d_train.objectives.distillation import Distillation
-from cross4d_train.run import RunFolder, RunResult, other_settings
-from cross4d_train.settings import RunSettings
-from cross4d_train.signals import STOPPED, stopping
-from cross4d_train.suitability import remarks
+import typer
+
+from cross4d_cache.errors import printable
+from cross4d_cache.local import local_path
+from cross4d_train.catalogue import COSTS, NUM_FRAMES, NUM_POINTS
+from cross4d_train.cli.options import (
+    OPTIONS,
+    CacheOption,
+    DeviceOption,
+    FramesOption,
+    JsonOption,
+    PointsOption,
+    ProtocolOption,
+    QuietOption,
+    StrideOption,
+    WorkersOption,
+    given_settings,
+)
+
+if TYPE_CHECKING:
+    from cross4d_train.run import RunResult
 
 
-def run_pretrain(
-    store: Path | str,
-    out: Path,
-    options: Mapping[str, object],
-    *,
-    initial: Path | None,
-    resume: bool,
-    save_every: float,
-    keep: int,
-    device: str,
-    num_devices: int,
-    num_workers: int,
-    logger: str,
-    quiet: bool,
-    as_json: bool,
+def pretrain(
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", parser=local_path, help="Folder of the run.")] = Path("run"),
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            help="dense, global, crossvideo, forecast[:field+rollout+consistency], ijepa, mastpre, uni4d, vicreg. (default: dense)",
+        ),
+    ] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="point4d, p4transformer, pstnet. (default: point4d)")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Its size: paper, small, mini, tiny, and more, see `encoders`. (default: paper)")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="Pre-train on train, test, unsplit (in no split), train+unsplit, or all. (default: train+unsplit, if there is a split)",
+        ),
+    ] = None,
+    protocol: ProtocolOption = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="By default the recipe of the dataset.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Clips a step over all devices; each takes its loss on its share alone. (default: 16)"),
+    ] = None,
+    frames: FramesOption = None,
+    points: PointsOption = None,
+    stride: StrideOption = None,
+    clips_per_sequence: Annotated[int | None, typer.Option(help="Clips of each sequence an epoch. (default: 1)")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate. (default: 5e-4)")] = None,
+    variance_weight: Annotated[float | None, typer.Option(help="Weight of the variance term. (default: 1)")] = None,
+    conditioning: Annotated[
+        str | None,
+        typer.Option(
+            "--conditioning",
+            help="What is done to targets first: none, center, whiten:K, center-patch, whiten-patch:K. (default: whiten:32)",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            min=1,
+            help="How many devices. It changes the numbers: token mean and variance term are each device's own.",
+        ),
+    ] = 1,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Begin with the encoder of a checkpoint, not with drawn weights.")
+    ] = None,
+    save_every: Annotated[
+        float | None,
+        typer.Option(
+            "--save-every", min=0, metavar="MINUTES", show_default=False, help="Save every so often too, not only after each epoch."
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Keep so many earlier checkpoints, as checkpoint_stepN.safetensors.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Take the settings from the run in --out, which must have been begun; give only what is to grow."),
+    ] = False,
+    logger: Annotated[
+        str, typer.Option("--logger", help="Where the numbers of every step go, besides log.jsonl: tensorboard, csv, wandb or none.")
+    ] = "tensorboard",
+    quiet: QuietOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """`cross4d-train pretrain`.
+    """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset.
 
-    Raises:
-        SystemExit: a signal stopped it; what was trained is saved.
+    The same command resumes a run that was stopped; a larger --epochs lengthens it. SIGTERM and SIGUSR1 finish the step, save, and end
+    with exit code 75.
     """
-    manifest = open_cache(store).manifest
-    note_newer(manifest, str(store))
-    fabric = make_fabric(device, num_devices)
-    folder = RunFolder(out, logger=logger)
-    checkpoint = folder.load()
-    if checkpoint is not None:
-        note_newer(checkpoint.record, str(folder.checkpoint_path))
-    settings = settle(folder, checkpoint, RunSettings.for_cache(manifest), options, initial=initial, resume=resume)
-    _check_teacher_options(settings, options)
-    launch(fabric)
-    training = Pretraining(store, settings, fabric, num_workers=num_workers, checkpoint=checkpoint, initial=initial)
-    leads, begun = fabric.is_global_zero, checkpoint is not None or folder.settings_path.exists()
-    if leads:  # of several processes one talks
-        _announce(training, begun=begun)
-    advice = on_device(fabric.device, None if begun else settings) if leads else None
-    steps, total = folder.record(training, save_every=save_every, keep=keep), training.plan.num_steps
-    with stopping(training.stop) as signals:
-        for record, shown in progress(steps, total=total, initial=training.step, unit="step", quiet=quiet or not leads, advice=advice):
-            scalars = {"loss": record.loss, **record.scalars}
-            shown.note = ", ".join(f"{name}={value:.3f}" for name, value in scalars.items()) + f", waiting={record.waiting:.0%}"
-    if not leads:
+    values = locals()
+    from cross4d_cache.console import follow_work, say, show_json
+    from cross4d_train.pretrain import PretrainRequest, Stopped
+    from cross4d_train.pretrain import pretrain as pretrain_work
+    from cross4d_train.resources import Resources
+    from cross4d_train.settings import RunSettings
+    from cross4d_train.signals import STOPPED
+
+    options = given_settings(RunSettings, values)
+    options.pop("initial", None)  # a file here, and what is recorded of it there
+    request = PretrainRequest(
+        store=cache, out=out, options=options, initial=init, resume=resume, save_every=save_every, keep=keep, logger=logger
+    )
+    resources = Resources(device=device, num_devices=devices, num_workers=workers)
+    try:
+        result = follow_work(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
+    except Stopped as stopped:
+        say(f"{stopped}; the same command resumes there")
+        raise SystemExit(STOPPED) from None
+    if result is None:  # of several processes one talks
         return
-    if training.step < training.plan.num_steps:
-        cause = signals[0] if signals else "a signal"
-        say(f"stopped by {cause}: step {training.step} of {training.plan.num_steps} is saved; the same command resumes there")
-        raise SystemExit(STOPPED)
-    result = folder.result(training)
-    if as_json:
+    if json:
         show_json(result)
     else:
         print(describe_run(result))
-    if (failure := result.failure) is not None:
-        say(f"note: this run may have failed: {failure}; try another --seed or a lower --lr before you judge it")
-    if result.origin.random_teacher:
-        warn_random_teacher(result.origin.teacher)
 
 
-def settle(
-    folder: RunFolder,
-    checkpoint: Checkpoint | None,
-    defaults: RunSettings,
-    options: Mapping[str, object],
-    *,
-    initial: Path | None,
-    resume: bool,
-) -> RunSettings:
-    """The settings of the run in a folder: the defaults and options or, if it was begun, its own, which these must not contradict.
+def encoders(
+    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the clip that is counted.")] = NUM_FRAMES,
+    points: Annotated[int, typer.Option("--points", min=1, help="Points a frame.")] = NUM_POINTS,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """The encoders in all their sizes: parameters, tokens of a clip, and operations of a forward pass, counted."""
+    costs = COSTS
+    if (frames, points) != (NUM_FRAMES, NUM_POINTS):
+        from cross4d_cache.console import follow_work
+        from cross4d_train.encoders.arithmetic import count_costs
 
-    With `resume` the run's own are the defaults. A larger number of epochs lengthens the run from where it goes on.
-
-    Raises:
-        SettingsError: an option that cannot work.
-        OutputError: nothing to resume.
-        CheckpointError: an option that differs from what the run was begun with, or `initial` is no checkpoint.
-    """
-    begun = folder.settings(checkpoint)
-    if begun is None and resume:
-        raise OutputError(
-            f"{folder.path} {'has no run in it' if folder.path.exists() else 'does not exist'}",
-            expected="the folder of a run that was begun",
-            hint="name it with --out, or begin one without --resume",
-        )
-    wanted = begun if begun is not None and resume else defaults
-    if initial is not None:
-        weights = identify_weights(initial)
-        wanted = wanted.model_copy(update={"initial": weights} | ({} if wanted is begun else {"encoder": weights.settings.encoder}))
-    wanted = wanted.changed(options)
-    if begun is None:
-        return wanted.model_copy(update={"objective": wanted.objective.as_new()})
-    step = 0 if checkpoint is None else checkpoint.record.step
-    if wanted.training.num_epochs > begun.training.num_epochs:
-        begun = begun.lengthened(wanted.training.num_epochs, step)
-    differences = wanted.by_history_of(begun).differences(begun, step)
-    if differences:
-        raise other_settings(folder.path, differences)
-    return begun
+        costs = follow_work(count_costs(num_frames=frames, num_points=points), OPTIONS, quiet=quiet)
+    if json:
+        print(dumps([{"encoder": name, "size": size, **asdict(cost)} for (name, size), cost in costs.items()]))
+        return
+    print(f"{'encoder':14} {'size':10} {'parameters':>12} {'tokens':>7} {'channels':>9} {'GFLOPs':>8} {'with attention':>15}")
+    for (name, size), cost in costs.items():
+        linear, every = cost.linear_flops / 1e9, (cost.linear_flops + cost.product_flops) / 1e9
+        print(f"{name:14} {size:10} {cost.parameters:12,} {cost.tokens:7,} {cost.channels:9,} {linear:8.2f} {every:15.2f}")
 
 
-def _check_teacher_options(settings: RunSettings, options: Mapping[str, object]) -> None:
-    """Refuse what only an objective with a teacher takes."""
-    kind = OBJECTIVES.get(settings.objective.kind)
-    names = {"objective.conditioning": "--conditioning", "objective.variance_weight": "--variance-weight"}
-    given = [option for name, option in names.items() if name in options]
-    if kind is not None and not issubclass(kind, Distillation) and given:
-        raise SettingsError(
-            f"{given[0]} with objective {settings.objective.name}, which has no teacher",
-            expected="an objective that learns targets: " + ", ".join(n for n, k in OBJECTIVES.items() if issubclass(k, Distillation)),
-            hint=f"leave {given[0]} out, or choose another --objective",
-        )
+COMMANDS: dict[str, Callable[..., None]] = {"pretrain": pretrain, "encoders": encoders}
 
 
-def _announce(training: Pretraining, *, begun: bool) -> None:
-    plan, settings, device = training.plan, training.settings, training.fabric.device
-    clips = settings.clips
-    say(f"device {device}; {settings.encoder.name} {settings.encoder.size}, objective {settings.objective.name}")
-    say(describe_choice(training))
-    say(f"clips of {clips.num_frames} x {clips.num_points} points, {plan.num_steps} steps; teacher {training.origin.teacher}")
-    if settings.training.side == "test":
-        say("note: this trains on the test side; an evaluation on its videos has seen them")
-    for remark in remarks(training):
-        say(f"note: {remark}")
-    if plan.num_short:
-        say(f"{plan.num_short} sequences are shorter than a clip ({clips.span} frames); their last frame repeats")
-    if settings.initial is not None and training.step == 0:
-        say(f"beginning with the encoder that {settings.initial.step} steps trained on {settings.initial.origin.dataset}")
-    if begun:
-        say(f"resuming at step {training.step}" if training.step else "nothing was saved there yet; starting at step 0")
-    for earlier in settings.training.earlier_lengths[-1:]:
-        if earlier.until_step == training.step:
-            say(f"lengthened from {earlier.num_epochs} to {settings.training.num_epochs} epochs, with their learning rate from here on")
-    if training.origin.random_teacher:
-        warn_random_teacher(training.origin.teacher)
-
-
-def describe_choice(training: Pretraining) -> str:
-    """How many sequences of which side a run takes and leaves out."""
-    settings, sequences = training.settings.training, training.dataset.cache.sequences
-    chosen = set(training.plan.chosen)
-    taken, left = ([info for index, info in enumerate(sequences) if (index in chosen) == wanted] for wanted in (True, False))
-    kinds = [", ".join(f"{count} {side}" for side, count in sorted(count_sides(some, settings.protocol).items())) for some in (taken, left)]
-    return f"{len(taken)} of {len(sequences)} sequences ({settings.side}, protocol {settings.protocol}): {kinds[0]}" + (
-        f"; left out: {kinds[1]}" if left else ""
-    )
-
-
-def describe_run(result: RunResult) -> str:
+def describe_run(result: "RunResult") -> str:
     """A finished run in a few lines."""
     lines = [
         f"checkpoint  {result.checkpoint}",
@@ -180,28 +169,6 @@ def describe_run(result: RunResult) -> str:
         f"teacher     {_teacher(result.origin.teacher, result.origin.random_teacher)}",
     ]
     return "\n".join(map(printable, lines))
-
-
-def run_encoders(*, num_frames: int, num_points: int, quiet: bool, as_json: bool) -> None:
-    """`cross4d-train encoders`."""
-    kinds = [(name, size, outline_encoder(kind, config)) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()]
-    rows = []
-    for (name, size, encoder), _ in progress(kinds, total=len(kinds), unit="encoder", quiet=quiet):
-        try:
-            cost = count_cost(encoder, num_frames=num_frames, num_points=num_points)
-        except SettingsError as error:
-            say(f"{name} {size}: {error.found}")
-            continue
-        rows.append({"encoder": name, "size": size, **asdict(cost)})
-    if as_json:
-        print(json.dumps(rows))
-        return
-    print(f"{'encoder':14} {'size':10} {'parameters':>12} {'tokens':>7} {'channels':>9} {'GFLOPs':>8} {'with attention':>15}")
-    for row in rows:
-        linear = row["linear_flops"] / 1e9
-        every = linear + row["product_flops"] / 1e9
-        numbers = f"{row['parameters']:12,} {row['tokens']:7,} {row['channels']:9,} {linear:8.2f} {every:15.2f}"
-        print(f"{row['encoder']:14} {row['size']:10} {numbers}")
 
 
 def _teacher(label: str, random_teacher: bool) -> str:

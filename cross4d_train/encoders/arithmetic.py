@@ -1,30 +1,17 @@
 """How large an encoder is and how much it computes, counted."""
 
-from dataclasses import dataclass
-
 import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from cross4d_cache.errors import SettingsError
+from cross4d_cache.work import Remark, Stage, Step, Work
+from cross4d_train.catalogue import Cost
+from cross4d_train.encoders import ENCODERS, outline_encoder
 from cross4d_train.encoders.encoder import Encoder
 
 _aten = torch.ops.aten
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Of one clip. A multiplication and an addition are two operations.
-
-    `linear_flops` are those of linear layers, `product_flops` those of products of activations: attention. The search for neighbours,
-    elementwise operations and norms are not counted.
-    """
-
-    parameters: int
-    tokens: int
-    channels: int
-    linear_flops: int
-    product_flops: int
 
 
 def count_cost(encoder: Encoder, *, num_frames: int, num_points: int) -> Cost:
@@ -46,3 +33,17 @@ def count_cost(encoder: Encoder, *, num_frames: int, num_points: int) -> Cost:
         linear_flops=counts.get(_aten.addmm, 0) + counts.get(_aten.mm, 0),
         product_flops=counts.get(_aten.bmm, 0),
     )
+
+
+def count_costs(*, num_frames: int, num_points: int) -> Work[dict[tuple[str, str], Cost]]:
+    """What a clip costs every encoder in each of its sizes; those that cannot take such a clip are left out, and said."""
+    outlines = {(name, size): outline_encoder(kind, config) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()}
+    stage, costs = Stage(name="encoders", unit="encoder", total=len(outlines)), {}
+    for done, ((name, size), encoder) in enumerate(outlines.items()):
+        yield Step(stage=stage, done=done)
+        try:
+            costs[name, size] = count_cost(encoder, num_frames=num_frames, num_points=num_points)
+        except SettingsError as error:
+            yield Remark(f"{name} {size}: {error.found}")
+    yield Step(stage=stage, done=len(outlines))
+    return costs

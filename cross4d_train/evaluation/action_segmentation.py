@@ -16,11 +16,12 @@ from cross4d_train.clips import ClipRequest, ClipSettings, epoch_requests
 from cross4d_train.data import Batch, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Tokens
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
+from cross4d_train.resources import Resources
 from cross4d_train.soundness import check_loss
 
 OVERLAPS = (0.10, 0.25, 0.50)
@@ -93,19 +94,19 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
         """Steps of training, then test recordings."""
         return self.settings.num_epochs * math.ceil(len(self.train) / self.settings.batch_size) + len(self.test)
 
-    def run(self, place: Place) -> Iterator[object]:
+    def run(self, resources: Resources) -> Iterator[object]:
         """Train the head, then cover every test recording; yields after every step and recording."""
-        self.place, self.loader = place, place.loader(self.dataset)
-        encoder = self.source.encoder.to(place.device)
-        head = SegmentHead(encoder.channels, self.num_classes, self.settings.seed).to(place.device)
+        self.resources, self.loader = resources, resources.loader(self.dataset)
+        encoder = self.source.encoder.to(resources.torch_device)
+        head = SegmentHead(encoder.channels, self.num_classes, self.settings.seed).to(resources.torch_device)
         with frozen(encoder):
-            yield from self._train(head, place)
+            yield from self._train(head, resources)
             head.eval()
             for index in self.test:
-                self._recordings.append(self._label(index, head, place))
+                self._recordings.append(self._label(index, head, resources))
                 yield index
 
-    def _train(self, head: SegmentHead, place: Place) -> Iterator[object]:
+    def _train(self, head: SegmentHead, resources: Resources) -> Iterator[object]:
         settings = self.settings
         optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         for epoch in range(settings.num_epochs):
@@ -115,10 +116,10 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
                 self.dataset.clips, self.dataset.cache.sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch
             )
             for batch in self._load(requests):
-                target = self._targets(batch).to(place.device)
+                target = self._targets(batch).to(resources.torch_device)
                 known = target != UNLABELLED
                 if known.any():
-                    logits = head(self._frames(batch, place))
+                    logits = head(self._frames(batch, resources))
                     optimizer.zero_grad()
                     loss = functional.cross_entropy(logits[known], target[known])
                     check_loss(loss)
@@ -127,14 +128,14 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
                 yield len(batch)
 
     @torch.no_grad()
-    def _label(self, index: int, head: SegmentHead, place: Place) -> RecordingActions:
+    def _label(self, index: int, head: SegmentHead, resources: Resources) -> RecordingActions:
         info = self.dataset.cache.sequences[index]
         requests = covering_requests(self.dataset.clips, info, index, seed=self.settings.seed)
         shares = torch.zeros(info.num_frames, self.num_classes)
         true = torch.full((info.num_frames,), UNLABELLED)
         clips = iter(requests)
         for batch in self._load(requests):
-            found = head(self._frames(batch, place)).softmax(dim=-1).cpu()
+            found = head(self._frames(batch, resources)).softmax(dim=-1).cpu()
             for share, labels, request in zip(found, self._targets(batch), clips, strict=False):
                 frames = torch.from_numpy(self.dataset.clips.frames(info, request.start))
                 shares.index_add_(0, frames, share)
@@ -142,9 +143,9 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
         known = true != UNLABELLED
         return RecordingActions(id=info.id, actions=tuple(true[known].tolist()), predicted=tuple(shares.argmax(dim=-1)[known].tolist()))
 
-    def _frames(self, batch: Batch, place: Place) -> Float32[Tensor, "batch frame channel"]:
+    def _frames(self, batch: Batch, resources: Resources) -> Float32[Tensor, "batch frame channel"]:
         with torch.no_grad():
-            return frame_features(self.source.encoder(batch.points.to(place.device)), batch.points.shape[1])
+            return frame_features(self.source.encoder(batch.points.to(resources.torch_device)), batch.points.shape[1])
 
     def _targets(self, batch: Batch) -> Int64[Tensor, "batch frame"]:
         return torch.full(batch.points.shape[:2], UNLABELLED) if batch.frame_actions is None else batch.frame_actions

@@ -2,22 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, Side
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
-from cross4d_train.data import BatchLoader
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.encoder_source import EncoderSource, recorded_places
 from cross4d_train.initialise import Seed
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 
 
@@ -80,18 +78,6 @@ Settings = TypeVar("Settings", bound=EvaluationSettings)
 Result = TypeVar("Result", bound=EvaluationResult, covariant=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where an evaluation computes, and how many processes load its clips."""
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    num_workers: int = 0
-
-    def loader(self, dataset: ClipDataset) -> BatchLoader:
-        """What loads the clips of a dataset here."""
-        return BatchLoader(dataset, num_workers=self.num_workers, pin_memory=self.device.type == "cuda")
-
-
 class Evaluation(ABC, Generic[Settings, Result]):
     """An evaluation of one encoder on the two sides of one protocol of a store.
 
@@ -112,7 +98,7 @@ class Evaluation(ABC, Generic[Settings, Result]):
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: Settings) -> None:
         sequences, protocols = dataset.cache.sequences, dataset.cache.manifest.dataset.protocols
         self.source, self.dataset = source, dataset
-        self.place = Place()
+        self.resources = Resources(device="cpu")
         self.train: tuple[int, ...] = ()
         if not self.learns:
             protocol = None if settings.protocol is None and not protocols else resolve_protocol(protocols, settings.protocol)
@@ -131,7 +117,7 @@ class Evaluation(ABC, Generic[Settings, Result]):
         """How many items `run` yields."""
 
     @abstractmethod
-    def run(self, place: Place) -> Iterator[object]:
+    def run(self, resources: Resources) -> Iterator[object]:
         """Do the work; an item is yielded for each piece of it."""
 
     @abstractmethod
@@ -208,6 +194,6 @@ class Evaluation(ABC, Generic[Settings, Result]):
             "test_seen_in_pretraining": None if self.num_test_seen is None else self.num_test_seen > 0,
             "num_train_videos": len(self.train),
             "num_test_videos": len(self.test),
-            "device": self.place.device.type,
+            "device": self.resources.torch_device.type,
             "software": {name: version(name) for name in ("cross4d", "torch", "numpy", "scipy")},
         }

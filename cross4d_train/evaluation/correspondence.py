@@ -13,10 +13,11 @@ from cross4d_cache.record import Record
 from cross4d_train.clips import even_requests
 from cross4d_train.data import in_batches
 from cross4d_train.dataset import NO_SURFACE, ClipDataset
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.interpolation import spread
+from cross4d_train.resources import Resources
 
 USUAL_GAPS = (8, 15)
 """Frames of the clip between both that are matched (table 16)."""
@@ -87,18 +88,18 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
         """Clips of the test videos."""
         return len(self.test) * self.settings.num_windows
 
-    def run(self, place: Place) -> Iterator[str]:
+    def run(self, resources: Resources) -> Iterator[str]:
         """Match frames; yields the id of the video of every clip."""
-        self.place = place
+        self.resources = resources
         settings, sequences = self.settings, self.dataset.cache.sequences
         requests = even_requests(self.dataset.clips, sequences, self.test, num_windows=settings.num_windows, seed=settings.seed)
         starts: dict[int, list[int]] = {}
         for request in requests:
             starts.setdefault(request.sequence, []).append(request.start)
-        encoder = self.source.encoder.to(place.device)
+        encoder = self.source.encoder.to(resources.torch_device)
         with frozen(encoder):
-            for batch in place.loader(self.dataset).load(in_batches(requests, 1)):
-                points = batch.points.to(place.device)
+            for batch in resources.loader(self.dataset).load(in_batches(requests, 1)):
+                points = batch.points.to(resources.torch_device)
                 with torch.no_grad():
                     tokens = encoder(points)
                     features = functional.normalize(spread(tokens.features, tokens, points)[0], dim=-1)

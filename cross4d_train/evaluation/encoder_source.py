@@ -45,15 +45,15 @@ def recorded_places(places: Iterable[str]) -> tuple[str, ...]:
     return named
 
 
-def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: int, dataset: str) -> EncoderSource:
-    """The encoder of a checkpoint file or, for `random`, one of that name, size and seed with the clips of the recipe.
+def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, dataset: str) -> EncoderSource:
+    """The encoder of a checkpoint file or, for `random`, one of these settings and that seed with the clips of the recipe.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.
         SettingsError: unknown encoder, or one named beside a checkpoint.
     """
     if checkpoint == UNTRAINED:
-        settings = EncoderSettings(**{key: value for key, value in (("name", name), ("size", size)) if value is not None})
+        settings = encoder or EncoderSettings()
         return EncoderSource(
             label=UNTRAINED,
             encoder=build_encoder(settings.name, settings.size, seed),
@@ -64,8 +64,8 @@ def open_source(checkpoint: str, *, name: str | None, size: str | None, seed: in
             origin=None,
             step=0,
         )
-    if name is not None or size is not None:
-        raise SettingsError("--encoder and --size beside a checkpoint, which decides both", hint="leave them out")
+    if encoder is not None:
+        raise SettingsError("`encoder.name` and `encoder.size` beside a checkpoint, which decides both", hint="leave them out")
     loaded = load_checkpoint(Path(checkpoint))
     return EncoderSource(
         label=checkpoint,

@@ -19,11 +19,12 @@ from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
 from cross4d_train.data import Batch, BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place, VideoPrediction
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, VideoPrediction
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import BATCH
 from cross4d_train.evaluation.linear import accuracy, check_labels
 from cross4d_train.initialise import Seed, build_seeded
+from cross4d_train.resources import Resources
 from cross4d_train.soundness import check_loss
 
 CPU = torch.device("cpu")
@@ -252,13 +253,13 @@ class Finetuning(Evaluation[FinetuneSettings, FinetuneResult]):
         """Epochs of all trainings."""
         return self.settings.num_epochs * len(self.settings.fractions)
 
-    def run(self, place: Place) -> Iterator[EpochScore]:
+    def run(self, resources: Resources) -> Iterator[EpochScore]:
         """Train anew for every fraction; yields after each epoch."""
-        self.place = place
-        loader = place.loader(self.dataset)
+        self.resources = resources
+        loader = resources.loader(self.dataset)
         for tuning in self.tunings:
             encoder, epochs = copy.deepcopy(self.source.encoder), []
-            for epoch in finetune(encoder, loader, train=self.train, test=self.test, settings=tuning, device=place.device):
+            for epoch in finetune(encoder, loader, train=self.train, test=self.test, settings=tuning, device=resources.torch_device):
                 epochs.append(epoch)
                 yield epoch
             self._scores.append(tuning_score(epochs, tuning))

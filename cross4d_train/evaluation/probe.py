@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head
+from cross4d_train.resources import Resources
 
 
 class ProbeSettings(EvaluationSettings):
@@ -68,12 +69,12 @@ class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
         """Videos of both sides."""
         return len(self.train) + len(self.test)
 
-    def run(self, place: Place) -> Iterator[str]:
+    def run(self, resources: Resources) -> Iterator[str]:
         """Compute the frozen features; yields the id of each video that is done."""
-        self.place = place
-        encoder, loader = self.source.encoder, place.loader(self.dataset)
+        self.resources = resources
+        encoder, loader = self.source.encoder, resources.loader(self.dataset)
         for side, chosen in (("train", self.train), ("test", self.test)):
-            for part in extract_features(encoder, loader, chosen, self.settings, place.device, pooling=self.settings.pooling):
+            for part in extract_features(encoder, loader, chosen, self.settings, resources.torch_device, pooling=self.settings.pooling):
                 self._parts[side].append(part)
                 yield from part.ids
 

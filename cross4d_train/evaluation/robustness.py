@@ -6,12 +6,13 @@ import torch
 
 from cross4d_cache.record import Record
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, Place, VideoPrediction
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, VideoPrediction
 from cross4d_train.evaluation.corruption import CORRUPTIONS, Corruption
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import VideoFeatures, extract_features, join_features, labelled
 from cross4d_train.evaluation.linear import accuracy, check_labels, train_head
 from cross4d_train.evaluation.probe import ProbeSettings
+from cross4d_train.resources import Resources
 
 
 class CorruptedScore(Record):
@@ -63,18 +64,19 @@ class Robustness(Evaluation[ProbeSettings, RobustnessResult]):
         """Training videos once, test videos clean and for every corruption."""
         return len(self.train) + len(self.test) * len({str(corruption) for corruption in CORRUPTIONS})
 
-    def run(self, place: Place) -> Iterator[str]:
+    def run(self, resources: Resources) -> Iterator[str]:
         """Compute the frozen features; yields the id of each video that is done."""
-        self.place = place
-        encoder, loader, pooling = self.source.encoder, place.loader(self.dataset), self.settings.pooling
-        for part in extract_features(encoder, loader, self.train, self.settings, place.device, pooling=pooling):
+        self.resources = resources
+        device, pooling = resources.torch_device, self.settings.pooling
+        encoder, loader = self.source.encoder, resources.loader(self.dataset)
+        for part in extract_features(encoder, loader, self.train, self.settings, device, pooling=pooling):
             self._train.append(part)
             yield from part.ids
         for corruption in CORRUPTIONS:
             if str(corruption) in self._test:
                 continue  # the clean clips of the three kinds are the same
             kept = self._test.setdefault(str(corruption), [])
-            for part in extract_features(encoder, loader, self.test, self.settings, place.device, pooling=pooling, corruption=corruption):
+            for part in extract_features(encoder, loader, self.test, self.settings, device, pooling=pooling, corruption=corruption):
                 kept.append(part)
                 yield from part.ids
 

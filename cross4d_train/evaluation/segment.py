@@ -19,12 +19,13 @@ from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
 from cross4d_train.data import Batch, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
 from cross4d_train.evaluation.finetune import AUGMENTATION
 from cross4d_train.initialise import build_seeded
 from cross4d_train.interpolation import spread
+from cross4d_train.resources import Resources
 from cross4d_train.soundness import check_loss
 
 
@@ -115,18 +116,18 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
     def _steps(self, clips: int) -> int:
         return math.ceil(clips / self.settings.batch_size)
 
-    def run(self, place: Place) -> Iterator[int]:
+    def run(self, resources: Resources) -> Iterator[int]:
         """Train, then test; yields after every step."""
-        self.place, self.loader = place, place.loader(self.dataset)
-        encoder = self.encoder.to(place.device)
-        self.head = head = SegmentHead(encoder.channels, len(self.classes), self.settings.seed).to(place.device)
+        self.resources, self.loader = resources, resources.loader(self.dataset)
+        encoder = self.encoder.to(resources.torch_device)
+        self.head = head = SegmentHead(encoder.channels, len(self.classes), self.settings.seed).to(resources.torch_device)
         with nullcontext() if self.settings.end_to_end else frozen(encoder):
-            yield from self._train(encoder, head, place)
+            yield from self._train(encoder, head, resources)
         with frozen(encoder):
-            yield from self._settle(encoder, head, place)
-            yield from self._test(encoder, head.eval(), place)
+            yield from self._settle(encoder, head, resources)
+            yield from self._test(encoder, head.eval(), resources)
 
-    def _train(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
+    def _train(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
         settings = self.settings
         encoder.train(settings.end_to_end)
         learned = [*head.parameters(), *(encoder.parameters() if settings.end_to_end else ())]
@@ -138,7 +139,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
             requests = epoch_requests(self.dataset.clips, sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
             for batch in self._load(requests):
                 points = augment(batch.points, AUGMENTATION, batch.generator()) if settings.end_to_end else batch.points
-                points, target = points.to(place.device), self._targets(batch).to(place.device)
+                points, target = points.to(resources.torch_device), self._targets(batch).to(resources.torch_device)
                 with torch.set_grad_enabled(settings.end_to_end):
                     tokens = encoder(points)
                 logits = spread(head(tokens.features), tokens, points)
@@ -151,16 +152,16 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
                     optimizer.step()
                 yield len(batch)
 
-    def _settle(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
+    def _settle(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
         """Statistics of the training tokens as the encoder gives them now; those gathered on the way lag behind."""
         head.forget()
         requests = even_requests(self.dataset.clips, self.dataset.cache.sequences, self.train, num_windows=1, seed=self.settings.seed)
         for batch in self._load(requests):
             with torch.no_grad():
-                head(encoder(batch.points.to(place.device)).features)
+                head(encoder(batch.points.to(resources.torch_device)).features)
             yield len(batch)
 
-    def _test(self, encoder: Encoder, head: "SegmentHead", place: Place) -> Iterator[int]:
+    def _test(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
         sequences, settings = self.dataset.cache.sequences, self.settings
         requests = even_requests(self.dataset.clips, sequences, self.test, num_windows=settings.num_windows, seed=settings.seed)
         counts = torch.zeros(len(self.test), 3, len(self.classes), dtype=torch.int64)  # labelled, predicted, both
@@ -189,8 +190,8 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
     @torch.no_grad()
     def predict(self, points: Float32[Tensor, "batch frame point 3"]) -> Int64[Tensor, "batch frame point"]:
         """The label of every point of some clips, metres, once `run` has ended."""
-        tokens = self.encoder(points.to(self.place.device))
-        logits = spread(self.head(tokens.features), tokens, points.to(self.place.device))
+        tokens = self.encoder(points.to(self.resources.torch_device))
+        logits = spread(self.head(tokens.features), tokens, points.to(self.resources.torch_device))
         return self.classes[logits.argmax(dim=-1).cpu()]
 
     def _by_label(self, counts: Int64[Tensor, " class"]) -> dict[int, int]:

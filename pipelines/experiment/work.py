@@ -16,9 +16,11 @@ from cross4d_cache.errors import CacheError, CacheUnreachableError, user_errors
 from cross4d_cache.progress import progress
 from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
+from cross4d_cache.work import finish
 from cross4d_train.checkpoint import load_checkpoint
-from cross4d_train.cli.judge import Request, prepare, settle, write_json
+from cross4d_train.evaluation.evaluate import EvaluationRequest, evaluate, resolve_settings, write_json
 from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.resources import Resources
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
 from pipelines.commands import run
@@ -137,25 +139,25 @@ class Judgement(Record):
         checkpoint = Path(self.student.checkpoint)
         if self.student.settings is not None and checkpoint.stat().st_mtime_ns > self.path.stat().st_mtime_ns:
             return False
-        settings = settle(self.kind, self.store.origin.dataset, self.options)
+        settings = resolve_settings(self.kind, self.store.origin.dataset, self.options)
         return bool(self.result()["settings"] == settings.model_dump(mode="json"))
+
+    @property
+    def request(self) -> EvaluationRequest:
+        """What is asked of the evaluation."""
+        return EvaluationRequest(
+            evaluation=self.kind,
+            checkpoint=self.student.checkpoint,
+            store=str(self.store.path),
+            encoder=self.encoder if self.student.settings is None else None,
+            options=self.options,
+        )
 
     def run(self, device: str, num_loaders: int) -> None:
         """Judge and write the result."""
-        untrained = self.student.settings is None
-        request = Request(
-            encoder=self.encoder.name if untrained else None,
-            size=self.encoder.size if untrained else None,
-            device=device,
-            num_workers=num_loaders,
-            as_json=True,
-            out=None,
-        )
-        evaluation, place = prepare(self.kind, self.student.checkpoint, self.store.path, self.options, request)
-        for _ in evaluation.run(place):
-            pass
+        result = finish(evaluate(self.request, Resources(device=device, num_workers=num_loaders)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(evaluation.result(), self.path)
+        write_json(result, self.path)
 
     def result(self) -> dict[str, Any]:
         """The result that was written."""

@@ -15,11 +15,12 @@ from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
-from cross4d_train.cli.judge import Request, prepare
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.evaluate import prepare
 from cross4d_train.evaluation.segment import Segmentation
 from cross4d_train.features import encoder_features, teacher_features
+from cross4d_train.resources import Resources
 from pipelines.experiment.report import Finished
 from pipelines.experiment.work import Student
 from pipelines.paper.benchmark import DENSE, GLOBAL, UNTRAINED, Setup
@@ -146,15 +147,12 @@ def _over_time(setup: Setup) -> Figure:
 def _segmentation(setup: Setup) -> Figure:
     """Predicted and true parts of test frames; points without a label that counts are grey."""
     names, clips = chosen_clips(setup, 4)
-    request = Request(encoder=None, size=None, device="cpu", num_workers=0, as_json=True, out=None)
     predicted: dict[str, list[Int64[np.ndarray, " point"]]] = {}
     for name, student in ((DENSE, setup.dense()), (UNTRAINED, setup.untrained())):
         judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs}).with_seed(0)
-        encoder = judgement.encoder
-        asked = request if student.settings else Request(**{**vars(request), "encoder": encoder.name, "size": encoder.size})
-        evaluation, place = prepare("segment", student.checkpoint, judgement.store.path, judgement.options, asked)
+        evaluation = prepare(judgement.request)
         assert isinstance(evaluation, Segmentation)
-        for _ in evaluation.run(place):
+        for _ in evaluation.run(Resources(device="cpu")):
             pass
         predicted[name] = [_predict_parts(evaluation, clip) for clip in clips]
     figure, axes = _grid(names, ("truth", *predicted))

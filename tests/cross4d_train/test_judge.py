@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cross4d_train.cli.judge import EVALUATIONS
+from cross4d_train.evaluation.evaluate import EVALUATIONS
 from tests.cross4d_train.conftest import make_infos, write_store
 from tests.cross4d_train.test_train_cli import run
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from cross4d_train.cli import pretrain as commands
 from cross4d_train.cli.app import main
-from cross4d_train.encoders import ENCODERS
+from cross4d_train.encoders import ENCODERS, arithmetic
 from tests.cross4d_train.conftest import make_infos, write_store
 
 SMALL = ["--size", "tiny", "--frames", "3", "--points", "48", "--epochs", "2", "--device", "cpu"]
@@ -145,7 +144,7 @@ def test_a_run_that_takes_long_says_so_and_what_is_faster(store, tmp_path, monke
 
 
 def test_encoders_are_listed_with_what_they_cost(monkeypatch):
-    monkeypatch.setattr(commands, "ENCODERS", {name: (make, {"tiny": sizes["tiny"]}) for name, (make, sizes) in ENCODERS.items()})
+    monkeypatch.setattr(arithmetic, "ENCODERS", {name: (make, {"tiny": sizes["tiny"]}) for name, (make, sizes) in ENCODERS.items()})
     listed = run("encoders", "--frames", 4, "--points", 256, "--json")
     assert listed.exit_code == 0, listed.output
     rows = {(row["encoder"], row["size"]): row for row in json.loads(listed.stdout)}

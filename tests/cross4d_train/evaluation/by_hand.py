@@ -15,8 +15,9 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder, Tokens
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, Place
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.conftest import CHANNELS, VIEWS, make_manifest
 
@@ -114,7 +115,7 @@ def make_evaluation(kind: type[Evaluation], path: Path, settings: EvaluationSett
 def finish(kind: type[Evaluation], path: Path, settings: EvaluationSettings, encoder: Encoder | None = None) -> EvaluationResult:
     """The result of an evaluation from beginning to end."""
     evaluation = make_evaluation(kind, path, settings, encoder)
-    for _ in evaluation.run(Place()):
+    for _ in evaluation.run(Resources(device="cpu")):
         pass
     return evaluation.result()
 

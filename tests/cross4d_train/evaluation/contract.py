@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.cli.judge import EVALUATIONS
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.encoder_source import EncoderSource
+from cross4d_train.evaluation.evaluate import EVALUATIONS
 from cross4d_train.evaluation.features import weights_digest
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings, Origin
 from tests.cross4d_train.conftest import make_infos, write_store
 
@@ -44,9 +44,9 @@ class EvaluationContract:
         return kind(source, dataset, chosen)
 
     @classmethod
-    def run(cls, path, place=None, **options):
+    def run(cls, path, resources=None, **options):
         evaluation = cls.make(path, **options)
-        return list(evaluation.run(place or Place())), evaluation
+        return list(evaluation.run(resources or Resources(device="cpu"))), evaluation
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -58,7 +58,7 @@ class EvaluationContract:
         encoder = build_encoder("point4d", "tiny", 3)
         before, count = weights_digest(encoder), 0
         evaluation = self.make(store, encoder=encoder)
-        for _ in evaluation.run(Place()):
+        for _ in evaluation.run(Resources(device="cpu")):
             assert torch.is_grad_enabled()
             count += 1
         assert count == evaluation.total
@@ -66,7 +66,7 @@ class EvaluationContract:
         assert evaluation.result() == finished.result()  # same seed, same result
 
     def test_workers_change_nothing(self, store, finished):
-        assert finished.result() == self.run(store, Place(num_workers=1))[1].result()
+        assert finished.result() == self.run(store, Resources(device="cpu", num_workers=1))[1].result()
 
     def test_a_result_says_how_it_came_about_and_survives_json(self, finished):
         evaluation = finished

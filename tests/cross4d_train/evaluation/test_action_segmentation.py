@@ -18,10 +18,10 @@ from cross4d_train.evaluation.action_segmentation import (
     f1_score,
     frame_features,
 )
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.segment import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.evaluation import by_hand
 
@@ -53,7 +53,7 @@ def finished(store):
     )  # fmt: skip
     dataset = ClipDataset(store, clips, targets=False, labels=True)
     evaluation = ActionSegmentation(source, dataset, ActionSegmentSettings(clips=clips, num_epochs=3, batch_size=3))
-    list(evaluation.run(Place()))
+    list(evaluation.run(Resources(device="cpu")))
     return evaluation.result()
 
 
@@ -148,8 +148,8 @@ def test_a_frame_of_two_windows_has_the_sum_of_their_softmax(tmp_path, monkeypat
     logits = [[[0.0, 9.0, 0.0], [10.5, 0.0, 8.0]], [[0.0, 10.0, 8.0], [0.0, 0.0, 9.0]]]
     windows = itertools.chain(torch.tensor([window]) for window in logits)
     monkeypatch.setattr(evaluation, "_frames", lambda *_: next(windows))
-    evaluation.loader = Place().loader(evaluation.dataset)
+    evaluation.loader = Resources(device="cpu").loader(evaluation.dataset)
     head = SegmentHead(3, 3, seed=0)
     monkeypatch.setattr(head, "forward", lambda features: features)
-    found = evaluation._label(1, head, Place())
+    found = evaluation._label(1, head, Resources(device="cpu"))
     assert (found.id, found.actions, found.predicted) == ("test", (0, 0, 1), (1, 0, 2))

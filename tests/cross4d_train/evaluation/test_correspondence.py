@@ -5,9 +5,9 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import NO_SURFACE, ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.correspondence import Correspondence, CorrespondenceSettings, match_frames
 from cross4d_train.evaluation.encoder_source import EncoderSource
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.conftest import make_infos, write_store
 from tests.cross4d_train.evaluation.by_hand import Video, clips_of, finish, write_videos
@@ -93,7 +93,7 @@ def test_a_clip_of_one_frame_has_no_gap(store):
 
 def test_the_counts_of_videos_add_up(store):
     evaluation = make(store, gaps=(2,), num_queries=10)
-    list(evaluation.run(Place()))
+    list(evaluation.run(Resources(device="cpu")))
     (score,) = evaluation.result().scores
     assert set(score.videos) == {"s8", "s9", "s10", "s11"}
     assert score.num_queries == sum(counts[0] for counts in score.videos.values()) == 4 * 2 * 10
@@ -103,7 +103,7 @@ def test_the_counts_of_videos_add_up(store):
 def test_the_repeated_last_frame_of_a_short_sequence_is_no_gap(tmp_path):
     infos = [info.model_copy(update={"num_frames": 3}) for info in make_infos()]
     evaluation = make(write_store(tmp_path / "short.zarr", infos), gaps=(1, 3))
-    list(evaluation.run(Place()))
+    list(evaluation.run(Resources(device="cpu")))
     assert [int(counts[0]) for counts in evaluation._found[3].values()] == [0] * 4
     assert all(0 < int(counts[0]) <= 2 * 64 for counts in evaluation._found[1].values()), "frames 0 and 1, 1 and 2, not 2 and 2"
 

@@ -6,10 +6,11 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.base import Place, VideoPrediction
+from cross4d_train.evaluation.base import VideoPrediction
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, accuracy
 from cross4d_train.evaluation.probe import LinearProbe, ProbeSettings
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings, Origin, recipe_clips
 from tests.cross4d_train.conftest import write_store
 from tests.cross4d_train.evaluation.by_hand import Video, across, clips_of, finish, write_videos
@@ -68,7 +69,7 @@ def test_both_denominators_are_told_apart(store, source):
     """The test videos have 9, 7, 8 and 9 frames: three of four have a full clip of 8."""
     clips = ClipSettings(num_frames=8, num_points=16, stride=1)
     probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=2))
-    for _ in probe.run(Place()):
+    for _ in probe.run(Resources(device="cpu")):
         pass
     result = probe.result()
     assert (result.num_test_videos, result.num_full_clip_test_videos) == (4, 3)
@@ -83,7 +84,7 @@ def test_both_denominators_are_told_apart(store, source):
 def test_a_test_side_of_short_videos_only_has_no_full_clip_accuracy(store, source):
     clips = ClipSettings(num_frames=10, num_points=16, stride=1)
     probe = LinearProbe(source, ClipDataset(store, clips, targets=False), ProbeSettings(clips=clips, num_windows=1))
-    for _ in probe.run(Place()):
+    for _ in probe.run(Resources(device="cpu")):
         pass
     result = probe.result()
     assert result.num_full_clip_test_videos == 0

@@ -7,10 +7,10 @@ from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import collate
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import weights_digest
 from cross4d_train.evaluation.segment import Segmentation, SegmentHead, SegmentSettings, VideoParts
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.evaluation import by_hand
 
@@ -29,7 +29,7 @@ def make(path, **settings):
 
 def finish(path, **settings):
     evaluation = make(path, **settings)
-    list(evaluation.run(Place()))
+    list(evaluation.run(Resources(device="cpu")))
     return evaluation, evaluation.result()
 
 
@@ -73,7 +73,7 @@ def test_an_encoder_that_changes_is_caught(store):
     evaluation = make(store)
     evaluation.encoder.register_forward_hook(lambda module, *_: setattr(module.norm.bias, "data", module.norm.bias + 1))
     with pytest.raises(RuntimeError, match="changed"):
-        list(evaluation.run(Place()))
+        list(evaluation.run(Resources(device="cpu")))
 
 
 def test_nothing_left_to_tell_apart(store):

@@ -6,9 +6,9 @@ import pytest
 
 from cross4d_train.clips import epoch_requests
 from cross4d_train.evaluation.action_segmentation import ActionSegmentation, ActionSegmentSettings
-from cross4d_train.evaluation.base import Place
 from cross4d_train.evaluation.finetune import FinetuneSettings, Finetuning
 from cross4d_train.evaluation.segment import Segmentation, SegmentSettings
+from cross4d_train.resources import Resources
 from tests.cross4d_train.evaluation.by_hand import Coordinates, Video, clips_of, make_evaluation, write_videos
 
 NUM_EPOCHS = 20
@@ -62,7 +62,7 @@ def test_clips_of_training(store, name):
     encoder = Recording()
     settings = make(clips=clips_of(1), num_epochs=NUM_EPOCHS, seed=4, **options)
     evaluation = make_evaluation(kind, store, settings, encoder)
-    for _ in evaluation.run(Place()):
+    for _ in evaluation.run(Resources(device="cpu")):
         pass
     sequences, scales, angles = evaluation.dataset.cache.sequences, [], []
     for epoch, batch in enumerate(encoder.seen[:NUM_EPOCHS]):
