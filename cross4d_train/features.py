@@ -202,9 +202,13 @@ def load(place: Path | str, *, device: str = "auto") -> Student:
         CheckpointError: there is none, or it cannot be read.
         SettingsError: there is no such device.
     """
+    return Student(load_checkpoint(checkpoint_file(place)), Resources(device=device).torch_device)
+
+
+def checkpoint_file(place: Path | str) -> Path:
+    """The checkpoint of a run's folder, or the file itself."""
     path = Path(place)
-    checkpoint = load_checkpoint(path / CHECKPOINT_FILE if path.is_dir() else path)
-    return Student(checkpoint, Resources(device=device).torch_device)
+    return path / CHECKPOINT_FILE if path.is_dir() else path
 
 
 def pca_colours(features: Points) -> Points:

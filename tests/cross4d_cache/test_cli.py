@@ -31,6 +31,7 @@ COMMANDS = {
     "build": "batch camera camera-model correspondence data dataset device exclude image-mean image-size image-std json layer limit "
     "option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
+    "encode": "cache checkpoint device format json limit out quiet stride",
     "encoders": "frames json points quiet",
     "info": "STORE data fidelity json option png quiet read-all",
     "merge": "json out quiet stores",
@@ -63,6 +64,7 @@ ADDRESSED = {
     "pack": "STORE {}",
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
+    "encode": "--checkpoint FILE --cache STORE --out {}",
     **dict.fromkeys(OWN, "--checkpoint random --cache STORE --out {}"),
 }
 
