@@ -7,8 +7,14 @@ if TYPE_CHECKING:
     from cross4d_train.features import Student as Student
     from cross4d_train.features import load as load
     from cross4d_train.features import pca_colours as pca_colours
+    from cross4d_train.store_dataset import StoreDataset as StoreDataset
 else:
-    _HOMES = dict.fromkeys(("Student", "load", "pca_colours"), "cross4d_train.features")
+    _HOMES = {
+        "Student": "cross4d_train.features",
+        "load": "cross4d_train.features",
+        "pca_colours": "cross4d_train.features",
+        "StoreDataset": "cross4d_train.store_dataset",
+    }
     """Where the public names are, which are imported when they are first asked for."""
 
     def __getattr__(name: str) -> Any:

@@ -29,11 +29,13 @@ def test_opening_a_store_needs_neither_torch_nor_transformers() -> None:
 def test_public_names_are_there_when_they_are_asked_for() -> None:
     from cross4d_cache.store import Cache, open_cache
     from cross4d_train.features import Student, load, pca_colours
+    from cross4d_train.store_dataset import StoreDataset
 
     assert (cross4d_cache.Cache, cross4d_cache.open_cache) == (Cache, open_cache)
     assert (cross4d_train.Student, cross4d_train.load, cross4d_train.pca_colours) == (Student, load, pca_colours)
+    assert cross4d_train.StoreDataset is StoreDataset
     assert {"Cache", "open_cache"} <= set(dir(cross4d_cache))
-    assert {"Student", "load", "pca_colours"} <= set(dir(cross4d_train))
+    assert {"Student", "load", "pca_colours", "StoreDataset"} <= set(dir(cross4d_train))
 
 
 @pytest.mark.parametrize("package", [cross4d_cache, cross4d_train])
