@@ -35,9 +35,8 @@ class Student:
     lies does not matter but for rounding. What comes back is of the same kind.
 
     The encoder sees what it saw in training: windows of `clips.num_frames` frames, every `clips.stride`-th, and `clips.num_points` points
-    of each frame, as `recording.split` and `recording.choose_evenly` say; of tokens, features are interpolated to all points. So memory is
-    bounded but for the result, equal recordings give equal features on one machine, and in which order points come changes no more than
-    the last bits.
+    of each frame, as `recording.split` and `recording.draw_points` say; features of tokens are interpolated to all points. So memory is
+    bounded but for the result, and equal recordings give equal features on one machine. In another order of points, others are drawn.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:

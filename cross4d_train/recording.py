@@ -104,7 +104,7 @@ class Recording:
 
     def clip(self, window: Window, num_points: int) -> Float32[np.ndarray, "frame point 3"]:
         """The points of a window, `num_points` of each frame."""
-        return np.stack([choose_evenly(self.frames[frame], num_points) for frame in window.frames])
+        return np.stack([draw_points(self.frames[frame], num_points) for frame in window.frames])
 
 
 def _checked(frame: Shaped[np.ndarray, "..."], number: int) -> Float32[np.ndarray, "point 3"]:
@@ -117,7 +117,7 @@ def _checked(frame: Shaped[np.ndarray, "..."], number: int) -> Float32[np.ndarra
             expected="float32, in metres",
             hint="convert them: whole numbers are mostly millimetres, points * np.float32(0.001)",
         )
-    points = frame.astype(np.float32, copy=False)
+    points = np.ascontiguousarray(frame, dtype=np.float32)
     if not np.isfinite(points).all():
         bad = int((~np.isfinite(points)).any(axis=1).sum())
         raise SettingsError(
@@ -145,12 +145,13 @@ def like(points: Points, values: list[Shaped[np.ndarray, "_ value"]]) -> Points:
     ]
 
 
-def choose_evenly(points: Float32[np.ndarray, "_ 3"], num_points: int) -> Float32[np.ndarray, "{num_points} 3"]:
-    """As many points of a frame, at random as in training but always the same ones, whatever the order they come in: without repeats if
-    there are enough, else all of them and some once more."""
-    order = np.lexsort(points.T)
-    chosen: Float32[np.ndarray, "_ 3"] = points[order[choose_points(np.random.default_rng(0), len(points), num_points)]]
-    return chosen
+def draw_points(points: Float32[np.ndarray, "_ 3"], num_points: int) -> Float32[np.ndarray, "{num_points} 3"]:
+    """As many points of a frame, in random order as in training: without repeats if there are enough, else all of them and some again.
+
+    Frames of equally many points always have the same rows drawn. So points that move a little, or on a grid, are the same points.
+    """
+    drawn: Float32[np.ndarray, "_ 3"] = points[choose_points(np.random.default_rng(0), len(points), num_points)]
+    return drawn
 
 
 def split(num_frames: int, clips: ClipSettings) -> Iterator[list[Window]]:

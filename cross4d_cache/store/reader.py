@@ -48,7 +48,7 @@ class Cache:
         return (
             f"<Cache {self.storage.place}: {manifest.dataset.name}, {len(self):,} sequences, {frames:,} frames, {points:,} points;"
             f" targets of {manifest.teacher.name}, {manifest.projection.channels} channels, {manifest.render.views} views;"
-            f" {size / 1e6:,.1f} MB>"
+            f" {size / 1e6:,.0f} MB>"
         )
 
     @cached_property

@@ -3,7 +3,7 @@ import pytest
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
-from cross4d_train.recording import Recording, Window, choose_evenly, split
+from cross4d_train.recording import Recording, Window, draw_points, split
 
 GRID = np.stack(np.meshgrid(*[np.arange(5)] * 3), axis=-1).reshape(-1, 3).astype(np.float32)
 
@@ -39,12 +39,12 @@ def test_every_frame_counts_once_and_groups_end_where_the_next_begin(num_frames,
     assert [frame for group in groups for frame in group] == list(range(num_frames))
 
 
-def test_the_same_points_are_chosen_whatever_their_order():
+def test_the_same_rows_are_drawn_of_frames_of_equally_many_points():
     points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    chosen = choose_evenly(points, 20)
-    assert len(np.unique(chosen, axis=0)) == 20
-    np.testing.assert_array_equal(choose_evenly(points[::-1], 20), chosen)
-    repeated = choose_evenly(points[:3], 7)
+    drawn = draw_points(points, 20)
+    assert len(np.unique(drawn, axis=0)) == 20
+    np.testing.assert_array_equal(draw_points(points + 1, 20), drawn + 1)
+    repeated = draw_points(points[:3], 7)
     assert np.unique(repeated, axis=0).tolist() == np.unique(points[:3], axis=0).tolist()
 
 

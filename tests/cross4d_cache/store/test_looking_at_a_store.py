@@ -17,7 +17,7 @@ def test_a_store_says_what_it_is(small_store: Path) -> None:
     assert repr(cache) == (
         f"<Cache {small_store}: msr_action3d, 6 sequences, {sum(MSR_LENGTHS.values())} frames,"
         f" {sum(part.num_points for part in parts):,} points; targets of hf, 16 channels, 2 views;"
-        f" {sum(part.bytes for part in parts) / 1e6:.1f} MB>"
+        f" {sum(part.bytes for part in parts) / 1e6:.0f} MB>"
     )
 
 
