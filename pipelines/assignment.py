@@ -105,9 +105,10 @@ def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
         )
     size = ("--image-size", str(16 * side))
     position = setup.controls()["position"]
+    own = setup.store(f"render-{16 * side}", *size)
     stores = {
-        REFERENCE: setup.store(f"render-{16 * side}", *size),
-        SHUFFLED: setup.store(f"shuffled-{16 * side}", "--correspondence", "shuffled", *size),
+        REFERENCE: own,
+        SHUFFLED: own.shuffled(f"shuffled-{16 * side}"),
         POSITION: Store(path=position.path.with_name(f"position-{8 * side}.zarr"), words=(*position.words, "--image-size", str(8 * side))),
     }
     return {name: setup.dense(store) for name, store in stores.items()}

@@ -31,10 +31,21 @@ MOST_LOADERS = 8
 
 
 class Store(Record):
-    """A store at a place; `words` are the options of `cross4d-cache build` that make it."""
+    """A store at a place. `words` are the options of `cross4d-cache build` that make it; a control of shuffled points is derived from the
+    store `of` instead."""
 
     path: Path
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    of: "Store | None" = None
+
+    @property
+    def needed(self) -> tuple["Store", ...]:
+        """This store, after the one that it is derived from."""
+        return (self,) if self.of is None else (self.of, self)
+
+    def shuffled(self, name: str) -> "Store":
+        """Its control of shuffled points, beside it."""
+        return Store(path=self.path.with_name(f"{name}.zarr"), of=self)
 
     @property
     def name(self) -> str:
@@ -169,7 +180,9 @@ Work = Student | Judgement
 
 
 def build(store: Store) -> dict[str, Any]:
-    """A store, with what `cross4d-cache build` says of it; one that is finished is kept, one that was begun is gone on with."""
+    """A store, with what `cross4d-cache` says of it; one that is finished is kept, one that was begun is resumed."""
+    if store.of is not None:
+        return run("cross4d-cache", "derive", store.of.path, store.path)
     return run("cross4d-cache", "build", *store.words, "--out", store.path)
 
 

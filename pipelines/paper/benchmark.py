@@ -105,7 +105,7 @@ class Setup(Record):
         """
         size = self._sized("position") if self._sized(self.teacher) else ()
         return {
-            "shuffled": self.store("shuffled", "--correspondence", "shuffled"),
+            "shuffled": self.store().shuffled("shuffled"),
             "position": self._store("position", "--teacher", "position", *size),
         }
 

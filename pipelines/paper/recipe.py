@@ -179,7 +179,7 @@ class Recipe:
         """Every store that is needed, the main one first."""
         needed = [self.setup.store(), *(store for table in self.tables for store in stores_of(table))]
         needed += [item.store for item in self.students() if item.store is not None]
-        return list({store.path: store for store in needed}.values())
+        return list({store.path: store for item in needed for store in item.needed}.values())
 
     def judgements(self) -> list[Judgement]:
         """Every evaluation, with every seed, each once."""
@@ -227,7 +227,7 @@ class Recipe:
         return os.path.relpath(store.path, self.setup.out)
 
     def _announce(self) -> None:
-        stores = [store for store in self.stores() if store.origin is None]
+        stores = [store for store in self.stores() if store.origin is None and store.of is None]
         students = [item for item in self.students() if not item.is_done()]
         judgements = [item for item in self.judgements() if not item.is_done()]
         if not (stores or students or judgements):
