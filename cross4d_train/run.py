@@ -97,7 +97,7 @@ class RunFolder:
         return self.checkpoint_path.exists() or self._read_settings() is not None
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if one was saved.
+        """The checkpoint to resume from, if one was saved.
 
         Raises:
             CheckpointError: it cannot be read.
