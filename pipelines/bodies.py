@@ -47,8 +47,8 @@ def parts(setup: Setup, others: Others) -> Table:
     """Mean IoU, mean and overall accuracy of a linear head a point."""
     rows = {}
     for name, student in students_of(others).items():
-        judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
-        rows[name] = {column: Cell(judgement=judgement, score=score, tally=tally.parts(score)) for column, score in PART_MEASURES.items()}
+        run = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
+        rows[name] = {column: Cell(runs=(run,), score=score, tally=tally.parts(score)) for column, score in PART_MEASURES.items()}
     return Table(number=1, title="Parts of synthetic bodies", columns=tuple(PART_MEASURES), rows=rows, reference=REFERENCE)
 
 

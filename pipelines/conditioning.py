@@ -16,10 +16,9 @@ from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.judging import Budget
-from pipelines.tables import describe, describe_budget, report
+from pipelines.experiment.comparison import Budget, Comparison, Row, as_record
+from pipelines.experiment.report import markdown
+from pipelines.experiment.work import Store
 
 CONDITIONINGS = ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
 ROWS = [
@@ -52,17 +51,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    store = arguments.out / "store.zarr"
-    source = ["--dataset", "msr_action3d", "--data", arguments.data, "--teacher", "hf", "--weights", arguments.weights]
-    build = run("cross4d-cache", "build", *source, "--out", store)
+    source = ("--dataset", "msr_action3d", "--data", str(arguments.data), "--teacher", "hf", "--weights", arguments.weights)
+    store = Store(path=arguments.out / "store.zarr", words=source)
+    comparison = Comparison(ROWS, {"msr": {"teacher": store}}, BUDGET, reference=REFERENCE, root=arguments.out)
     with user_errors():
-        outcomes = run_jobs(plan_jobs(ROWS, {"msr": {"teacher": store}}, arguments.seeds, BUDGET), arguments.out / "runs")
-    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started) | {"build": build}
+        [built] = comparison.build()
+        finished = comparison.finished(arguments.seeds, comparison.best_rates(arguments.seeds))
+    found = as_record(comparison, finished, time.perf_counter() - started) | {"build": built}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"store: {build['sequences']} sequences, {build['frames']} frames, {build['bytes'] / 1e6:.1f} MB\n")
-    print(f"{describe_budget(BUDGET)}\n\n{describe(found['table'], reference=REFERENCE)}")
-    print(f"\n{found['minutes']} minutes")
+    print(f"store: {built['sequences']} sequences, {built['frames']} frames, {built['bytes'] / 1e6:.1f} MB\n")
+    print(f"{BUDGET.describe()}\n\n{markdown(finished)}\n{found['minutes']} minutes")
 
 
 if __name__ == "__main__":

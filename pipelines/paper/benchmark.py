@@ -1,4 +1,4 @@
-"""What a recipe is told of its dataset, and the students, stores and judgements that this makes, with defaults filled in."""
+"""What a recipe is told of its dataset, and the students, stores and evaluations that this makes, with defaults filled in."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from pipelines.experiment.work import Judgement, Store, Student
+from pipelines.experiment.work import EvaluationRun, Store, Student
 
 UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
 MAIN = "teacher"
@@ -166,11 +166,11 @@ class Setup(Record):
         objective = ObjectiveSettings(name="global", conditioning=conditioning)
         return self.student(f"{GLOBAL}-{_slug(conditioning)}", self.store(), objective)
 
-    def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> Judgement:
+    def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> EvaluationRun:
         """An evaluation of a student on the main store, with the scale's clips and windows."""
         clips = {f"clips.{name}": value for name, value in self.scale.clips.model_dump().items()}
         windows = {} if kind in ("segment", "segment-actions", "correspondence") else {"num_windows": self.scale.num_windows}
-        return Judgement(
+        return EvaluationRun(
             kind=kind,
             root=self.out,
             student=student,

@@ -18,8 +18,9 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
-from pipelines.experiment import estimate, work
-from pipelines.experiment.work import Student, do_all
+from pipelines.experiment import estimate, pool, work
+from pipelines.experiment.pool import do_all
+from pipelines.experiment.work import Piece, Student
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.published import TITLES
 from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
@@ -116,11 +117,11 @@ def test_what_is_done_is_not_done_again(finished: tuple[Path, Recipe]) -> None:
 def test_tables_share_stores_students_and_results(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     cells = sum(len(table.cells()) for table in recipe.tables) * recipe.seeds
-    assert len(recipe.judgements()) < cells / 2
+    assert len(recipe.runs()) < cells / 2
     assert len({item.folder for item in recipe.students()}) == len(recipe.students())
 
 
-def test_work_goes_seed_by_seed_and_judgements_follow_their_student(finished: tuple[Path, Recipe]) -> None:
+def test_work_goes_seed_by_seed_and_evaluations_follow_their_student(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     items = Recipe(recipe.setup, recipe.others, recipe.tables, (), seeds=3, device="cpu", jobs=2).work()
     students = [item if isinstance(item, Student) else item.student for item in items]
@@ -132,27 +133,27 @@ def test_work_goes_seed_by_seed_and_judgements_follow_their_student(finished: tu
     assert all(isinstance(items[place], Student) == (students[place].settings is not None) for place in places)
 
 
-def test_no_judgement_begins_before_its_student_is_trained(finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_evaluation_begins_before_its_student_is_trained(finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     _, recipe = finished
-    items, begun, ended = recipe.work(), list[work.Work](), list[work.Work]()
+    items, begun, ended = recipe.work(), list[Piece](), list[Piece]()
 
     class Pool(ThreadPoolExecutor):
         """Says what is begun; nothing is done."""
 
-        def submit(self, _: object, item: work.Work, *arguments: object) -> Future[None]:
+        def submit(self, _: object, item: Piece, *arguments: object) -> Future[None]:
             assert isinstance(item, Student) or item.student.settings is None or item.student in ended
             begun.append(item)
             assert len(begun) - len(ended) <= 3
             return Future()
 
-    def first_ends(running: dict[Future[None], work.Work], return_when: str) -> SimpleNamespace:
+    def first_ends(running: dict[Future[None], Piece], return_when: str) -> SimpleNamespace:
         done = next(iter(running))
         ended.append(running[done])
         done.set_result(None)
         return SimpleNamespace(done={done})
 
-    monkeypatch.setattr(work, "ProcessPoolExecutor", lambda jobs, **_: Pool(jobs))
-    monkeypatch.setattr(work, "wait", first_ends)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda jobs, **_: Pool(jobs))
+    monkeypatch.setattr(pool, "wait", first_ends)
     monkeypatch.setattr(Student, "is_done", lambda _: False)
     do_all(items, "cpu", 3)
     assert len(begun) == len(ended) == len(items)
@@ -174,16 +175,16 @@ def test_a_result_of_other_settings_or_of_an_older_student_is_not_taken_for_this
     finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, recipe = finished
-    judgement = next(item for item in recipe.judgements() if item.kind == "finetune" and item.student.settings is not None)
-    assert judgement.is_done()
-    checkpoint = Path(judgement.student.checkpoint)
+    run = next(item for item in recipe.runs() if item.kind == "finetune" and item.student.settings is not None)
+    assert run.is_done()
+    checkpoint = Path(run.student.checkpoint)
     before = checkpoint.stat()
     os.utime(checkpoint)
-    assert not judgement.is_done()
+    assert not run.is_done()
     os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
-    settled = work.settle
-    monkeypatch.setattr(work, "settle", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
-    assert not judgement.is_done()
+    settled = work.resolve_settings
+    monkeypatch.setattr(work, "resolve_settings", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
+    assert not run.is_done()
 
 
 def test_transfer_between_two_recipes_of_one_dataset_is_refused(finished: tuple[Path, Recipe]) -> None:
