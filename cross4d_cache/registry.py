@@ -33,5 +33,5 @@ def unknown_name(known: Iterable[str], name: str, *, what: str, setting: str) ->
 
 def suggestion(known: Iterable[str], name: str) -> str:
     """A question for the known names that resemble `name`, empty if none does."""
-    close = get_close_matches(name, list(known))
+    close = get_close_matches(name, list(known), cutoff=0.7)
     return f"did you mean {' or '.join(close)}?" if close else ""

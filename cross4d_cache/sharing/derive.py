@@ -10,9 +10,10 @@ from jaxtyping import UInt16
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.sharing.parts import put_array, take_over
-from cross4d_cache.store import Cache, CacheManifest, CacheWriter, mark_damaged, open_cache
+from cross4d_cache.store import Cache, CacheManifest, CacheWriter, open_cache
 from cross4d_cache.store.controls import shuffle_frame
 from cross4d_cache.store.part_reader import Part
+from cross4d_cache.store.verify import check_finished
 from cross4d_cache.types import CORRESPONDENCE
 from cross4d_cache.work import Stage, Work, newer, steps
 
@@ -48,8 +49,7 @@ def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[
     manifest = cache.manifest.model_copy(update={"complete": False, "parts": (), "correspondence": correspondence})
     writer = CacheWriter(out, manifest, cache.projection())
     total = sum(part.bytes for part in cache.manifest.parts)
-    if writer.complete:
-        yield from steps(Stage(name="verify", unit="B", total=total), mark_damaged(writer))
+    yield from check_finished(writer)
     yield from steps(Stage(name="derive", unit="B", total=total), _make_parts(cache, writer))
     writer.finish()
     return open_cache(out)

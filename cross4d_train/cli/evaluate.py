@@ -287,11 +287,11 @@ def _resources(values: Mapping[str, Any]) -> "Resources":
 
 def _follow(work: "Work[EvaluationResult | TransferResult]", values: Mapping[str, Any]) -> None:
     """Do the work with its progress shown; the table, or JSON, goes to stdout, and JSON into the file that was asked for."""
-    from cross4d_cache.console import follow_work, show_json
+    from cross4d_cache.console import follow, show_json
     from cross4d_train.evaluation.evaluate import check_output, write_json
 
     check_output(values["out"])
-    result: EvaluationResult | TransferResult = follow_work(work, OPTIONS, quiet=values["quiet"])
+    result: EvaluationResult | TransferResult = follow(work, OPTIONS, quiet=values["quiet"])
     if values["out"] is not None:
         write_json(result, values["out"])
     if values["json"]:

@@ -109,7 +109,7 @@ def pretrain(
     with exit code 75.
     """
     values = locals()
-    from cross4d_cache.console import follow_work, say, show_json
+    from cross4d_cache.console import follow, say, show_json
     from cross4d_train.pretrain import PretrainRequest, Stopped
     from cross4d_train.pretrain import pretrain as pretrain_work
     from cross4d_train.resources import Resources
@@ -123,7 +123,7 @@ def pretrain(
     )
     resources = Resources(device=device, num_devices=devices, num_workers=workers)
     try:
-        result = follow_work(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
+        result = follow(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
     except Stopped as stopped:
         say(f"{stopped}; the same command resumes there")
         raise SystemExit(STOPPED) from None
@@ -144,10 +144,10 @@ def encoders(
     """The encoders in all their sizes: parameters, tokens of a clip, and operations of a forward pass, counted."""
     costs = COSTS
     if (frames, points) != (NUM_FRAMES, NUM_POINTS):
-        from cross4d_cache.console import follow_work
+        from cross4d_cache.console import follow
         from cross4d_train.encoders.arithmetic import count_costs
 
-        costs = follow_work(count_costs(num_frames=frames, num_points=points), OPTIONS, quiet=quiet)
+        costs = follow(count_costs(num_frames=frames, num_points=points), OPTIONS, quiet=quiet)
     if json:
         print(dumps([{"encoder": name, "size": size, **asdict(cost)} for (name, size), cost in costs.items()]))
         return

@@ -376,7 +376,7 @@ def test_a_description_that_divides_by_zero(build: Run, broken_vit: Path) -> Non
         ({"limit": -1}, ["at least 1"]),
         ({"views": 0}, ["at least 1"]),
         ({"points": 0}, ["at least 1"]),
-        ({"batch": 0}, ["at least 1"]),
+        ({"batch-size": 0}, ["at least 1"]),
         ({"seed": -1}, ["seed -1"]),
         ({"seed": 2**70}, ["seed"]),
         ({"device": "quantum"}, ["'quantum'", "--device cpu"]),

@@ -6,7 +6,8 @@ import matplotlib.image
 from lightning_fabric import Fabric
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher

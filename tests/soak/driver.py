@@ -115,7 +115,8 @@ def _count_events(out: str, kill_at: int | None) -> list[int]:
 
 def _build(request: Request) -> None:
     from cross4d_cache.build.engines.local import Build
-    from cross4d_cache.build.plan import BuildSettings, plan_build
+    from cross4d_cache.build.plan import plan_build
+    from cross4d_cache.build.request import BuildSettings
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.teachers import load_teacher
 

@@ -77,7 +77,7 @@ class Build:
             teacher,
             plan.projection,
             manifest.render,
-            settings.windows_per_batch(teacher.spec),
+            settings.windows_per_batch(teacher.spec, teacher.device.type),
             correspondence=manifest.correspondence,
             seed=manifest.seed,
         )

@@ -17,9 +17,10 @@ import torch
 from cross4d_cache.build.controls import shuffle
 from cross4d_cache.build.engines.local import Build
 from cross4d_cache.build.fitting import ProjectionFit
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
 from cross4d_cache.build.preparation import prepare, thin
 from cross4d_cache.build.projection import PrincipalComponents, make_projection
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.windows import SequenceWindow
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions

@@ -29,7 +29,7 @@ def chosen(dataset: Dataset, exclude: tuple[str, ...] = (), limit: int | None = 
 
 
 def test_damage_is_refused_and_the_way_out_is_told(dataset: Dataset) -> None:
-    with pytest.raises(DatasetError, match=f"--exclude {NAMES[2]}"):
+    with pytest.raises(DatasetError, match=f"`exclude` {NAMES[2]}"):
         chosen(dataset)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from cross4d_cache.build.engines.local import Build
 from cross4d_cache.build.fitting import ProjectionFit
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import CacheCorruptError, CacheMismatchError, SettingsError
 from cross4d_cache.sharing.derive import derive
