@@ -12,6 +12,7 @@ import json
 import time
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
@@ -41,6 +42,13 @@ BUDGET = Budget(
 )
 
 
+def build_of(data: Path, weights: str) -> BuildRequest:
+    """The store of MSR-Action3D by an image backbone of transformers."""
+    return BuildRequest(
+        dataset=DatasetRequest(name="msr_action3d", root=data.absolute()), teacher=TeacherRequest(name="hf", weights=weights)
+    )
+
+
 def main() -> None:
     """Build the store, train and judge every row, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,8 +59,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    source = ("--dataset", "msr_action3d", "--data", str(arguments.data), "--teacher", "hf", "--weights", arguments.weights)
-    store = Store(path=arguments.out / "store.zarr", words=source)
+    store = Store(path=arguments.out / "store.zarr", request=build_of(arguments.data, arguments.weights))
     comparison = Comparison(ROWS, {"msr": {"teacher": store}}, BUDGET, reference=REFERENCE, root=arguments.out)
     with user_errors():
         [built] = comparison.build()

@@ -12,17 +12,18 @@ import json
 import time
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.experiment.comparison import Comparison, Row, as_record
 from pipelines.experiment.report import markdown
-from pipelines.semantics import VERSION, budget, stores_in
+from pipelines.semantics import POINTS, VERSION, budget, stores_in
 
 STORES = {
-    "tiny": ["--teacher", "tiny"],
-    "views": ["--teacher", "tiny", "--views", "2"],
-    "random": ["--teacher", "tiny", "--correspondence", "random"],
-    "shifted": ["--teacher", "tiny", "--correspondence", "shifted:16"],
+    "tiny": BuildRequest(settings=POINTS),
+    "views": BuildRequest(settings=POINTS.model_copy(update={"views": 2})),
+    "random": BuildRequest(settings=POINTS.model_copy(update={"correspondence": "random"})),
+    "shifted": BuildRequest(settings=POINTS.model_copy(update={"correspondence": "shifted:16"})),
 }
 REFERENCE = "dense"
 RATES = (1e-3, 3e-3)

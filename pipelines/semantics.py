@@ -11,9 +11,10 @@ tell without any student.
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings
 from cross4d_train.evaluation.finetune import TuningSettings
@@ -26,10 +27,11 @@ from pipelines.experiment.work import Store
 VERSION = 1
 """Changes whenever the data or the protocol does; results of different versions do not compare."""
 
+POINTS = BuildSettings(points_per_frame=1024)
 STORES = {
-    "tiny": ["--teacher", "tiny"],
-    "untrained": ["--teacher", "tiny", "--weights", "random"],
-    "position": ["--teacher", "position"],
+    "tiny": BuildRequest(settings=POINTS),
+    "untrained": BuildRequest(teacher=TeacherRequest(weights="random"), settings=POINTS),
+    "position": BuildRequest(teacher=TeacherRequest(name="position"), settings=POINTS),
 }
 REFERENCE = "dense"
 
@@ -81,16 +83,16 @@ def budget(scale: Mapping[str, int], *, tuned: bool) -> Budget:
     )
 
 
-def stores_in(out: Path, recipes: Mapping[str, Sequence[str]], scale: Mapping[str, int]) -> dict[str, dict[str, Store]]:
-    """The stores of every data seed, by the names of their build options, and the control of shuffled points of `tiny`."""
+def stores_in(out: Path, requests: Mapping[str, BuildRequest], scale: Mapping[str, int]) -> dict[str, dict[str, Store]]:
+    """The stores of every data seed by name, on people and animals of that seed, and the control of shuffled points of `tiny`."""
     stores: dict[str, dict[str, Store]] = {}
     for seed in range(scale["data_seeds"]):
         options = {"seed": 1000 + seed, "num_humans": scale["humans"], "num_animals": scale["animals"]}
         options |= {"min_frames": 24, "max_frames": 28, "heading_range_degrees": 180}
-        dataset = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+        dataset = DatasetRequest(options={name: str(value) for name, value in options.items()})
         made = {
-            name: Store(path=out / f"data{seed}" / f"{name}.zarr", words=("--dataset", "synthetic", *dataset, *words, "--points", "1024"))
-            for name, words in recipes.items()
+            name: Store(path=out / f"data{seed}" / f"{name}.zarr", request=request.model_copy(update={"dataset": dataset}))
+            for name, request in requests.items()
         }
         stores[f"data{seed}"] = made | {"shuffled": made["tiny"].shuffled("shuffled")}
     return stores

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cross4d_cache.build.preparation import prepare
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import user_errors
@@ -23,7 +24,7 @@ from cross4d_cache.rendering.correspondence import correspond
 from cross4d_cache.rendering.render import render
 from cross4d_cache.types import RenderSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
-from pipelines.conditioning import BUDGET
+from pipelines.conditioning import BUDGET, build_of
 from pipelines.experiment.comparison import Comparison, Row, as_record
 from pipelines.experiment.report import markdown
 from pipelines.experiment.work import Store
@@ -62,8 +63,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    source = ("--dataset", "msr_action3d", "--data", str(arguments.data), "--teacher", "hf", "--weights", arguments.weights)
-    stores = {rule: Store(path=arguments.out / f"{rule}.zarr", words=(*source, "--visibility", rule)) for rule in RULES}
+    request = build_of(arguments.data, arguments.weights)
+    stores = {
+        rule: Store(path=arguments.out / f"{rule}.zarr", request=request.model_copy(update={"settings": BuildSettings(visibility=rule)}))
+        for rule in RULES
+    }
     rows = [Row(name=rule, store=rule, objective=ObjectiveSettings()) for rule in RULES]
     rows.append(Row(name="untrained", store=RULES[0], objective=None))
     comparison = Comparison(rows, {"msr": stores}, BUDGET, reference=RULES[0], root=arguments.out)

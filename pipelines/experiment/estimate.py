@@ -10,9 +10,10 @@ from statistics import mean
 
 import torch
 
+from cross4d_cache.build.build import build_store
 from cross4d_cache.types import SequenceInfo
+from cross4d_cache.work import finish
 from cross4d_train.loop import Pretraining, make_fabric
-from pipelines.commands import run
 from pipelines.experiment.work import EvaluationRun, Store, Student
 
 PILOT_SEQUENCES = 4
@@ -26,7 +27,8 @@ def pilot_store(store: Store, folder: Path) -> tuple[Path, float]:
     path = folder / "pilot.zarr"
     shutil.rmtree(path, ignore_errors=True)
     started = time.perf_counter()
-    run("cross4d-cache", "build", *store.words, "--limit", PILOT_SEQUENCES, "--out", path)
+    settings = store.request.settings.model_copy(update={"limit": PILOT_SEQUENCES})
+    finish(build_store(store.request.model_copy(update={"settings": settings}), path))
     return path, (time.perf_counter() - started) / PILOT_SEQUENCES
 
 

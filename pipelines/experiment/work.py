@@ -8,8 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cross4d_cache.build.build import build_store
+from cross4d_cache.build.request import BuildRequest
+from cross4d_cache.console import follow, say
 from cross4d_cache.errors import CacheError, CacheUnreachableError
 from cross4d_cache.record import Record
+from cross4d_cache.report.store import about_finished, summary
+from cross4d_cache.sharing.derive import derive
 from cross4d_cache.store import open_cache
 from cross4d_cache.work import finish
 from cross4d_train.checkpoint import load_checkpoint
@@ -18,16 +23,17 @@ from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.resources import Resources
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
-from pipelines.commands import run
 from pipelines.experiment.measures import MEASURES, settings_of
+
+OPTIONS = {"dataset.root": "--data", "teacher.weights": "--teacher NAME=WEIGHTS", "device": "--device", "out": "--out"}
+"""What settings that messages name are called by the recipes."""
 
 
 class Store(Record):
-    """A store at a place. `words` are the options of `cross4d-cache build` that make it; a control of shuffled points is derived from the
-    store `of` instead."""
+    """A store at a place, and the build that makes it; a control of shuffled points is derived from the store `of` instead."""
 
     path: Path
-    words: tuple[str, ...] = ()
+    request: BuildRequest = BuildRequest()
     of: "Store | None" = None
 
     @property
@@ -37,7 +43,7 @@ class Store(Record):
 
     def shuffled(self, name: str) -> "Store":
         """Its control of shuffled points, beside it."""
-        return Store(path=self.path.with_name(f"{name}.zarr"), of=self)
+        return Store(path=self.path.with_name(f"{name}.zarr"), request=self.request, of=self)
 
     @property
     def name(self) -> str:
@@ -174,10 +180,16 @@ class EvaluationRun(Record):
 
 
 def build(store: Store) -> dict[str, Any]:
-    """A store, with what `cross4d-cache` says of it; one that is finished is kept, one that was begun is resumed."""
+    """A store, and what it is; one that is finished is kept, one that was begun is resumed.
+
+    Raises:
+        Cross4DError: whatever the user has to fix.
+    """
+    say(f"store {store.path}")
     if store.of is not None:
-        return run("cross4d-cache", "derive", store.of.path, store.path)
-    return run("cross4d-cache", "build", *store.words, "--out", store.path)
+        return summary(follow(derive(store.of.path, store.path), OPTIONS))
+    progress = follow(build_store(store.request, store.path), OPTIONS)
+    return {**progress.report(), **summary(follow(about_finished(open_cache(store.path)), OPTIONS))}
 
 
 Piece = Student | EvaluationRun

@@ -22,7 +22,7 @@ from pipelines.experiment.plan import pieces, runs_of, stores_of, trained
 from pipelines.experiment.pool import default_jobs, do_all
 from pipelines.experiment.report import draw, markdown, record, unknown_tables
 from pipelines.experiment.table import Finished, Table, finish
-from pipelines.experiment.work import EvaluationRun, Piece, Store, Student, build
+from pipelines.experiment.work import OPTIONS, EvaluationRun, Piece, Store, Student, build
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.figures import FIGURES, draw_figure
 from pipelines.paper.tables import TABLES, Builder
@@ -64,7 +64,7 @@ def main(
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, help="students and evaluations at a time; default: one a core, on a GPU one")
     arguments = parser.parse_args()
-    with user_errors():
+    with user_errors(OPTIONS):
         tables = choose(arguments.tables, benchmark.tables, "table")
         figures = choose(arguments.figures, benchmark.figures, "figure") if arguments.figures or not arguments.tables else ()
         if arguments.seeds < 1:

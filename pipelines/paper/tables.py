@@ -172,10 +172,10 @@ def table_10(setup: Setup, _: Others) -> Table:
     kinds = ("random:768", "pca:384") if setup.scale_name == "paper" else ("pca:96",)
     rows = {"as built": probe_row(setup, setup.dense())}
     for kind in kinds:
-        store = setup.store(f"project-{kind.replace(':', '-')}", "--project", kind)
+        store = setup.store(f"project-{kind.replace(':', '-')}", projection=kind)
         rows[kind] = probe_row(setup, setup.dense(store), published.TARGETS.get(kind) if _is_msr(setup) else None)
     for size in setup.scale.render_sizes.get(family(setup.teacher), ()):
-        store = setup.store(f"render-{size}", "--image-size", str(size))
+        store = setup.store(f"render-{size}", image_size=size)
         rows[f"{size} px"] = probe_row(setup, setup.dense(store), published.TARGETS.get(f"{size} px") if _is_msr(setup) else None)
     return Table(number=10, columns=(RAW, STANDARDISED), rows=rows, reference="as built")
 
@@ -232,7 +232,7 @@ def table_15(setup: Setup, _: Others) -> Table:
     """One, two and four cameras around the subject."""
     rows = {}
     for views in (1, 2, 4):
-        student = setup.dense(setup.store(f"views-{views}", "--views", str(views))) if views > 1 else setup.dense()
+        student = setup.dense(setup.store(f"views-{views}", views=views)) if views > 1 else setup.dense()
         rows[f"{views} camera{'s' if views > 1 else ''}"] = probe_row(setup, student, published.CAMERAS[views] if _is_msr(setup) else None)
     return Table(number=15, columns=(RAW, STANDARDISED), rows=rows, reference="1 camera")
 

@@ -3,22 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
-from typer.testing import CliRunner
 
-from cross4d_cache.cli import app as cache_app
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
-from pipelines.experiment import estimate, pool, work
+from pipelines.experiment import pool, work
 from pipelines.experiment.pool import do_all
 from pipelines.experiment.work import Piece, Student
 from pipelines.paper.benchmark import Benchmark, Setup
@@ -47,12 +44,12 @@ def make_benchmark(name: str, humans: int, animals: int) -> Benchmark:
     left_out = []
     for info in open_dataset("synthetic", None, options).sequences():  # a few actions of every subject will do
         actions |= {info.action} if len(actions) < NUM_ACTIONS else set()
-        left_out += [] if info.action in actions else ["--exclude", info.id]
+        left_out += [] if info.action in actions else [info.id]
     fields: dict[str, object] = {
         "name": name,
         "dataset": "synthetic",
         "options": {"small": options},
-        "stores": {"small": ("--points", "256", *left_out)},
+        "stores": {"small": BuildSettings(points_per_frame=256, exclude=tuple(left_out))},
         "needs_data": False,
         "protocol": "cross-subject",
         "teachers": {"small": ("tiny", "position")},
@@ -67,25 +64,14 @@ def make_setup_at(out: Path, name: str, humans: int, animals: int) -> Setup:
     return make_setup(make_benchmark(name, humans, animals), "small", data=None, out=out, teachers=None)
 
 
-def run_here(command: str, *arguments: object) -> dict[str, object]:
-    """As `pipelines.commands.run`, without a process for every store."""
-    assert command == "cross4d-cache"
-    done = CliRunner().invoke(cache_app, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Recipe]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
     out = tmp_path_factory.mktemp("recipe")
     setup, animals = make_setup_at(out, "people", 3, 0), make_setup_at(out / "animals", "animals", 0, 3)
     tables = [build(setup, (animals,)) for build in TABLES.values()]
     recipe = Recipe(setup, (animals,), tables, (2, 3, 4, 5, 6, 7, 8), seeds=1, device="cpu", jobs=2)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (work, estimate):
-            patch.setattr(module, "run", run_here)
-        recipe.run()
-        yield out, recipe
+    recipe.run()
+    return out, recipe
 
 
 def test_every_table_and_figure_is_written(finished: tuple[Path, Recipe]) -> None:
@@ -269,11 +255,12 @@ def test_the_paper_scale_prints_the_paper_s_numbers(tmp_path: Path) -> None:
 
 
 def test_patch_indices_are_those_of_a_main_teacher_whose_size_the_scale_sets(tmp_path: Path) -> None:
-    def position(teacher: str) -> tuple[str, ...]:
-        return make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=[teacher]).controls()["position"].words
+    def image_size(teacher: str) -> int | None:
+        setup = make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=[teacher])
+        return setup.controls()["position"].request.teacher.image_size
 
-    assert position("dinov2")[-2:] == ("--image-size", "72")  # 9 x 9 patches, as DINOv2 has at 126 px
-    assert "--image-size" not in position("hf=FOLDER")
+    assert image_size("dinov2") == 72  # 9 x 9 patches, as DINOv2 has at 126 px
+    assert image_size("hf=FOLDER") is None
 
 
 def test_help_names_the_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
