@@ -29,10 +29,10 @@ def show(lines: Iterable[str], options: Mapping[str, str] | None = None) -> None
     print("\n".join(printable(with_options(line, options or {})) for line in lines))
 
 
-def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """The result: one JSON object, or aligned lines."""
+def print_result(result: dict[str, Any], as_json: bool, options: Mapping[str, str] | None = None) -> None:
+    """The result: one JSON object, or aligned lines. `options` are what settings are called here."""
     if as_json:
-        print(json.dumps(result))
+        print(with_options(json.dumps(result), options or {}))
         return
     width = max(map(len, result))
     show(f"{key.replace('_', ' '):<{width}}  {_shown(value)}" for key, value in result.items())

@@ -171,7 +171,7 @@ def check_data(
     request = DatasetRequest(name=dataset, root=data, options=parse_options(option))
     found = follow(report.check_data(request, read_all=read_all, kept_points=points, views=views), OPTIONS, quiet=quiet)
     if as_json:
-        print_result(found.as_record(), as_json)
+        print_result(found.as_record(), as_json, OPTIONS)
     else:
         show(found.lines(), OPTIONS)
     found.refuse()

@@ -41,13 +41,13 @@ def info(
     if fidelity:
         report = follow(measure_fidelity(store, data, parse_options(option)), OPTIONS, quiet=quiet)
         if as_json:
-            print_result(asdict(report), as_json)
+            print_result(asdict(report), as_json, OPTIONS)
         else:
             show(describe(report), OPTIONS)
         return
     extent = follow(store_extent(cache, read_all=read_all), OPTIONS, quiet=quiet)
     if as_json:
-        print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json)
+        print_result({**summary(cache), "extent": None if extent is None else extent.as_record()}, as_json, OPTIONS)
         return
     spherical = cache.manifest.render.camera_model == "spherical"
     print_result(summary(cache), as_json)
@@ -65,5 +65,5 @@ def verify(store: Store, quiet: Quiet = False, as_json: Json = False) -> None:
     if found.strays:
         say(f"note: {count_of(found.strays, 'file')} of something else, which no reader looks at: {first_of(found.strays)}")
     if as_json or found.intact:
-        print_result(found.as_record(), as_json)
+        print_result(found.as_record(), as_json, OPTIONS)
     found.refuse()

@@ -61,11 +61,6 @@ NewStore = Annotated[
 ]
 
 
-def example(*lines: str) -> str:
-    """The end of a help text."""
-    return "\n\n".join(["Examples:", *lines])
-
-
 def parse_options(pairs: list[str] | None) -> dict[str, str]:
     """Options of a dataset from words such as `axes=x,y,z`.
 

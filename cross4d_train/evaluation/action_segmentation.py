@@ -157,7 +157,7 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
         """Scores over all test recordings."""
         pairs = [(item.predicted, item.actions) for item in self._recordings if item.actions]
         if not pairs:
-            raise SettingsError("no frame of the test recordings has an action label", hint="choose another --protocol")
+            raise SettingsError("no frame of the test recordings has an action label", hint="choose another `protocol`")
         right = [mine == other for predicted, true in pairs for mine, other in zip(predicted, true, strict=True)]
         return ActionSegmentResult(
             **self.provenance(),

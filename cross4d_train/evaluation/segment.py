@@ -93,7 +93,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         if unknown := sorted(label for label in settings.ignored if not 0 <= label < len(names)):
             known = ", ".join(f"{label} {name}" for label, name in enumerate(names))
             raise SettingsError(
-                f"--ignore {unknown[0]}, a label that the store does not have",
+                f"`ignored` {unknown[0]}, a label that the store does not have",
                 expected=f"one of: {known or '(none)'}",
                 hint="correct it, or leave it out",
             )
@@ -215,7 +215,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         sums = torch.tensor([[[counts.get(label, 0) for label in labels] for counts in video] for video in counted]).sum(dim=0)
         labelled, predicted, both = sums.double()
         if not labelled.any():
-            raise SettingsError("no point of the test videos has a label that counts", hint="choose another --protocol, or ignore fewer")
+            raise SettingsError("no point of the test videos has a label that counts", hint="choose another `protocol`, or ignore fewer")
         present = labelled > 0
         iou = both / (labelled + predicted - both).clamp(min=1)
         return SegmentResult(
