@@ -46,6 +46,8 @@ def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[
             expected=f"a store of correspondence {BUILT}",
             hint="derive from the store that this control belongs to",
         )
+    if not cache.manifest.teacher.makes_targets:
+        raise SettingsError(f"{cache.storage.place} has no targets", expected="a store that was built with a teacher", hint="build one")
     manifest = cache.manifest.model_copy(update={"complete": False, "parts": (), "correspondence": correspondence})
     writer = CacheWriter(out, manifest, cache.projection())
     total = sum(part.bytes for part in cache.manifest.parts)
