@@ -55,6 +55,12 @@ CAMERA = r"sequence|window:[1-9]\d{0,4}|sensor"
 """Where cameras stand and for how long: about the subject, fixed for a sequence or for windows of so many frames; or at the sensor."""
 
 
+def camera_window_length(camera: str) -> int | None:
+    """For how many frames cameras stand still, of a choice as `CAMERA` has them; None if all the time."""
+    kind, _, length = camera.partition(":")
+    return int(length) if kind == "window" else None
+
+
 class SequenceInfo(Record):
     """What is known of a sequence without reading its points.
 
@@ -325,10 +331,10 @@ class RenderSettings(Record):
 
     def num_camera_windows(self, num_frames: int) -> int:
         """How many camera windows a sequence has; the last one takes the frames that remain as well."""
-        kind, _, length = self.camera.partition(":")
-        return max(num_frames // int(length), 1) if kind == "window" else 1
+        length = camera_window_length(self.camera)
+        return 1 if length is None else max(num_frames // length, 1)
 
     def camera_window(self, frame: int, num_frames: int) -> int:
         """The camera window that a frame of a sequence of `num_frames` lies in."""
-        last = self.num_camera_windows(num_frames) - 1
-        return min(frame // int(self.camera.partition(":")[2]), last) if last else 0
+        length = camera_window_length(self.camera)
+        return 0 if length is None else min(frame // length, self.num_camera_windows(num_frames) - 1)

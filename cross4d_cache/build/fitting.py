@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from cross4d_cache.build.plan import render_settings
 from cross4d_cache.build.prefetch import SequenceReader
-from cross4d_cache.build.projection import PrincipalComponents, is_fitted, make_projection
+from cross4d_cache.build.projection import PrincipalComponents, fitted_width, make_projection
 from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.build.targets import TargetMaker
@@ -33,7 +33,8 @@ class ProjectionFit:
         self.dataset, self.teacher, self.settings, self.out = dataset, teacher, settings, out
         self.matrix: Float32[np.ndarray, "channel_in channel_out"] | None = None
         self.sample: list[SequenceInfo] = []
-        if is_fitted(settings.projection, teacher.spec.channels):
+        self._width = fitted_width(settings.projection, teacher.spec.channels)
+        if self._width is not None:
             try:
                 self.matrix = stored_projection(out)
             except CacheCorruptError:
@@ -61,7 +62,7 @@ class ProjectionFit:
             SettingsError: too few features, or settings that are unknown or do not go together.
             TeacherError: features that do not fit float16.
         """
-        if not self.sample:
+        if not self.sample or self._width is None:
             return
         settings, spec = self.settings, self.teacher.spec
         render = render_settings(self.dataset, self.teacher, settings)
@@ -77,4 +78,4 @@ class ProjectionFit:
                 components.add(targets.features)
                 done += len(targets.tubelets)
             yield done
-        self.matrix = components.directions(int(settings.projection.partition(":")[2]))
+        self.matrix = components.directions(self._width)

@@ -18,7 +18,7 @@ from cross4d_cache.errors import SettingsError
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, DatasetRecord, PlanRecord
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.teachers.teacher import Teacher
-from cross4d_cache.types import CAMERA, CORRESPONDENCE, CameraModel, RenderSettings, SequenceInfo, Visibility
+from cross4d_cache.types import CAMERA, CORRESPONDENCE, CameraModel, RenderSettings, SequenceInfo, Visibility, camera_window_length
 
 Name = TypeVar("Name", bound=str)
 
@@ -107,7 +107,8 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         )
     if not re.fullmatch(CAMERA, camera):
         raise _unknown("camera", camera, "sequence, window:FRAMES or sensor")
-    if camera.startswith("window") and int(camera.partition(":")[2]) < spec.window:
+    length = camera_window_length(camera)
+    if length is not None and length < spec.window:
         raise SettingsError(
             f"camera {camera}, but teacher {spec.name} sees {spec.window} frames at once",
             expected="the same cameras for all of them",

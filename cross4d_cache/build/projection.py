@@ -57,10 +57,10 @@ class PrincipalComponents:
         return np.asarray(chosen * np.sign(largest), dtype=np.float32)
 
 
-def is_fitted(spec: str, channels: int) -> bool:
-    """Whether the projection named by `spec` must be fitted on features of a teacher with `channels`."""
+def fitted_width(spec: str, channels: int) -> int | None:
+    """How many principal components have to be fitted for the projection named by `spec`, of a teacher with `channels`; None: none."""
     kind, width = _parse(spec, channels)
-    return kind == "pca" and channels > width
+    return width if kind == "pca" and channels > width else None
 
 
 def make_projection(spec: str, channels: int, seed: int, fitted: Float32[np.ndarray, "channel_in channel_out"] | None = None) -> Projection:
