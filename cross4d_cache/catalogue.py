@@ -69,6 +69,7 @@ CATALOGUE = {
         _videomae("h", 631_607_040, 16, "OpenGVLab/VideoMAEv2-Huge"),
         _videomae("g", 1_011_610_752, 14, "OpenGVLab/VideoMAEv2-giant"),
         NamedTeacher("position", "position", 0, 8, 1, 112, None, None, "no weights: a control"),
+        NamedTeacher("none", "none", 0, 14, 1, 224, None, None, "no teacher: points alone"),
     )
 }
 """By name, families together, small ones first."""

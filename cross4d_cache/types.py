@@ -128,7 +128,7 @@ class PointCloudSequence:
             raise DatasetError(
                 f"sequence {self.info.id}: {where}",
                 expected="at least one point in every frame",
-                hint=f"fix the file, or leave the sequence out with --exclude {self.info.id}",
+                hint=f"fix the file, or leave the sequence out with `exclude` {self.info.id}",
             )
         if not np.isfinite(self.points).all():
             finite = np.isfinite(self.points).all(axis=1)
@@ -136,7 +136,7 @@ class PointCloudSequence:
             raise DatasetError(
                 f"sequence {self.info.id}: {int((~finite).sum())} points are NaN or infinite, the first in frame {frame}",
                 expected="finite coordinates in metres",
-                hint=f"fix the file, or leave the sequence out with --exclude {self.info.id}",
+                hint=f"fix the file, or leave the sequence out with `exclude` {self.info.id}",
             )
 
     @property
@@ -276,6 +276,11 @@ class TeacherSpec(Record):
     def num_patches(self) -> int:
         """Patches of an image."""
         return self.patches_per_side**2
+
+    @property
+    def makes_targets(self) -> bool:
+        """Whether there is a teacher at all; without one, a store contains points and labels alone."""
+        return self.name != "none"
 
     @property
     def is_random(self) -> bool:

@@ -1,8 +1,9 @@
-"""How both command lines answer what was typed wrongly."""
+"""What both command lines have in common: their version, their help, and how they answer what was typed wrongly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -11,6 +12,37 @@ from cross4d_cache.redaction import redact
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What all errors of usage are; typer does not export it."""
+
+
+def make_command_line(description: str) -> typer.Typer:
+    """A program of several commands, with `--version`, `-h` and completion by the shell."""
+    app = typer.Typer(
+        cls=Commands,
+        help=description,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def program(
+        _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")] = False,
+    ) -> None:
+        """Nothing but the options of the program itself."""
+
+    return app
+
+
+def examples(*lines: str) -> str:
+    """The end of a help page: lines to type."""
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])
+
+
+def _show_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"cross4d {version('cross4d')}")
+        raise typer.Exit
+    return asked
 
 
 class Commands(TyperGroup):

@@ -22,8 +22,8 @@ def on_device(device: torch.device, settings: RunSettings | None = None) -> Advi
         if device.type == "cuda":
             return " on this GPU"
         sizes = [] if settings is None else [f"{size}: about {duration(seconds * share)}" for size, share in smaller_sizes(settings)]
-        smaller = f"a smaller --size ({', '.join(sizes)}) or " if sizes else ""
-        return f" on this CPU; {smaller}{'--device cuda' if torch.cuda.is_available() else 'a GPU'} is faster"
+        smaller = f"a smaller `encoder.size` ({', '.join(sizes)}) or " if sizes else ""
+        return f" on this CPU; {smaller}{'`device` cuda' if torch.cuda.is_available() else 'a GPU'} is faster"
 
     return advise
 

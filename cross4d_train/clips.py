@@ -59,7 +59,7 @@ def select_sequences(sequences: Sequence[SequenceInfo], protocols: Sequence[str]
         raise SettingsError(
             f"no sequence is on the {side} side of protocol {protocol!r}",
             expected=f"some of the {len(sequences)} sequences of the store",
-            hint="build a store with both sides, choose another --protocol, or pre-train with --split all",
+            hint="build a store with both sides, choose another `training.protocol`, or pre-train with `training.side` all",
         )
     return chosen
 
@@ -79,7 +79,7 @@ def resolve_protocol(protocols: Sequence[str], protocol: str | None) -> str:
         return protocols[0]
     if protocol is None or protocol not in protocols:
         found = "the dataset has no split" if protocol is None else f"the dataset has no protocol {protocol!r}"
-        raise SettingsError(found, expected=f"one of: {', '.join(protocols) or '(none)'}", hint="choose one with --protocol")
+        raise SettingsError(found, expected=f"one of: {', '.join(protocols) or '(none)'}", hint="choose one with `protocol`")
     return protocol
 
 

@@ -92,7 +92,7 @@ def find_environment(num_devices: int) -> ClusterEnvironment:
 def _of_torchrun(num_devices: int) -> ClusterEnvironment:
     environ = os.environ
     _refuse_nodes("torchrun", int(environ.get("GROUP_WORLD_SIZE", "1")), num_devices)
-    _refuse_number("torchrun", "--nproc-per-node", int(environ["WORLD_SIZE"]), num_devices)
+    _refuse_number("torchrun --nproc-per-node", int(environ["WORLD_SIZE"]), num_devices)
     _end_with_parent()
     return _Started(
         rank=int(environ["RANK"]), size=num_devices, address=environ["MASTER_ADDR"], port=int(environ["MASTER_PORT"])
@@ -100,7 +100,7 @@ def _of_torchrun(num_devices: int) -> ClusterEnvironment:
 
 
 def _of_slurm(num_tasks: int, num_devices: int) -> ClusterEnvironment:
-    _refuse_number("srun", "--ntasks", num_tasks, num_devices)
+    _refuse_number("srun --ntasks", num_tasks, num_devices)
     job, step = (int(os.environ.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     # All tasks must find the same port without a word, and steps of one job may share a node.
     return _Started(rank=int(os.environ["SLURM_PROCID"]), size=num_tasks, address="127.0.0.1", port=15_000 + (101 * job + step) % 15_000)
@@ -109,19 +109,20 @@ def _of_slurm(num_tasks: int, num_devices: int) -> ClusterEnvironment:
 def _refuse_nodes(launcher: str, num_nodes: int, num_devices: int) -> None:
     if num_nodes > 1:
         raise SettingsError(
-            f"--devices {num_devices} on {num_nodes} nodes of {launcher}",
+            f"`num_devices` {num_devices} on {num_nodes} nodes of {launcher}",
             expected="one node: a run on several is not supported yet",
-            hint="ask for one node with that many GPUs; or start a run of its own, with another --out, on each node"
+            hint="ask for one node with that many GPUs; or start a run of its own, with another `out`, on each node"
             " (SLURM: `srun --nodes=1 --ntasks=1`)",
         )
 
 
-def _refuse_number(launcher: str, option: str, found: int, num_devices: int) -> None:
+def _refuse_number(option: str, found: int, num_devices: int) -> None:
+    """Refuse another number of processes than of devices; `option` is the launcher and what tells it the number."""
     if found != num_devices:
         raise SettingsError(
-            f"--devices {num_devices}, but {launcher} started {found} processes",
+            f"`num_devices` {num_devices}, but {option.split()[0]} started {found} processes",
             expected="a process for every device, or a single one, which starts the others itself",
-            hint=f"use --devices {found}, or {launcher} {option}={num_devices}",
+            hint=f"use `num_devices` {found}, or {option}={num_devices}",
         )
 
 
@@ -150,7 +151,7 @@ def launch(fabric: Fabric) -> None:
         raise SettingsError(
             f"the processes of the {fabric.world_size} devices did not find each other: {error}",
             expected="all of them on this machine, with one port of it free",
-            hint="look whether one of them ended with a message of its own, or use --devices 1",
+            hint="look whether one of them ended with a message of its own, or use `num_devices` 1",
         ) from None
 
 

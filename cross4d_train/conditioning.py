@@ -114,7 +114,7 @@ class Conditioning(nn.Module):
             raise SettingsError(
                 f"conditioning {name} of global embeddings, which belong to no patch",
                 expected="none, center or whiten:K",
-                hint="choose another --conditioning",
+                hint="choose another `objective.conditioning`",
             )
         self.is_identity = kind == "none"
         self._whitens = bool(components)

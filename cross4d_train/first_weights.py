@@ -33,14 +33,14 @@ def first_encoder(settings: RunSettings, initial: Path | None) -> Encoder:
     if begun.settings.encoder != settings.encoder:
         theirs, mine = (f"{encoder.name} {encoder.size}" for encoder in (begun.settings.encoder, settings.encoder))
         raise SettingsError(
-            f"the checkpoint of --init has the encoder {theirs}, and this run is to train {mine}",
+            f"the checkpoint of `initial` has the encoder {theirs}, and this run is to train {mine}",
             expected="the same encoder in the same size",
-            hint="leave --encoder and --size out, or choose another --init",
+            hint="leave `encoder.name` and `encoder.size` out, or choose another `initial`",
         )
     if initial is None or identify_weights(initial).sha256 != begun.sha256:
         raise CheckpointError(
             "the run begins with the encoder of a checkpoint, and has saved nothing yet",
             expected=f"that checkpoint, sha256 {begun.sha256}",
-            hint="name its file with --init",
+            hint="name its file with `initial`",
         )
     return load_encoder(load_checkpoint(initial))

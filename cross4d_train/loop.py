@@ -60,22 +60,22 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
     """
     name = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
     if name is None:
-        raise SettingsError(f"unknown device {device!r}", expected="one of: auto, cpu, cuda, cuda:N", hint="choose one with --device")
+        raise SettingsError(f"unknown device {device!r}", expected="one of: auto, cpu, cuda, cuda:N", hint="choose one with `device`")
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     on_cuda, index = available > 0 and device != "cpu", name[1]
     if device.startswith("cuda") and not on_cuda:
         raise SettingsError(
             f"device {device!r}, though no CUDA device is available",
             expected="a GPU that the driver and this build of torch can use",
-            hint="choose --device cpu, or fix the driver",
+            hint="choose `device` cpu, or fix the driver",
         )
     if index is not None and int(index) >= available:
-        raise SettingsError(f"there is no device {device!r}", expected=f"cuda:N with N below {available}", hint="choose one with --device")
+        raise SettingsError(f"there is no device {device!r}", expected=f"cuda:N with N below {available}", hint="choose one with `device`")
     if num_devices > 1 and (index is not None or (on_cuda and num_devices > available)):
         raise SettingsError(
-            f"--devices {num_devices} with --device {device}",
+            f"`num_devices` {num_devices} with `device` {device}",
             expected=f"at most {1 if index is not None else available}, as many as that names",
-            hint="lower --devices, or choose --device cuda for all GPUs",
+            hint="lower `num_devices`, or choose `device` cuda for all GPUs",
         )
     environment = find_environment(num_devices)
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set another one by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
@@ -89,7 +89,7 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
                 plugins=[environment],
             )
     except (RuntimeError, ValueError) as error:
-        raise SettingsError(f"cannot use {num_devices} devices: {error}", hint="use --devices 1, or start it as a command") from error
+        raise SettingsError(f"cannot use {num_devices} devices: {error}", hint="use `num_devices` 1, or start it as a command") from error
 
 
 def learning_rate(settings: TrainingSettings, step: int, num_steps: int) -> float:
@@ -167,7 +167,7 @@ class Pretraining:
             raise SettingsError(
                 f"{len(chosen)} sequences in batches of {training.batch_size} for {plan.world_size} devices",
                 expected="a clip for every device",
-                hint="use fewer devices or a larger --batch-size",
+                hint="use fewer devices or a larger `training.batch_size`",
             )
         return plan
 
@@ -180,7 +180,7 @@ class Pretraining:
             raise CheckpointError(
                 "the checkpoint was made with other settings:",
                 details=differences,
-                hint="resume with the same settings and cache, or start anew with another --out",
+                hint="resume with the same settings and cache, or start anew with another `out`",
             )
 
     def steps(self) -> Iterator[StepRecord]:
@@ -285,5 +285,5 @@ def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
         for index, shape in enumerate(shapes)
     )
     if not fits:
-        raise CheckpointError("the optimizer state of the checkpoint does not fit the encoder", hint="start anew with another --out")
+        raise CheckpointError("the optimizer state of the checkpoint does not fit the encoder", hint="start anew with another `out`")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

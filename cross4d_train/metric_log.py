@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.record import flatten
+from cross4d_cache.registry import look_up
 from cross4d_train.loop import StepRecord
 from cross4d_train.settings import RunSettings
 
@@ -60,8 +61,7 @@ def check_logger(name: str) -> None:
     Raises:
         SettingsError: there is none of that name, or its package is not installed.
     """
-    if name not in _LOGS:
-        raise SettingsError(f"unknown logger {name!r}", expected=f"one of: {', '.join(_LOGS)}", hint="choose one with --logger")
+    look_up(_LOGS, name, what="logger", setting="logger")
     if name == "wandb":
         _import_wandb()
 
@@ -129,7 +129,7 @@ class WandbLog(MetricLog):
             raise OutputError(
                 f"Weights & Biases does not begin: {str(error).splitlines()[0][:200]}",
                 expected="a login, or WANDB_MODE=offline",
-                hint="run `wandb login`, or choose another --logger",
+                hint="run `wandb login`, or choose another `logger`",
             ) from None
         known.write_text(self._run.id)
         # Its own count of steps only grows, and a run that resumes repeats some.
@@ -165,5 +165,5 @@ def _import_wandb() -> ModuleType:
         raise SettingsError(
             "the logger wandb needs the package wandb, which is not installed",
             expected="wandb beside cross4d",
-            hint="run `pip install wandb`, or choose another --logger",
+            hint="run `pip install wandb`, or choose another `logger`",
         ) from None

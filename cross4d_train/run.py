@@ -71,15 +71,15 @@ class RunFolder:
         try:
             self._check()
         except OSError as error:
-            raise OutputError(f"cannot use {path}: {error.strerror}", expected=_PLACE, hint="choose another place with --out") from None
+            raise OutputError(f"cannot use {path}: {error.strerror}", expected=_PLACE, hint="choose another place with `out`") from None
 
     def _check(self) -> None:
         above = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
         if above == self.path and not above.is_dir():
-            raise OutputError(f"{self.path} is a file", expected=_PLACE, hint="choose another place with --out")
+            raise OutputError(f"{self.path} is a file", expected=_PLACE, hint="choose another place with `out`")
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             found = f"cannot write to {self.path}: {above} is {'read-only' if above.is_dir() else 'a file'}"
-            raise OutputError(found, expected=_PLACE, hint="choose another place with --out")
+            raise OutputError(found, expected=_PLACE, hint="choose another place with `out`")
         if above != self.path:
             return
         names = sorted(names_in(self.path))
@@ -89,7 +89,7 @@ class RunFolder:
             raise OutputError(
                 f"{self.path} holds files that are no run: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
                 expected="the folder of a run, or an empty one",
-                hint="choose another --out",
+                hint="choose another `out`",
             )
 
     def is_begun(self) -> bool:
@@ -97,7 +97,7 @@ class RunFolder:
         return self.checkpoint_path.exists() or self._read_settings() is not None
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if one was saved.
+        """The checkpoint to resume from, if one was saved.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -196,7 +196,7 @@ class RunFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OutputError(
-                    f"another process trains in {self.path}", expected="one at a time", hint="wait for it, or choose another --out"
+                    f"another process trains in {self.path}", expected="one at a time", hint="wait for it, or choose another `out`"
                 ) from None
             except OSError:
                 pass  # a file system without locks
@@ -275,8 +275,8 @@ def other_settings(path: Path, differences: list[str]) -> CheckpointError:
     return CheckpointError(
         f"the run in {path} was begun with other settings:",
         details=differences,
-        expected="the settings there; only --epochs may grow",
-        hint="give those, or --resume alone, which takes them from the run; or choose another --out",
+        expected="the settings there; only `training.num_epochs` may grow",
+        hint="give those, or `resume` alone, which takes them from the run; or choose another `out`",
     )
 
 

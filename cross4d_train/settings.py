@@ -192,4 +192,5 @@ def with_options(settings: Model, options: Mapping[str, object]) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{name} = {first['input']!r}", expected=first["msg"], hint="see --help") from None
+        setting = ".".join(part for part in first["loc"] if isinstance(part, str))
+        raise SettingsError(f"{name} = {first['input']!r}", expected=first["msg"], hint=f"choose another `{setting}`") from None

@@ -31,7 +31,7 @@ def check_any_target(cache: Cache, chosen: Sequence[int], objective: str) -> Non
     raise SettingsError(
         f"no camera sees a point of the {len(chosen)} sequences of {place} that objective {objective} is to learn from",
         expected="points with targets",
-        hint="look at `cross4d-cache info` and at its --png, and build the store with other cameras",
+        hint="look at it with `cross4d-cache info --png FILE`, and build the store with other cameras",
     )
 
 
@@ -68,7 +68,7 @@ def why_not_finite(loss: float, step: int, batch: Batch, cache: Cache) -> Cross4
     return SettingsError(
         f"the loss became {loss} at step {step}",
         expected="a finite number",
-        hint="lower --lr and start anew with another --out; the last checkpoint is whole",
+        hint="lower `training.learning_rate` and start anew with another `out`; the last checkpoint is whole",
     )
 
 
@@ -81,7 +81,9 @@ def check_loss(loss: Float32[Tensor, ""]) -> None:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise SettingsError(
-            f"the loss became {value} while labels were learned", expected="a finite number", hint="lower --lr, or see to the checkpoint"
+            f"the loss became {value} while labels were learned",
+            expected="a finite number",
+            hint="lower `learning_rate`, or see to the checkpoint",
         )
 
 

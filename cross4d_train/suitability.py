@@ -25,7 +25,7 @@ def remarks(training: Pretraining) -> Iterator[str]:
     seen = len(plan.chosen) * plan.clips_per_sequence * plan.clips.num_frames
     if seen < LEAST_SEEN * frames:
         yield (
-            f"an epoch sees {seen:,} of {frames:,} frames at most: sequences are long. --clips-per-sequence"
+            f"an epoch sees {seen:,} of {frames:,} frames at most: sequences are long. `training.clips_per_sequence`"
             f" {-(-frames * plan.clips_per_sequence // seen)} sees about all of them"
         )
     reach = training.encoder.reach

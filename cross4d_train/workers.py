@@ -93,7 +93,7 @@ class _Worker(Generic[Answer]):
             raise WorkerError(
                 f"cannot start a loader process: {error.strerror}",
                 expected="a machine, container or job that allows one more process, with the files it opens",
-                hint="use fewer --workers, or raise the limit (`ulimit -n` for open files, `ulimit -u` for processes)",
+                hint="use fewer `num_workers`, or raise the limit (`ulimit -n` for open files, `ulimit -u` for processes)",
             ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -140,7 +140,7 @@ class _Worker(Generic[Answer]):
         return WorkerError(
             f"a loader process (pid {self._process.pid}) ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}",
             expected="it lives as long as the command",
-            hint="see what it said above, or use --workers 0, which loads in the main process",
+            hint="see what it said above, or use `num_workers` 0, which loads in the main process",
         )
 
 
@@ -148,7 +148,7 @@ def _out_of_memory(found: str) -> WorkerError:
     return WorkerError(
         found,
         expected="memory for all loader processes; a container or job may have less than its machine",
-        hint="use fewer --workers, a smaller --batch-size, or more memory; then run the same command again",
+        hint="use fewer `num_workers`, a smaller `training.batch_size`, or more memory; then run the same command again",
     )
 
 

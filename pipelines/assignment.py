@@ -11,7 +11,7 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.table import Table
-from pipelines.experiment.work import Store, Student
+from pipelines.experiment.work import Student
 from pipelines.msr_action3d import BENCHMARK
 from pipelines.paper.benchmark import UNTRAINED, Setup
 from pipelines.paper.recipe import main
@@ -103,12 +103,11 @@ def _with_patches(setup: Setup, side: int) -> dict[str, Student]:
         raise SettingsError(
             f"{side} x {side} patches of teacher {setup.teacher}", expected="hf, with patches of 16 px", hint="leave it out"
         )
-    size = ("--image-size", str(16 * side))
-    position = setup.controls()["position"]
+    own = setup.store(f"render-{16 * side}", image_size=16 * side)
     stores = {
-        REFERENCE: setup.store(f"render-{16 * side}", *size),
-        SHUFFLED: setup.store(f"shuffled-{16 * side}", "--correspondence", "shuffled", *size),
-        POSITION: Store(path=position.path.with_name(f"position-{8 * side}.zarr"), words=(*position.words, "--image-size", str(8 * side))),
+        REFERENCE: own,
+        SHUFFLED: own.shuffled(f"shuffled-{16 * side}"),
+        POSITION: setup.patch_indices(f"position-{8 * side}", 8 * side),
     }
     return {name: setup.dense(store) for name, store in stores.items()}
 

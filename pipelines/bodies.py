@@ -5,6 +5,7 @@
 A linear head a point on frozen encoders; people of a depth sensor in front of them, with true parts.
 """
 
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.errors import SettingsError
 from pipelines.assignment import REFERENCE, assigned
 from pipelines.experiment import tally
@@ -19,7 +20,7 @@ BENCHMARK = Benchmark(
     name="bodies",
     dataset="synthetic",
     options={"small": {"num_humans": "12", "num_animals": "0", "min_frames": "32", "max_frames": "32", "seed": "4000"}},
-    stores={"small": ("--points", "1024")},
+    stores={"small": BuildSettings(points_per_frame=1024)},
     needs_data=False,
     protocol="cross-subject",
     teachers={"small": ("tiny",)},
@@ -47,8 +48,8 @@ def parts(setup: Setup, others: Others) -> Table:
     """Mean IoU, mean and overall accuracy of a linear head a point."""
     rows = {}
     for name, student in students_of(others).items():
-        judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
-        rows[name] = {column: Cell(judgement=judgement, score=score, tally=tally.parts(score)) for column, score in PART_MEASURES.items()}
+        run = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
+        rows[name] = {column: Cell(runs=(run,), score=score, tally=tally.parts(score)) for column, score in PART_MEASURES.items()}
     return Table(number=1, title="Parts of synthetic bodies", columns=tuple(PART_MEASURES), rows=rows, reference=REFERENCE)
 
 

@@ -12,14 +12,14 @@ import json
 import time
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.judging import Budget
-from pipelines.tables import describe, describe_budget, report
+from pipelines.experiment.comparison import Budget, Comparison, Row, as_record
+from pipelines.experiment.report import markdown
+from pipelines.experiment.work import Store
 
 CONDITIONINGS = ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
 ROWS = [
@@ -42,6 +42,13 @@ BUDGET = Budget(
 )
 
 
+def build_of(data: Path, weights: str) -> BuildRequest:
+    """The store of MSR-Action3D by an image backbone of transformers."""
+    return BuildRequest(
+        dataset=DatasetRequest(name="msr_action3d", root=data.absolute()), teacher=TeacherRequest(name="hf", weights=weights)
+    )
+
+
 def main() -> None:
     """Build the store, train and judge every row, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -52,17 +59,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    store = arguments.out / "store.zarr"
-    source = ["--dataset", "msr_action3d", "--data", arguments.data, "--teacher", "hf", "--weights", arguments.weights]
-    build = run("cross4d-cache", "build", *source, "--out", store)
+    store = Store(path=arguments.out / "store.zarr", request=build_of(arguments.data, arguments.weights))
+    comparison = Comparison(ROWS, {"msr": {"teacher": store}}, BUDGET, reference=REFERENCE, root=arguments.out)
     with user_errors():
-        outcomes = run_jobs(plan_jobs(ROWS, {"msr": {"teacher": store}}, arguments.seeds, BUDGET), arguments.out / "runs")
-    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started) | {"build": build}
+        [built] = comparison.build()
+        finished = comparison.finished(arguments.seeds, comparison.best_rates(arguments.seeds))
+    found = as_record(comparison, finished, time.perf_counter() - started) | {"build": built}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"store: {build['sequences']} sequences, {build['frames']} frames, {build['bytes'] / 1e6:.1f} MB\n")
-    print(f"{describe_budget(BUDGET)}\n\n{describe(found['table'], reference=REFERENCE)}")
-    print(f"\n{found['minutes']} minutes")
+    print(f"store: {built['sequences']} sequences, {built['frames']} frames, {built['bytes'] / 1e6:.1f} MB\n")
+    print(f"{BUDGET.describe()}\n\n{markdown(finished)}\n{found['minutes']} minutes")
 
 
 if __name__ == "__main__":

@@ -7,32 +7,36 @@ over several seeds; the picture shows one of the runs. Whatever is finished is k
 """
 
 import argparse
+import shlex
+import sys
 import time
-from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
 
 import matplotlib
 import numpy as np
-from scipy.stats import t, ttest_rel
 
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest
+from cross4d_cache.console import follow
 from cross4d_cache.errors import user_errors
 from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_train.clips import ClipSettings
+from cross4d_train.evaluation.statistics import Spread
 from cross4d_train.features import student_features, teacher_features
 from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.pretrain import PretrainRequest, pretrain
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.judging import Budget, Outcome
+from pipelines.experiment.comparison import Budget, Comparison, Row
+from pipelines.experiment.table import Finished
+from pipelines.experiment.work import OPTIONS, Store
 from pipelines.pictures import colours_of_groups, scatter
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DATASET = ["--dataset", "synthetic", "--option", "num_humans=9", "--option", "num_animals=3"]
-DATASET += ["--option", "min_frames=24", "--option", "max_frames=24", "--option", "heading_range_degrees=180"]
+DATASET = {"num_humans": "9", "num_animals": "3", "min_frames": "24", "max_frames": "24", "heading_range_degrees": "180"}
+BUILD = BuildRequest(dataset=DatasetRequest(options=DATASET), settings=BuildSettings(points_per_frame=1024))
 BUDGET = Budget(
     encoder=EncoderSettings(size="mini"),
     clips=ClipSettings(num_frames=8, num_points=256, stride=3),
@@ -58,38 +62,74 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     out: Path = parser.parse_args().out
     started = time.perf_counter()
-    store, trained = out / "store.zarr", out / "run"
-    build = run("cross4d-cache", "build", *DATASET, "--points", 1024, "--out", store)
-    clips = ["--frames", BUDGET.clips.num_frames, "--points", BUDGET.clips.num_points, "--stride", BUDGET.clips.stride]
-    length = ["--epochs", BUDGET.num_epochs, "--clips-per-sequence", BUDGET.clips_per_sequence, "--lr", ROWS[1].learning_rates[0]]
-    run("cross4d-train", "pretrain", "--cache", store, "--out", trained, "--size", BUDGET.encoder.size, *clips, *length)
-    with user_errors():
-        outcomes = run_jobs(plan_jobs(ROWS, {"demo": {"tiny": store}}, SEEDS, BUDGET), out / "runs")
-        draw(open_cache(store), trained / "checkpoint.safetensors", out / "demo.png")
+    store, trained = Store(path=out / "store.zarr", request=BUILD), out / "run"
+    comparison = Comparison(ROWS, {"demo": {"tiny": store}}, BUDGET, reference="dense", root=out)
+    with user_errors(OPTIONS):
+        show_line(build_line(store.path))
+        [built] = comparison.build()
+        show_line(pretrain_line(store.path, trained))
+        follow(pretrain(pretrain_request(store.path, trained), Resources()), OPTIONS)
+        finished = comparison.finished(SEEDS, {row.name: row.learning_rates[0] for row in ROWS})
+        draw(open_cache(store.path), trained / "checkpoint.safetensors", out / "demo.png")
     minutes = (time.perf_counter() - started) / 60
-    print(f"store    {build['frames']} frames, {build['bytes'] / 1e6:.0f} MB, {build['visible_share']:.0%} of points visible")
-    print(f"teacher  {build['teacher']}, weights {build['weights']}\n")
-    print(describe(outcomes))
+    print(f"store    {built['frames']} frames, {built['bytes'] / 1e6:.0f} MB, {built['visible_share']:.0%} of points visible")
+    print(f"teacher  {built['teacher']}, weights {built['weights']}\n")
+    print(describe(finished))
     print(f"\npicture  {out / 'demo.png'}\ntime     {minutes:.1f} min")
 
 
-def describe(outcomes: list[Outcome]) -> str:
-    """Means with 95 % intervals over seeds, and whether the difference, paired by seed, is one."""
-    values = {
-        row.name: [[outcome.scores[column] for column in COLUMNS] for outcome in outcomes if outcome.job.row == row.name] for row in ROWS
+def build_line(store: Path) -> list[str]:
+    """The command that builds the demo's store."""
+    dataset = [word for name, value in DATASET.items() for word in ("--option", f"{name}={value}")]
+    return ["cross4d-cache", "build", *dataset, "--points", str(BUILD.settings.points_per_frame), "--out", str(store)]
+
+
+def pretrain_line(store: Path, out: Path) -> list[str]:
+    """The command that trains the student of the picture."""
+    clips, rate = BUDGET.clips, ROWS[1].learning_rates[0]
+    chosen = {
+        "size": BUDGET.encoder.size,
+        "frames": clips.num_frames,
+        "points": clips.num_points,
+        "stride": clips.stride,
+        "epochs": BUDGET.num_epochs,
+        "clips-per-sequence": BUDGET.clips_per_sequence,
+        "lr": rate,
     }
+    options = [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
+    return ["cross4d-train", "pretrain", "--cache", str(store), "--out", str(out), *options]
+
+
+def pretrain_request(store: Path, out: Path) -> PretrainRequest:
+    """What that command asks for."""
+    options = {
+        "encoder.size": BUDGET.encoder.size,
+        **{f"clips.{name}": value for name, value in BUDGET.clips.model_dump().items()},
+        "training.num_epochs": BUDGET.num_epochs,
+        "training.clips_per_sequence": BUDGET.clips_per_sequence,
+        "training.learning_rate": ROWS[1].learning_rates[0],
+    }
+    return PretrainRequest(store=str(store), out=out, options=options)
+
+
+def show_line(words: list[str]) -> None:
+    """A line that a user would type for what follows."""
+    print(f"\n$ {shlex.join(words)}", file=sys.stderr, flush=True)
+
+
+def describe(finished: Finished) -> str:
+    """Means with 95 % intervals over seeds, and whether the difference, paired by seed, is one."""
     lines = [f"test subjects never seen; {SEEDS} seeds; linear probes on frozen features: video accuracy, mean IoU of parts"]
     lines.append(f"{'encoder':12}" + "".join(f"{title:>24}" for title in COLUMNS.values()))
-    for name, runs in values.items():
-        lines.append(f"{name:12}" + "".join(f"{_interval(column):>24}" for column in zip(*runs, strict=True)))
-    tests = [float(ttest_rel(*pair).pvalue) for pair in zip(*(list(zip(*runs, strict=True)) for runs in values.values()), strict=True)]
-    lines.append(f"{'paired t, p':12}" + "".join(f"{p:>24.4f}" for p in tests))
+    for row in ROWS:
+        lines.append(f"{row.name:12}" + "".join(f"{_interval(finished.found[row.name, column].spread):>24}" for column in COLUMNS))
+    tests = {item.ours[1]: item.p for item in finished.differences}
+    lines.append(f"{'paired t, p':12}" + "".join(f"{tests[column]:>24.4f}" for column in COLUMNS))
     return "\n".join(lines)
 
 
-def _interval(values: tuple[float, ...]) -> str:
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
-    return f"{mean(values):.3f} [{mean(values) - half:.3f}, {mean(values) + half:.3f}]"
+def _interval(values: Spread) -> str:
+    return f"{values.mean:.3f} [{values.low:.3f}, {values.high:.3f}]"
 
 
 def draw(cache: Cache, checkpoint: Path, path: Path) -> None:

@@ -12,18 +12,18 @@ import json
 import time
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.objectives.objective import ObjectiveSettings
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.semantics import VERSION, budget, build_stores
-from pipelines.tables import best_rates, describe, describe_budget, report
+from pipelines.experiment.comparison import Comparison, Row, as_record
+from pipelines.experiment.report import markdown
+from pipelines.semantics import POINTS, VERSION, budget, stores_in
 
 STORES = {
-    "tiny": ["--teacher", "tiny"],
-    "views": ["--teacher", "tiny", "--views", "2"],
-    "shuffled": ["--teacher", "tiny", "--correspondence", "shuffled"],
-    "random": ["--teacher", "tiny", "--correspondence", "random"],
-    "shifted": ["--teacher", "tiny", "--correspondence", "shifted:16"],
+    "tiny": BuildRequest(settings=POINTS),
+    "views": BuildRequest(settings=POINTS.model_copy(update={"views": 2})),
+    "random": BuildRequest(settings=POINTS.model_copy(update={"correspondence": "random"})),
+    "shifted": BuildRequest(settings=POINTS.model_copy(update={"correspondence": "shifted:16"})),
 }
 REFERENCE = "dense"
 RATES = (1e-3, 3e-3)
@@ -65,18 +65,16 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     out, scale = arguments.out / arguments.scale, SCALES[arguments.scale]
+    common = budget(scale, tuned=False)
+    comparison = Comparison(ROWS, stores_in(out, STORES, scale), common, reference=REFERENCE, root=out)
     with user_errors():
-        stores = build_stores(out, STORES, scale)
-        common = budget(scale, tuned=False)
-        rates = best_rates(run_jobs(plan_jobs(ROWS, stores, 1, common), out / "runs"))
-        rows = [row.model_copy(update={"learning_rates": (rates[row.name],)}) for row in ROWS]
-        outcomes = run_jobs(plan_jobs(rows, stores, scale["seeds"], common), out / "runs")
-    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
+        comparison.build()
+        finished = comparison.finished(scale["seeds"], comparison.best_rates(1))
+    found = as_record(comparison, finished, time.perf_counter() - started)
     found |= {"benchmark": f"objectives {arguments.scale}, data of synthetic version {VERSION}"}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{describe_budget(outcomes[0].job.budget)}\n\n{describe(found['table'], reference=REFERENCE)}")
-    print(f"\n{found['minutes']} minutes")
+    print(f"{common.describe()}\n\n{markdown(finished)}\n{found['minutes']} minutes")
 
 
 if __name__ == "__main__":

@@ -32,11 +32,11 @@ def tracks(setup: Setup, others: Others) -> Table:
     gaps, stride = setup.scale.gaps, setup.scale.clips.stride
     rows: dict[str, dict[str, Cell]] = {}
     for name, student in students_of(others).items():
-        judgement = setup.judge("correspondence", student, {"gaps": gaps, "num_windows": 3})
+        run = setup.judge("correspondence", student, {"gaps": gaps, "num_windows": 3})
         for number, gap in enumerate(gaps):
             column = f"gap {gap * stride}"
             for row, matcher in ((name, "features"), *MATCHERS.items()):
-                rows.setdefault(row, {}).setdefault(column, match_cell(judgement, number, matcher))
+                rows.setdefault(row, {}).setdefault(column, match_cell(run, number, matcher))
     columns = tuple(f"gap {gap * stride}" for gap in gaps)
     note = "Of a single sequence there is no interval over videos: its gains say nothing about other ones."
     return Table(number=1, title="Tracks of real scans", columns=columns, rows=rows, reference=REFERENCE, note=note)

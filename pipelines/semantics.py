@@ -11,27 +11,27 @@ tell without any student.
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train.clips import ClipSettings
 from cross4d_train.evaluation.finetune import TuningSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.judging import Budget
-from pipelines.tables import describe, describe_budget, report
+from pipelines.experiment.comparison import Budget, Comparison, Row, as_record
+from pipelines.experiment.report import markdown
+from pipelines.experiment.work import Store
 
 VERSION = 1
 """Changes whenever the data or the protocol does; results of different versions do not compare."""
 
+POINTS = BuildSettings(points_per_frame=1024)
 STORES = {
-    "tiny": ["--teacher", "tiny"],
-    "shuffled": ["--teacher", "tiny", "--correspondence", "shuffled"],
-    "untrained": ["--teacher", "tiny", "--weights", "random"],
-    "position": ["--teacher", "position"],
+    "tiny": BuildRequest(settings=POINTS),
+    "untrained": BuildRequest(teacher=TeacherRequest(weights="random"), settings=POINTS),
+    "position": BuildRequest(teacher=TeacherRequest(name="position"), settings=POINTS),
 }
 REFERENCE = "dense"
 
@@ -56,7 +56,10 @@ ROWS = [
         Row(name=f"dense, {conditioning}", store="tiny", objective=objective("dense", conditioning), learning_rates=RATES)
         for conditioning in ("none", "center", "whiten-patch:32")
     ),
-    *(Row(name=f"no student: targets, {store}", store=store, objective=None, features="targets") for store in STORES),
+    *(
+        Row(name=f"no student: targets, {store}", store=store, objective=None, targets=True)
+        for store in ("tiny", "shuffled", "untrained", "position")
+    ),
 ]
 """`whiten-patch:32` is the default conditioning with the mean per patch index subtracted in place of the mean."""
 
@@ -80,17 +83,18 @@ def budget(scale: Mapping[str, int], *, tuned: bool) -> Budget:
     )
 
 
-def build_stores(out: Path, recipes: Mapping[str, Sequence[str]], scale: Mapping[str, int]) -> dict[str, dict[str, Path]]:
-    """The stores of every data seed, by the names of their build options; a finished one is kept."""
-    stores: dict[str, dict[str, Path]] = {}
+def stores_in(out: Path, requests: Mapping[str, BuildRequest], scale: Mapping[str, int]) -> dict[str, dict[str, Store]]:
+    """The stores of every data seed by name, on people and animals of that seed, and the control of shuffled points of `tiny`."""
+    stores: dict[str, dict[str, Store]] = {}
     for seed in range(scale["data_seeds"]):
         options = {"seed": 1000 + seed, "num_humans": scale["humans"], "num_animals": scale["animals"]}
         options |= {"min_frames": 24, "max_frames": 28, "heading_range_degrees": 180}
-        dataset = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
-        for name, words in recipes.items():
-            path = out / f"data{seed}" / f"{name}.zarr"
-            run("cross4d-cache", "build", "--dataset", "synthetic", *dataset, *words, "--points", 1024, "--out", path)
-            stores.setdefault(f"data{seed}", {})[name] = path
+        dataset = DatasetRequest(options={name: str(value) for name, value in options.items()})
+        made = {
+            name: Store(path=out / f"data{seed}" / f"{name}.zarr", request=request.model_copy(update={"dataset": dataset}))
+            for name, request in requests.items()
+        }
+        stores[f"data{seed}"] = made | {"shuffled": made["tiny"].shuffled("shuffled")}
     return stores
 
 
@@ -103,18 +107,17 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     out: Path = arguments.out / arguments.scale
+    scale = SCALES[arguments.scale]
+    common = budget(scale, tuned=arguments.scale == "small")
+    comparison = Comparison(ROWS, stores_in(out, STORES, scale), common, reference=REFERENCE, root=out)
     with user_errors():
-        stores = build_stores(out, STORES, SCALES[arguments.scale])
-        outcomes = run_jobs(
-            plan_jobs(ROWS, stores, SCALES[arguments.scale]["seeds"], budget(SCALES[arguments.scale], tuned=arguments.scale == "small")),
-            out / "runs",
-        )
-    found = report(outcomes, reference=REFERENCE, seconds=time.perf_counter() - started)
+        comparison.build()
+        finished = comparison.finished(scale["seeds"], comparison.best_rates(scale["seeds"]))
+    found = as_record(comparison, finished, time.perf_counter() - started)
     found |= {"benchmark": f"synthetic {arguments.scale}, version {VERSION}"}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{describe_budget(outcomes[0].job.budget)}\n\n{describe(found['table'], reference=REFERENCE)}")
-    print(f"\n{found['minutes']} minutes")
+    print(f"{common.describe()}\n\n{markdown(finished)}\n{found['minutes']} minutes")
 
 
 if __name__ == "__main__":

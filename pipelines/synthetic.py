@@ -5,6 +5,7 @@
 It shows that everything runs, and what a table looks like; the numbers of the paper are of other data and stand beside none of these.
 """
 
+from cross4d_cache.build.request import BuildSettings
 from pipelines.paper.benchmark import Benchmark
 from pipelines.paper.recipe import main
 from pipelines.paper.scales import paper, small
@@ -22,7 +23,7 @@ def _benchmark(name: str, kind: str, seed: int) -> Benchmark:
         name=name,
         dataset="synthetic",
         options=sizes,
-        stores={"small": ("--points", "1024")},
+        stores={"small": BuildSettings(points_per_frame=1024)},
         needs_data=False,
         protocol="cross-subject",
         teachers={"small": ("tiny", "position"), "paper": ("tiny", "position")},

@@ -15,7 +15,8 @@ from transformers import ViTConfig, ViTModel
 import cross4d_cache
 import cross4d_train
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.mesh import import_open3d
 from cross4d_cache.errors import SettingsError

@@ -67,10 +67,10 @@ def problem_of(words: list[str]) -> str | None:
     if program not in APPS:
         return None
     commands: dict[str, Any] = typer.main.get_command(APPS[program]).commands  # type: ignore[attr-defined]
-    if len(words) < 2 or words[1] not in {*commands, "--help"}:
+    if len(words) < 2 or words[1] not in {*commands, "-h", "--help", "--version"}:
         return f"{program} has no command {words[1:2]}"
     options = commands[words[1]].params if words[1] in commands else ()
-    known = {"--help", *(name for option in options for name in (*option.opts, *option.secondary_opts))}
+    known = {"-h", "--help", *(name for option in options for name in (*option.opts, *option.secondary_opts))}
     unknown = [word for word in words[2:] if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known]
     return f"{program} {words[1]} has no {', '.join(unknown)}" if unknown else None
 

@@ -85,7 +85,7 @@ def test_file_systems_that_can_neither_flush_folders_nor_lock_are_written_to(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     list(Pack(open_cache(small_store), tmp_path / "a.zip").run())
     run(cache_app, "pull", tmp_path / "a.zip", tmp_path / "a.zarr")
-    run(cache_app, "merge", tmp_path / "b.zarr", tmp_path / "a.zarr")
+    run(cache_app, "merge", tmp_path / "a.zarr", tmp_path / "b.zarr")
     if answer == errno.EINVAL:
         run(train_app, "pretrain", "--cache", tmp_path / "a.zarr", "--out", tmp_path / "run", *SMALL)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.cli import app as cache_app
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.teachers import load_teacher
@@ -35,7 +36,7 @@ def test_nothing_written_names_the_folders_of_a_machine(tiny_vit: Path, tmp_path
     data = ["--dataset", "folder", "--data", given / "clouds", "--option", f"labels={given}/split.csv", "--points", "256"]
     run(cache_app, "build", *data, "--teacher", "hf", "--weights", given / "vit", *BLACK, "--out", made / "a.zarr")
     run(cache_app, "pack", made / "a.zarr", made / "a.zip")
-    run(cache_app, "merge", made / "merged.zarr", made / "a.zip")
+    run(cache_app, "merge", made / "a.zip", made / "merged.zarr")
     run(train_app, "pretrain", "--cache", made / "a.zarr", "--out", made / "run", *SMALL, *HERE)
     judged = ["--checkpoint", made / "run" / "checkpoint.safetensors", "--cache", made / "a.zarr", *HERE]
     run(train_app, "probe", *judged, "--epochs", "1", "--out", made / "probe.json")

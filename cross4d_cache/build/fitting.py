@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from cross4d_cache.build.plan import render_settings
+from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.build.projection import PrincipalComponents, is_fitted, make_projection
+from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.build.selection import select_sequences
+from cross4d_cache.build.targets import TargetMaker
+from cross4d_cache.build.windows import batches, windows_of
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import CacheCorruptError
-from cross4d_cache.build.plan import BuildSettings, render_settings
-from cross4d_cache.build.projection import PrincipalComponents, is_fitted, make_projection
-from cross4d_cache.build.prefetch import SequenceReader
-from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.store import stored_projection
-from cross4d_cache.build.targets import TargetMaker
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import SequenceInfo
-from cross4d_cache.build.windows import batches, windows_of
 
 SAMPLE_FRAMES = 1024
 """Frames that a projection is fitted on, or a few more, as sequences stay whole."""
@@ -65,7 +66,7 @@ class ProjectionFit:
         settings, spec = self.settings, self.teacher.spec
         render = render_settings(self.dataset, self.teacher, settings)
         unprojected = make_projection("none", spec.channels, settings.seed)
-        maker = TargetMaker(self.teacher, unprojected, render, settings.windows_per_batch(spec))
+        maker = TargetMaker(self.teacher, unprojected, render, settings.windows_per_batch(spec, self.teacher.device.type))
         reader = SequenceReader(
             dataset=self.dataset, render=render, points_per_frame=settings.points_per_frame, seed=settings.seed, out=self.out
         )

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from cross4d_cache.build.preparation import PreparedSequence
-from cross4d_cache.store import PartContents
 from cross4d_cache.build.targets import WindowTargets
-from cross4d_cache.types import UNLABELLED, UNLABELLED_PART
 from cross4d_cache.build.windows import SequenceWindow
+from cross4d_cache.store import PartContents
+from cross4d_cache.types import UNLABELLED, UNLABELLED_PART
 
 
 @dataclass(kw_only=True)

@@ -10,54 +10,19 @@ from typing import TypeVar, get_args
 import numpy as np
 from jaxtyping import Float32
 
+from cross4d_cache.build.projection import Projection, make_projection
+from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.build.projection import Projection, make_projection
-from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, DatasetRecord, PlanRecord
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.teachers.teacher import Teacher
-from cross4d_cache.types import CAMERA, CORRESPONDENCE, CameraModel, RenderSettings, SequenceInfo, TeacherSpec, Visibility
+from cross4d_cache.types import CAMERA, CORRESPONDENCE, CameraModel, RenderSettings, SequenceInfo, Visibility
 
 Name = TypeVar("Name", bound=str)
 
 CONTROLS = "zbuffer, or, as a control, shuffled, random or shifted:PIXELS"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildSettings:
-    """What a user may choose about a build, apart from dataset and teacher.
-
-    `batch_frames` go through the teacher together, in parts of at least `frames_per_part` frames; both may only change how a device
-    rounds. `limit` keeps the first sequences of the dataset only, `exclude` leaves out sequences by id.
-
-    Raises:
-        SettingsError: a number that cannot be.
-    """
-
-    points_per_frame: int = 4096
-    camera_model: str = "pinhole"
-    camera: str = "sequence"
-    views: int = 1
-    visibility: str = "surface"
-    projection: str = "random:384"
-    correspondence: str = "zbuffer"
-    seed: int = 0
-    batch_frames: int = 32
-    frames_per_part: int = 2048
-    limit: int | None = None
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        limit = 1 if self.limit is None else self.limit
-        if min(self.points_per_frame, self.views, self.batch_frames, self.frames_per_part, limit) < 1:
-            raise SettingsError("points, views, batch and limit are counts", expected="at least 1 each", hint="see --help")
-        if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed {self.seed}", expected="0 or more, below 2**63", hint="pass another --seed")
-
-    def windows_per_batch(self, spec: TeacherSpec) -> int:
-        """Windows of all views that make up `batch_frames` images."""
-        return max(1, self.batch_frames // (spec.window * self.views))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +51,12 @@ def plan_build(
     render = render_settings(dataset, teacher, settings)
     if not re.fullmatch(CORRESPONDENCE, settings.correspondence):
         raise _unknown("correspondence", settings.correspondence, CONTROLS)
+    if not teacher.spec.makes_targets and settings.correspondence != "zbuffer":
+        raise SettingsError(
+            f"correspondence {settings.correspondence} without a teacher, so without targets",
+            expected="zbuffer",
+            hint="leave out `correspondence`, or choose another `teacher.name`",
+        )
     projection = make_projection(settings.projection, teacher.spec.channels, settings.seed, fitted)
     parts = tuple(_cut(chosen, settings.frames_per_part))
     manifest = CacheManifest(
@@ -106,7 +77,7 @@ def plan_build(
         teacher=teacher.spec,
         projection=projection.record,
         plan=PlanRecord(
-            batch_frames=settings.batch_frames,
+            batch_frames=settings.frames_per_batch(teacher.device.type),
             num_parts=len(parts),
             num_sequences=len(chosen),
             num_frames=sum(info.num_frames for info in chosen),
@@ -128,11 +99,11 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         SettingsError: settings that are unknown or do not go together.
     """
     spec, camera, model = teacher.spec, settings.camera, settings.camera_model
-    if settings.views * spec.num_patches > NOT_VISIBLE:
+    if settings.num_views * spec.num_patches > NOT_VISIBLE:
         raise SettingsError(
-            f"{settings.views} views of {spec.num_patches} patches each",
+            f"{settings.num_views} views of {spec.num_patches} patches each",
             expected=f"at most {NOT_VISIBLE} patches over all views, as many as a patch slot can tell apart",
-            hint="use fewer --views or a smaller --image-size",
+            hint="use fewer `views` or a smaller `teacher.image_size`",
         )
     if not re.fullmatch(CAMERA, camera):
         raise _unknown("camera", camera, "sequence, window:FRAMES or sensor")
@@ -140,24 +111,24 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         raise SettingsError(
             f"camera {camera}, but teacher {spec.name} sees {spec.window} frames at once",
             expected="the same cameras for all of them",
-            hint=f"pass --camera window:{spec.window} or longer, or a shorter --window",
+            hint=f"pass `camera` window:{spec.window} or longer, or a shorter `teacher.window`",
         )
-    if camera == "sensor" and (settings.views != 1 or model != "pinhole"):
+    if camera == "sensor" and (settings.num_views != 1 or model != "pinhole"):
         raise SettingsError(
-            f"camera sensor with {settings.views} views of model {model}",
+            f"camera sensor with {settings.num_views} views of model {model}",
             expected="one pinhole view, that of the sensor; spherical cameras stand at the sensor anyway",
-            hint="leave out --views, or --camera",
+            hint="leave out `views`, or `camera`",
         )
     if camera == "sensor" and not dataset.sensor_at_origin:
         raise SettingsError(
             f"dataset {dataset.name} does not know where its sensor stood",
             expected="camera sequence or window:FRAMES",
-            hint="pass --camera",
+            hint="pass `camera`",
         )
     return RenderSettings(
-        camera_model=_one_of(get_args(CameraModel), model, "camera-model"),
+        camera_model=_one_of(get_args(CameraModel), model, "camera_model"),
         camera=camera,
-        views=settings.views,
+        views=settings.num_views,
         image_size=spec.image_size,
         visibility=_one_of(get_args(Visibility), settings.visibility, "visibility"),
         density="places",
@@ -171,8 +142,8 @@ def _one_of(names: tuple[Name, ...], name: str, option: str) -> Name:
     return names[names.index(name)]
 
 
-def _unknown(option: str, name: str, expected: str) -> SettingsError:
-    return SettingsError(f"unknown {option} {name!r}", expected=expected, hint=f"pass --{option}")
+def _unknown(setting: str, name: str, expected: str) -> SettingsError:
+    return SettingsError(f"unknown {setting.replace('_', ' ')} {name!r}", expected=expected, hint=f"choose another `{setting}`")
 
 
 def _cut(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cross4d_cache.build.preparation import PreparedSequence, prepare
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.build.preparation import PreparedSequence, prepare
 from cross4d_cache.types import RenderSettings, SequenceInfo
 
 MOST_READERS = 8
@@ -54,10 +54,10 @@ class SequenceReader:
             info = info.model_copy(update={"origin": self.dataset.origin(info)})
             prepared = prepare(info, frames, self.render, points_per_frame=self.points_per_frame, seed=self.seed)
         except DatasetError as error:
-            option = f"{error.hint} (a new plan: use another --out); or " if error.hint and "--option" in error.hint else ""
+            option = f"{error.hint} (a new plan: use another `out`); or " if error.hint and "`dataset.options`" in error.hint else ""
             hint = option + (
                 "fix the file and run the same command again, which resumes here; or leave the sequence out with"
-                f" --exclude {info.id}, which changes the plan: with another --out, or after deleting {self.out}"
+                f" `exclude` {info.id}, which changes the plan: with another `out`, or after deleting {self.out}"
             )
             raise DatasetError(error.found, expected=error.expected, hint=hint) from None
         except SettingsError as error:

@@ -48,7 +48,7 @@ class PrincipalComponents:
             raise SettingsError(
                 f"{self.num_rows} patch features to fit {width} principal components on",
                 expected=f"more than {width}",
-                hint="build from more sequences, or pass --project random:CHANNELS",
+                hint="build from more sequences, or pass `projection` random:CHANNELS",
             )
         mean = self._sum / self.num_rows
         _, vectors = np.linalg.eigh(self._products / self.num_rows - np.outer(mean, mean))
@@ -91,6 +91,8 @@ def _parse(spec: str, channels: int) -> tuple[Literal["random", "pca", "none"], 
         return ("random" if match[1] == "random" else "pca"), int(match[2])
     if spec != "none":
         raise SettingsError(
-            f"unknown projection {spec!r}", expected="random:CHANNELS or pca:CHANNELS, such as random:384, or none", hint="pass --project"
+            f"unknown projection {spec!r}",
+            expected="random:CHANNELS or pca:CHANNELS, such as random:384, or none",
+            hint="pass `projection`",
         )
     return "none", channels

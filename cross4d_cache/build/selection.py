@@ -26,12 +26,12 @@ def select_sequences(dataset: Dataset, *, exclude: Collection[str], limit: int |
             expected="an id for every sequence that no other has",
             hint=f"correct the reader of dataset {dataset.name}",
         )
-    named = join("--exclude", dict.fromkeys(exclude), dataset.listing.ids)
+    named = join("`exclude`", dict.fromkeys(exclude), dataset.listing.ids)
     if named.extra_rows:
         raise SettingsError(
-            f"--exclude names sequences that are not in the dataset: {first_of(sorted(named.extra_rows))}",
+            f"`exclude` names sequences that are not in the dataset: {first_of(sorted(named.extra_rows))}",
             expected=f"ids such as {intact[0].id}" if intact else None,
-            hint="; ".join([*named.hints(), "fix or drop --exclude"]),
+            hint="; ".join([*named.hints(), "fix or drop `exclude`"]),
         )
     excluded = set(named.partners.values())
     for item in dataset.joins():
@@ -44,7 +44,7 @@ def select_sequences(dataset: Dataset, *, exclude: Collection[str], limit: int |
     if not intact:
         dataset.sequences()  # which says what was expected
     if not places:
-        raise SettingsError("no sequence is left to build", hint="fix --limit or --exclude")
+        raise SettingsError("no sequence is left to build", hint="fix `limit` or `exclude`")
     return [intact[place] for place in places]
 
 
@@ -56,5 +56,5 @@ def remarks(dataset: Dataset) -> Iterator[str]:
 
 
 def _to_be_left_out(error: DatasetError) -> DatasetError:
-    way_out = f"; or leave it out with --exclude {error.sequence}" if error.sequence else ""
+    way_out = f"; or leave it out with `exclude` {error.sequence}" if error.sequence else ""
     return DatasetError(error.found, expected=error.expected, hint=f"{error.hint}{way_out}; `cross4d-cache check-data` lists all damage")

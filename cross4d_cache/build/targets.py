@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float16, Float32, Int64, Shaped, UInt16
 from torch import Tensor
 
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.build.controls import pixel_shift, random_patches, shuffle
+from cross4d_cache.build.projection import Projection
+from cross4d_cache.build.windows import SequenceWindow
+from cross4d_cache.errors import TeacherError
+from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.correspondence import Correspondence, correspond, hit_patches
 from cross4d_cache.rendering.device import mark, seconds_between, upload
-from cross4d_cache.errors import TeacherError
-from cross4d_cache.build.projection import Projection
 from cross4d_cache.rendering.render import render
 from cross4d_cache.store import NOT_VISIBLE
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import RenderSettings
-from cross4d_cache.build.windows import SequenceWindow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,8 @@ class TargetMaker:
         Raises:
             TeacherError: features that do not fit float16.
         """
+        if not self.teacher.spec.makes_targets:
+            return [_no_targets(item, self.settings.views) for item in windows], StageSeconds(0, 0, 0)
         marks = [mark(self.device)]
         points = self._gather(windows)
         images, correspondence = self._render(windows, points)
@@ -219,3 +221,16 @@ class TargetMaker:
             )
             first_point = int(ends[-1])
         return targets
+
+
+def _no_targets(item: SequenceWindow, num_views: int) -> WindowTargets:
+    """Of a window without a teacher: no point is visible, and every frame is a tubelet without rows."""
+    owned = item.window.frames[item.window.first_owned : item.window.end_owned]
+    return WindowTargets(
+        slots=np.full((sum(map(item.sequence.count, owned)), num_views), NOT_VISIBLE, np.uint16),
+        tubelets=np.arange(len(owned)),
+        row_counts=np.zeros(len(owned), np.int64),
+        features=np.empty((0, 1), np.float16),
+        patches=np.empty(0, np.uint16),
+        summaries=np.zeros((len(owned), 1), np.float16),
+    )

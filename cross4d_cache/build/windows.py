@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from cross4d_cache.rendering.camera import SequenceViews
-from cross4d_cache.errors import Cross4DError
 from cross4d_cache.build.preparation import PreparedSequence
+from cross4d_cache.errors import Cross4DError
+from cross4d_cache.rendering.camera import SequenceViews
 from cross4d_cache.teachers.teacher import Window, plan_windows
 from cross4d_cache.types import RenderSettings
 

@@ -15,6 +15,7 @@ from cross4d_cache.datasets.msr_action3d import MSRAction3D
 from cross4d_cache.datasets.ntu_rgbd.dataset import NTURGBD
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.errors import DatasetError, SettingsError
+from cross4d_cache.registry import look_up
 
 DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D, DeformingThings4D, NTURGBD, HOI4D, Folder)}
 
@@ -26,9 +27,7 @@ def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any]
         SettingsError: unknown dataset or option.
         DatasetError: the folder is missing.
     """
-    if name not in DATASETS:
-        raise SettingsError(f"unknown dataset {name!r}", expected=f"one of: {', '.join(DATASETS)}")
-    cls = DATASETS[name]
+    cls = look_up(DATASETS, name, what="dataset", setting="dataset.name")
     try:
         parsed = cls.Options.model_validate(options or {})
     except ValidationError as error:
@@ -40,10 +39,10 @@ def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any]
         ) from None
     if cls.needs_root:
         if root is None:
-            raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass --data FOLDER")
+            raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass `dataset.root` FOLDER")
         if problem := _problem_with(root):
             held = cls.holds if issubclass(cls, FileDataset) else f"files of {name}"
-            raise DatasetError(f"{root} {problem}", expected=f"a folder that holds {held}", hint="pass --data FOLDER")
+            raise DatasetError(f"{root} {problem}", expected=f"a folder that holds {held}", hint="pass `dataset.root` FOLDER")
     return cls(root, parsed)
 
 

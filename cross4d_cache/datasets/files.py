@@ -153,7 +153,7 @@ class FileDataset(Dataset):
             raise DatasetError(first.found + more, expected=first.expected, hint=hint)
         if not sequences:
             raise DatasetError(
-                f"{self.root} holds no {self.release.title} sequences", expected=self.holds, hint="pass their folder with --data"
+                f"{self.root} holds no {self.release.title} sequences", expected=self.holds, hint="pass their folder with `dataset.root`"
             )
         for item in self.joins():
             item.check()
@@ -176,7 +176,7 @@ class FileDataset(Dataset):
                     raise DatasetError(
                         f"sequence {info.id}: the options drop_zeros, range and box leave no point of frame {number}",
                         expected="at least one point in every frame",
-                        hint="widen --option range or box: check-data without them prints the extent; or leave the sequence out",
+                        hint="widen `dataset.options` range or box: check-data without them prints the extent; or leave the sequence out",
                     )
                 frame = frame[kept]
             yield frame

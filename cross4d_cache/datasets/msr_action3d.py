@@ -175,7 +175,7 @@ class MSRAction3D(FileDataset):
         forms = {match[4] for path in self.root.iterdir() if (match := _FILE_NAME.fullmatch(path.name))}
         if len(forms) > 1:
             raise SettingsError(
-                f"{self.root} holds .bin and .npz files", expected="one of them", hint="choose with --option form=bin or npz"
+                f"{self.root} holds .bin and .npz files", expected="one of them", hint="choose with `dataset.options` form=bin or npz"
             )
         return forms.pop() if forms else "bin"
 

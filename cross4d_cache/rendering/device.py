@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
-            f"device {name!r} cannot be used: {reason}", expected="auto, cpu, cuda or cuda:N", hint="pass --device cpu"
+            f"device {name!r} cannot be used: {reason}", expected="auto, cpu, cuda or cuda:N", hint="pass `device` cpu"
         ) from None
     return device
 

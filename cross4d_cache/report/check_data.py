@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from cross4d_cache.build.build import listed
+from cross4d_cache.build.estimate import store_bytes
+from cross4d_cache.build.extent import FRAMES, Extent, SequenceExtent
 from cross4d_cache.build.preparation import thin
+from cross4d_cache.build.request import DatasetRequest
 from cross4d_cache.build.selection import remarks
 from cross4d_cache.datasets.coverage import ClipCoverage, clip_coverage
 from cross4d_cache.datasets.files import FileDataset
-from cross4d_cache.errors import DatasetError
+from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.join import Join
-from cross4d_cache.report.extent import FRAMES, Extent, SequenceExtent
 from cross4d_cache.types import Frame, SequenceInfo
+from cross4d_cache.work import Stage, Step, Work, steps
 
 SAMPLE, SHOWN = 8, 5
 """Sequences that are read where not all are, and names that are printed where there are many."""
@@ -30,11 +34,6 @@ POINTS_PER_FRAME, CHANNELS = 4096, 384
 
 BODY_PATCHES, ALL_PATCHES = 50, 256
 """Patches of an image that a body typically hits (measured: 46.6 on MSR-Action3D at 224 px), and all of an image of 224 px."""
-
-PACKED = 0.6
-"""What zstd leaves of coordinates and patch slots (measured on MSR-Action3D)."""
-COORDINATE_BYTES, SLOT_BYTES = 6, 2
-"""Of a point, and of a point in a view."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,95 @@ class Inspection:
     views: int
     cache_bytes: tuple[int, int] | None
     extent: Extent | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedData:
+    """What `check_data` found in a folder."""
+
+    dataset: FileDataset
+    inspection: Inspection
+
+    def as_record(self) -> dict[str, Any]:
+        """A JSON object."""
+        inspection, dataset = self.inspection, self.dataset
+        record = asdict(replace(inspection, damaged=(), joins=(), extent=None))
+        record["joins"] = [
+            {"list": item.title, "matched": len(item.partners), "extra_rows": item.extra_rows, "extra_sequences": item.extra_sequences}
+            for item in inspection.joins
+        ]
+        record["extent"] = None if inspection.extent is None else inspection.extent.as_record()
+        record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
+        options = dataset.options.model_dump(mode="json")
+        return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
+
+    def lines(self) -> list[str]:
+        """A table for people, line by line."""
+        item, dataset = self.inspection, self.dataset
+        lines = [
+            f"{dataset.release.title} in {dataset.root} (dataset {dataset.name}, reader version {dataset.version})",
+            f"sequences: {item.num_sequences:,}{_of(item.expected_sequences)}; frames: {item.num_frames:,}; read to the end: {item.read:,}",
+        ]
+        lines += [f"  {side.protocol:>16} {side.side:5}  {side.found:>7,}{_of(side.expected)}" for side in item.sides]
+        for cover in item.coverage:
+            full = ", ".join(f"{side} {count.full:,} of {count.videos:,}" for side, count in cover.sides.items())
+            short = [name for count in cover.sides.values() for name in count.short]
+            lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
+        if item.extent is not None:
+            lines += item.extent.report(dataset.options.model_dump(mode="json"))
+        lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))
+        lines += [f"note: {note}" for note in item.notes]
+        if item.missing:
+            lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
+        for error in item.damaged:
+            first, *others = str(error).splitlines()
+            lines += [f"damaged: {first}", *(f"  {line}" for line in others)]
+        if item.damaged_ids and item.num_sequences:
+            lines.append("to build without them: " + " ".join(f"`exclude` {name}" for name in item.damaged_ids))
+        incomplete = item.missing or item.damaged or (item.expected_sequences or 0) > item.num_sequences
+        if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
+            lines += [f"to fetch: {dataset.release.files}", f"    from {dataset.release.page}"]
+        return lines
+
+    def refuse(self) -> None:
+        """End with an error where something is damaged, or nothing is there.
+
+        Raises:
+            DatasetError: so it is.
+        """
+        if damaged := self.inspection.damaged:
+            raise DatasetError(f"{self.dataset.root}: {len(damaged)} damaged, see the report", hint="fix or fetch them, or leave them out")
+        self.dataset.sequences()
+
+
+def check_data(
+    request: DatasetRequest, *, read_all: bool = False, kept_points: int = POINTS_PER_FRAME, views: int = 1
+) -> Work[CheckedData]:
+    """What a folder of raw data contains, and how large its store gets with so many points a frame and views.
+
+    A few sequences are read to their end, or all.
+
+    Raises:
+        DatasetError: the folder is missing.
+        SettingsError: unknown dataset or option, or a dataset that has no files.
+    """
+    for name, count in (("points_per_frame", kept_points), ("views", views)):
+        if count < 1:
+            raise SettingsError(f"`{name}` {count}", expected="a count, at least 1", hint=f"pass another `{name}`")
+    dataset = yield from listed(request)
+    if not isinstance(dataset, FileDataset):
+        raise SettingsError(
+            f"dataset {request.name} is generated, there are no files to check",
+            expected="a dataset of files",
+            hint="pass `dataset.name`",
+        )
+    chosen, results = choose(dataset, read_all=read_all), list[ReadResult]()
+    stage = Stage(name="read", unit="sequence", total=len(chosen))
+    for result in read_through(dataset, chosen):
+        results.append(result)
+        yield Step(stage=stage, done=len(results))
+    size = yield from steps(Stage(name="sizes", unit="B", delay=2.0), disk_bytes(dataset.root))
+    return CheckedData(dataset=dataset, inspection=inspect(dataset, results, disk_bytes=size, kept_points=kept_points, views=views))
 
 
 def choose(dataset: FileDataset, *, read_all: bool) -> list[SequenceInfo]:
@@ -164,10 +252,10 @@ def inspect(
 
 
 def estimate_cache_bytes(num_frames: int, points_per_frame: float, channels: int, views: int) -> tuple[int, int]:
-    """About how large the store of so many kept points gets, for bodies (within some ten percent) and for scenes that fill all images."""
-    point_bytes = points_per_frame * PACKED * (COORDINATE_BYTES + views * SLOT_BYTES)
-    body, scene = (views * min(patches, points_per_frame) * 2 * channels for patches in (BODY_PATCHES, ALL_PATCHES))
-    return int(num_frames * (point_bytes + body)), int(num_frames * (point_bytes + scene))
+    """About how large the store of so many kept points gets, for bodies and for scenes that fill all images."""
+    rows = (views * min(float(patches), points_per_frame) for patches in (BODY_PATCHES, ALL_PATCHES))
+    body, scene = (store_bytes(num_frames, points_per_frame, each, channels, views) for each in rows)
+    return body, scene
 
 
 def disk_bytes(root: Path) -> Iterator[int]:
@@ -187,53 +275,11 @@ def disk_bytes(root: Path) -> Iterator[int]:
         yield total
 
 
-def as_record(inspection: Inspection, dataset: FileDataset) -> dict[str, Any]:
-    """An inspection as a JSON object."""
-    record = asdict(replace(inspection, damaged=(), joins=(), extent=None))
-    record["joins"] = [
-        {"list": item.title, "matched": len(item.partners), "extra_rows": item.extra_rows, "extra_sequences": item.extra_sequences}
-        for item in inspection.joins
-    ]
-    record["extent"] = None if inspection.extent is None else inspection.extent.as_record()
-    record["damaged"] = [{"found": error.found, "expected": error.expected, "next": error.hint} for error in inspection.damaged]
-    options = dataset.options.model_dump(mode="json")
-    return {"dataset": dataset.name, "root": str(dataset.root), "options": options, "release": asdict(dataset.release), **record}
-
-
-def describe(inspection: Inspection, dataset: FileDataset) -> list[str]:
-    """An inspection as a table for people, line by line."""
-    item = inspection
-    lines = [
-        f"{dataset.release.title} in {dataset.root} (dataset {dataset.name}, reader version {dataset.version})",
-        f"sequences: {item.num_sequences:,}{_of(item.expected_sequences)}; frames: {item.num_frames:,}; read to the end: {item.read:,}",
-    ]
-    lines += [f"  {side.protocol:>16} {side.side:5}  {side.found:>7,}{_of(side.expected)}" for side in item.sides]
-    for cover in item.coverage:
-        full = ", ".join(f"{side} {count.full:,} of {count.videos:,}" for side, count in cover.sides.items())
-        short = [name for count in cover.sides.values() for name in count.short]
-        lines.append(f"  full clips of {cover.length:>2} frames: {full}{_first(short, '; short: ')}")
-    if item.extent is not None:
-        lines += item.extent.report(dataset.options.model_dump(mode="json"))
-    lines.append(f"size: {_bytes(item.disk_bytes)} on disk" + _store_size(item))
-    lines += [f"note: {note}" for note in item.notes]
-    if item.missing:
-        lines.append(f"missing: {len(item.missing):,}{_first(item.missing, ', first: ')}")
-    for error in item.damaged:
-        first, *others = str(error).splitlines()
-        lines += [f"damaged: {first}", *(f"  {line}" for line in others)]
-    if item.damaged_ids and item.num_sequences:
-        lines.append("to build without them: " + " ".join(f"--exclude {name}" for name in item.damaged_ids))
-    incomplete = item.missing or item.damaged or (item.expected_sequences or 0) > item.num_sequences
-    if dataset.release.files and (incomplete or any((side.expected or 0) > side.found for side in item.sides)):
-        lines += [f"to fetch: {dataset.release.files}", f"    from {dataset.release.page}"]
-    return lines
-
-
 def _store_size(item: Inspection) -> str:
     if item.cache_bytes is None:
         return ""
     body, scene = map(_bytes, item.cache_bytes)
-    build = f"--points {item.kept_points} --views {item.views}"
+    build = f"`points_per_frame` {item.kept_points} `views` {item.views}"
     return f"; a store takes about {body} of bodies, up to {scene} of scenes that fill the images ({build}, {CHANNELS} channels)"
 
 

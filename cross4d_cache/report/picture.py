@@ -42,7 +42,7 @@ def draw_summary(cache: Cache, path: Path) -> None:
     try:
         figure.savefig(path, dpi=100)
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {path}: {error}", expected="the name of a .png file", hint="choose another --png") from None
+        raise OutputError(f"cannot write {path}: {error}", expected="the name of a .png file", hint="choose another `png`") from None
     finally:
         plt.close(figure)
 

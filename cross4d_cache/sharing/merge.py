@@ -6,12 +6,30 @@ from pathlib import Path
 from cross4d_cache.errors import CacheMismatchError
 from cross4d_cache.join import composed
 from cross4d_cache.sharing.parts import MIXED_BATCHES, planned, take_over
-from cross4d_cache.store import Cache, CacheManifest, CacheWriter
+from cross4d_cache.store import Cache, CacheManifest, CacheWriter, open_cache
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
 from cross4d_cache.store.part_reader import PartFiles
+from cross4d_cache.store.verify import check_finished
+from cross4d_cache.work import Stage, Work, newer, steps
 
 SHOWN = 20
 """Differences, or sequences, that a message lists."""
+
+
+def merge(stores: Sequence[Path | str], out: Path) -> Work[Cache]:
+    """The union of some finished stores at `out`, resumed if it was interrupted; what is damaged of one that is there is made again.
+
+    Raises:
+        CacheError: a store cannot be used.
+        CacheMismatchError, OutputError: as `Merge`.
+    """
+    caches = [open_cache(store) for store in stores]
+    for cache in caches:
+        yield from newer(cache.manifest, cache.storage.place)
+    run = Merge(out, caches)
+    yield from check_finished(run.writer)
+    yield from steps(Stage(name="merge", unit="B", total=run.total), run.run())
+    return open_cache(out)
 
 
 class Merge:

@@ -8,13 +8,26 @@ from pathlib import Path
 
 from cross4d_cache.durable import flush, partial_path, partial_paths, sync_folder
 from cross4d_cache.errors import OutputError
-from cross4d_cache.store import Cache, CacheManifest
+from cross4d_cache.store import Cache, CacheManifest, open_cache
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, read_root
 from cross4d_cache.store.part_reader import GROUP_FILE, PARTS_GROUP, PartFiles
+from cross4d_cache.work import Stage, Work, steps
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every member: the same store gives the same bytes."""
+
+
+def pack(store: Path | str, out: Path) -> Work[int]:
+    """A finished store as the zip `out`; returns its size in bytes.
+
+    Raises:
+        CacheError: the store cannot be used.
+        OutputError: as `Pack`.
+    """
+    run = Pack(open_cache(store), out)
+    yield from steps(Stage(name="pack", unit="B", total=run.total), run.run())
+    return out.stat().st_size
 
 
 class Pack:

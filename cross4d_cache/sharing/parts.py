@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+import zarr
+from jaxtyping import Int64, Shaped
 
 from cross4d_cache.store import CacheManifest, PartContents, PlanRecord
-from cross4d_cache.store.digest import FILE_LIST, canonical_json, sha256_bytes
+from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files, sha256_bytes
 from cross4d_cache.store.manifest import METADATA_FILE
-from cross4d_cache.store.part import LAYOUT
+from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, hash_chunks, shard_name, write_array
 from cross4d_cache.store.part_reader import Part, PartFiles
 from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.storage.source import Source
@@ -21,16 +22,20 @@ MIXED_BATCHES = 0
 """`plan.batch_frames` of a store whose parts were made with batches of different sizes."""
 
 
-def take_over(part: PartFiles, folder: Path, fingerprint: str) -> None:
+def take_over(part: PartFiles, folder: Path, fingerprint: str, *, without: str | None = None) -> None:
     """The files of a part, checked, in a new folder of a store of `fingerprint`: hard links where the file system allows it, else copies.
+
+    Those of the array `without` are left out, though the new folder's list of files still has them: `put_array` writes them anew.
 
     Raises:
         CacheCorruptError: a file differs from the one that was written.
         CacheUnreachableError: it cannot be read now.
         OSError: the folder cannot be written.
     """
-    for file in (*part.files.values(), part.listing):
-        target = folder / file.name.removeprefix(f"{part.folder}/")
+    for name, file in [*part.files.items(), (FILE_LIST, part.listing)]:
+        if without is not None and name.startswith(f"{without}/"):
+            continue
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if _link(part.storage.source, file.name, target):
             for _ in part.storage.stream(file):
@@ -48,18 +53,40 @@ def stamp(folder: Path, fingerprint: str) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    metadata, listing = folder / METADATA_FILE, folder / FILE_LIST
-    group = json.loads(metadata.read_bytes())
+    group = json.loads((folder / METADATA_FILE).read_bytes())
     attributes = group["attributes"]["cross4d_part"]
     if attributes["fingerprint"] == fingerprint:
         return
     attributes["fingerprint"] = fingerprint
-    files = json.loads(listing.read_bytes())
-    data = json.dumps(group, indent=2).encode()
-    files[METADATA_FILE] = {"bytes": len(data), "sha256": sha256_bytes(data)}
-    for path, content in ((metadata, data), (listing, canonical_json(files))):
-        path.unlink()  # it may be a link to the other store's file
-        path.write_bytes(content)
+    _replace(folder / METADATA_FILE, json.dumps(group, indent=2).encode())
+    _list_again(folder, [METADATA_FILE])
+
+
+def put_array(folder: Path, name: str, values: Shaped[np.ndarray, "row ..."]) -> None:
+    """Write an array of a part that was taken over without it, and say so in the part's lists.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_array(zarr.open_group(folder, mode="r+"), name, values, LAYOUT[name].chunk_rows)
+    changed = [f"{name}/{METADATA_FILE}", shard_name(name)]
+    if (folder / CHUNK_LIST).exists():  # release 0.1 did not write it
+        chunks = json.loads((folder / CHUNK_LIST).read_bytes())
+        _replace(folder / CHUNK_LIST, canonical_json({**chunks, name: hash_chunks(folder, name)}))
+        changed.append(CHUNK_LIST)
+    _list_again(folder, changed)
+
+
+def _list_again(folder: Path, names: Sequence[str]) -> None:
+    """Size and hash of some files of a part, anew in its list of files."""
+    files = json.loads((folder / FILE_LIST).read_bytes())
+    files |= {name: record.model_dump() for name, record in list_files(folder, names).items()}
+    _replace(folder / FILE_LIST, canonical_json(files))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.unlink()  # it may be a link to the other store's file
+    path.write_bytes(data)
 
 
 def _link(source: Source, name: str, target: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import cast
 
 from cross4d_cache.durable import partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, Cross4DError, OutputError
-from cross4d_cache.store import Cache, CacheManifest, check_place, verify
+from cross4d_cache.store import Cache, CacheManifest, check_place, open_cache, verify
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION, PROJECTION_FILES, read_index
 from cross4d_cache.store.manifest import METADATA_FILE, MOST_MANIFEST_BYTES, PartRecord, read_root
 from cross4d_cache.store.part_reader import PARTS, PartFiles
@@ -21,12 +21,24 @@ from cross4d_cache.store.storage import Storage, StoredFile, open_storage
 from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.storage.source import CONNECTIONS
 from cross4d_cache.store.writer import make_parts_group
+from cross4d_cache.work import Stage, Work, steps
 
 STAGING = ".pull.0000000000000000.partial"
 """Where files lie until their part is whole; the name is one that writers of stores leave alone, and sweep up in the end."""
 LOCK = "lock"
 INTERVAL = 0.2
 """Seconds between two records of progress."""
+
+
+def pull(place: Path | str, out: Path, *, wait_minutes: float | None = None) -> Work[Cache]:
+    """A checked copy of a store from elsewhere at `out`; an interrupted copy is resumed.
+
+    Raises:
+        CacheError, CacheMismatchError, OutputError: as `Pull`.
+    """
+    run = Pull(place, out, wait_minutes=wait_minutes)
+    yield from steps(Stage(name="pull", unit="B", total=run.total), run.run())
+    return open_cache(out)
 
 
 class Pull:

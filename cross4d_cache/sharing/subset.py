@@ -7,9 +7,37 @@ from typing import get_args
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.join import composed, first_of, join, resembling
 from cross4d_cache.sharing.parts import cut, planned, take_over
-from cross4d_cache.store import Cache, CacheWriter
+from cross4d_cache.store import Cache, CacheWriter, open_cache
 from cross4d_cache.store.digest import canonical_json, sha256_bytes
+from cross4d_cache.store.verify import check_finished
 from cross4d_cache.types import SequenceInfo, Side
+from cross4d_cache.work import Remark, Stage, Work, newer, steps
+
+
+def subset(
+    store: Path | str,
+    out: Path,
+    *,
+    split: str | None = None,
+    protocol: str | None = None,
+    actions: Sequence[str] = (),
+    ids: Sequence[str] | None = None,
+) -> Work[Cache]:
+    """The sequences of a finished store that meet every condition, as a store at `out`.
+
+    Raises:
+        CacheError: the store cannot be used.
+        OutputError: `out` cannot be written, or holds something else.
+        SettingsError: as `Selection`.
+    """
+    cache = open_cache(store)
+    yield from newer(cache.manifest, cache.storage.place)
+    run = Subset(out, cache, Selection(cache, split=split, protocol=protocol, actions=actions, ids=ids))
+    if run.left_out:
+        yield Remark(f"note: arrays of a newer release cannot be cut here, and are left out: {', '.join(run.left_out)}")
+    yield from check_finished(run.writer)
+    yield from steps(Stage(name="subset", unit="part", total=run.total), run.run())
+    return open_cache(out)
 
 
 class Selection:
@@ -30,12 +58,12 @@ class Selection:
     ) -> None:
         dataset = cache.manifest.dataset
         if split is not None and split not in get_args(Side):
-            raise SettingsError(f"unknown split {split!r}", expected=f"one of: {', '.join(get_args(Side))}", hint="choose one with --split")
+            raise SettingsError(f"unknown split {split!r}", expected=f"one of: {', '.join(get_args(Side))}", hint="choose one with `split`")
         if split in ("train", "test") and not dataset.protocols:
-            raise SettingsError(f"--split {split} of a store without train/test protocols", hint="select by --action or --sequences")
+            raise SettingsError(f"`split` {split} of a store without train/test protocols", hint="select by `actions` or `sequences`")
         self._protocol = protocol or (dataset.protocols[0] if dataset.protocols else "")
         if protocol is not None and protocol not in dataset.protocols:
-            raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out --protocol")
+            raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out `protocol`")
         self._split: Side = next((side for side in get_args(Side) if side == split), "all")
         self._actions = {_action(name, dataset.action_names, {info.action for info in cache.sequences}) for name in actions}
         self._ids = None if ids is None else _known(ids, cache.sequences)

@@ -193,7 +193,7 @@ def open_cache(place: Path | str, *, allow_partial: bool = False) -> Cache:
         if not allow_partial:
             raise CacheIncompleteError(
                 f"{place} is not finished: {len(folders)} of {manifest.plan.num_parts} parts are there",
-                hint="run the same `cross4d-cache build` again, or whatever began it (merge, subset, pull); it goes on where it stopped",
+                hint="run the same `cross4d-cache build` again, or whatever began it (merge, subset, derive, pull), which resumes",
             )
         manifest = manifest.model_copy(update={"parts": tuple(part_record(storage, name, manifest.fingerprint) for name in folders)})
     return Cache(storage, manifest)

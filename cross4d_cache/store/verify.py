@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cross4d_cache.durable import is_partial
@@ -19,6 +20,7 @@ from cross4d_cache.store.storage import Storage, StoredFile
 from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.writer import CacheWriter
 from cross4d_cache.types import SequenceInfo
+from cross4d_cache.work import Stage, Step, Work, steps
 
 Table = tuple[SequenceInfo, ...]
 
@@ -64,44 +66,71 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
     yield _check(PROJECTION, lambda: _check_projection(fresh))
 
 
-def report(cache: Cache, checks: Sequence[PartCheck]) -> dict[str, Any]:
-    """What `verify` found, as a record."""
-    damaged = [check.name for check in checks if check.problems]
-    unread = [error.found for check in checks for error in check.unread]
-    return {
-        "store": cache.storage.place,
-        "intact": not damaged and not unread,
-        "parts": len(cache.manifest.parts),
-        "bytes": sum(part.bytes for part in cache.manifest.parts),
-        "damaged": damaged,
-        "problems": [problem for check in checks for problem in check.problems],
-        "unread": unread,
-        "strays": [stray for check in checks for stray in check.strays],
-    }
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What `verify` found in a store."""
 
+    cache: Cache
+    checks: tuple[PartCheck, ...]
 
-def refuse(cache: Cache, checks: Sequence[PartCheck]) -> None:
-    """End with an error where `verify` found damage, or could not read something.
+    @property
+    def problems(self) -> list[str]:
+        """What is damaged, one line a file."""
+        return [problem for check in self.checks for problem in check.problems]
 
-    Raises:
-        CacheCorruptError: files are damaged.
-        CacheUnreadableError: none is known to be, but some could not be read.
-    """
-    found, errors = report(cache, checks), [error for check in checks for error in check.unread]
-    place, problems, unread = found["store"], found["problems"], found["unread"]
-    silent = f"{place}: files that could not be read ({len(unread)}):"
-    if problems:
-        whole = isinstance(cache.storage.source, FolderSource)
-        fixes = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
-        raise CacheCorruptError(
-            f"{place}: damaged files ({len(problems)}), of {', '.join(found['damaged'])}:",
-            details=(*problems, *((silent, *unread) if unread else ())),
-            hint=fixes if whole else "it cannot be fixed in place: copy or pack it again from a whole one",
-        )
-    if unread:
-        raise CacheUnreadableError(
-            silent, details=unread, expected="to read every file; whether these are damaged is not known", hint=errors[0].hint
-        )
+    @property
+    def unread(self) -> list[CacheUnreadableError]:
+        """What could not be read, of which nothing is known."""
+        return [error for check in self.checks for error in check.unread]
+
+    @property
+    def damaged(self) -> list[str]:
+        """Names of the parts that are."""
+        return [check.name for check in self.checks if check.problems]
+
+    @property
+    def strays(self) -> list[str]:
+        """Files that do not belong to the store."""
+        return [stray for check in self.checks for stray in check.strays]
+
+    @property
+    def intact(self) -> bool:
+        """Whether everything was read, and is as it was written."""
+        return not self.problems and not self.unread
+
+    def as_record(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "store": self.cache.storage.place,
+            "intact": self.intact,
+            "parts": len(self.cache.manifest.parts),
+            "bytes": sum(part.bytes for part in self.cache.manifest.parts),
+            "damaged": self.damaged,
+            "problems": self.problems,
+            "unread": [error.found for error in self.unread],
+            "strays": self.strays,
+        }
+
+    def refuse(self) -> None:
+        """End with an error where there is damage, or where something could not be read.
+
+        Raises:
+            CacheCorruptError: files are damaged.
+            CacheUnreadableError: none is known to be, but some could not be read.
+        """
+        place, problems, unread = self.cache.storage.place, self.problems, [error.found for error in self.unread]
+        silent = f"{place}: files that could not be read ({len(unread)}):"
+        if problems:
+            whole = isinstance(self.cache.storage.source, FolderSource)
+            fixes = "run the command that made it again (build, merge, subset, pull): it makes just these anew"
+            raise CacheCorruptError(
+                f"{place}: damaged files ({len(problems)}), of {', '.join(self.damaged)}:",
+                details=(*problems, *((silent, *unread) if unread else ())),
+                hint=fixes if whole else "it cannot be fixed in place: copy or pack it again from a whole one",
+            )
+        if unread:
+            expected = "to read every file; whether these are damaged is not known"
+            raise CacheUnreadableError(silent, details=unread, expected=expected, hint=self.unread[0].hint)
 
 
 def mark_damaged(writer: CacheWriter) -> Iterator[int]:
@@ -121,6 +150,31 @@ def mark_damaged(writer: CacheWriter) -> Iterator[int]:
             writer.renew(check.name)
         done += check.num_bytes
         yield done
+
+
+def check_finished(writer: CacheWriter) -> Work[None]:
+    """Of a store that is finished, mark what is damaged, so that the run that follows makes it again.
+
+    Raises:
+        CacheError: as `mark_damaged`.
+    """
+    if writer.complete:
+        yield from steps(Stage(name="verify", unit="B", total=sum(part.bytes for part in writer.manifest.parts)), mark_damaged(writer))
+
+
+def verify_store(place: Path | str) -> Work[Verification]:
+    """Compare every byte of a finished store with the hashes taken when it was written.
+
+    Raises:
+        CacheError: there is no finished store there, or it cannot be reached.
+    """
+    cache, checks = open_cache(place), list[PartCheck]()
+    stage = Stage(name="verify", unit="B", total=sum(part.bytes for part in cache.manifest.parts))
+    for check in verify(cache):
+        checks.append(check)
+        damaged = sum(bool(found.problems) for found in checks)
+        yield Step(stage=stage, done=sum(found.num_bytes for found in checks), note=f"{damaged} damaged" if damaged else "")
+    return Verification(cache=cache, checks=tuple(checks))
 
 
 def _check(name: str, look: Callable[[], Iterable[CacheCorruptError]]) -> PartCheck:

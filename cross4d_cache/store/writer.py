@@ -73,9 +73,9 @@ class CacheWriter:
                 raise CacheMismatchError(
                     f"{self.path} was built with other settings:",
                     details=differences,
-                    hint="write to another --out; the store stays readable, and the release that began it can finish it"
+                    hint="write to another `out`; the store stays readable, and the release that began it can finish it"
                     if any(ABSENT in line for line in differences)  # a rule changed since: nobody should delete a good store for that
-                    else f"use the same settings, write to another --out, or delete {self.path}",
+                    else f"use the same settings, write to another `out`, or delete {self.path}",
                 )
             self.manifest = existing
         else:

@@ -8,13 +8,14 @@ import torch
 
 from cross4d_cache.catalogue import ALIASES, CATALOGUE
 from cross4d_cache.errors import SettingsError, TeacherError
+from cross4d_cache.registry import unknown_name
 from cross4d_cache.teachers.hf import ImageTeacher
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.teachers.weights import Normalisation, load_pretrained
 
 Colour = tuple[float, float, float]
 
-IMAGES_AS_THEY_ARE = ("tiny", "position")
+IMAGES_AS_THEY_ARE = ("tiny", "position", "none")
 """Families that were not trained on photographs: black is nothing to them, and has to stay 0."""
 
 
@@ -53,12 +54,12 @@ def load_teacher(
     if name == "hf":
         if weights is None or weights == "random":
             raise TeacherError(
-                "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass --weights"
+                "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass `teacher.weights`"
             )
         loaded = load_pretrained(weights, None, stated)
         return ImageTeacher(name, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)
     if name not in CATALOGUE:
-        raise SettingsError(f"unknown teacher {name!r}", expected=f"one of: {', '.join(teacher_names())}", hint="pass --teacher")
+        raise unknown_name(teacher_names(), name, what="teacher", setting="teacher.name")
     family = import_module(f"{__name__}.{CATALOGUE[name].family}")
     options = {"image_size": image_size, "window": window, "layer": layer, "dtype": dtype, "device": device, "seed": seed}
     teacher: Teacher = family.load(name, weights, **options)
@@ -72,9 +73,9 @@ def _stated(name: str, mean: Colour | None, std: Colour | None) -> Normalisation
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise SettingsError("--image-mean and --image-std belong together", hint="pass both or neither")
+        raise SettingsError("`teacher.image_mean` and `teacher.image_std` belong together", hint="pass both or neither")
     if name in CATALOGUE and CATALOGUE[name].family in IMAGES_AS_THEY_ARE:
-        raise SettingsError(f"teacher {name} takes images as they are", hint="leave out --image-mean and --image-std")
+        raise SettingsError(f"teacher {name} takes images as they are", hint="leave out `teacher.image_mean` and `teacher.image_std`")
     if not all(isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
         raise SettingsError(f"mean {mean} and deviation {std} of images", expected="numbers, the deviation above 0", hint="pass others")
     return Normalisation(mean=mean, std=std)

@@ -20,16 +20,16 @@ def truncate(model: torch.nn.Module, depth: int, layer: int | None) -> int:
         raise TeacherError(
             f"layer {layer} of {type(model).__name__}, a pyramid whose stages have grids and channels of their own",
             expected="a model whose blocks are all alike",
-            hint="leave out --layer",
+            hint="leave out `teacher.layer`",
         )
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == depth]
     if len(lists) != 1:
         raise TeacherError(
             f"the blocks of {type(model).__name__} cannot be told",
             expected="one list of all its layers",
-            hint="leave out --layer",
+            hint="leave out `teacher.layer`",
         )
     if not 1 <= layer <= depth:
-        raise TeacherError(f"layer {layer} of a model of {depth} blocks", expected=f"1 to {depth}", hint="pass another --layer")
+        raise TeacherError(f"layer {layer} of a model of {depth} blocks", expected=f"1 to {depth}", hint="pass another `teacher.layer`")
     del lists[0][layer:]
     return layer

@@ -45,7 +45,7 @@ class ImageTeacher(Teacher):
         normalisation = loaded.preprocessing.normalisation
         size = loaded.preprocessing.image_size if image_size is None else image_size
         if size is None:
-            raise TeacherError(f"{loaded.label} does not say its image size", hint="pass --image-size")
+            raise TeacherError(f"{loaded.label} does not say its image size", hint="pass `teacher.image_size`")
         run = partial(self._run_probe, normalisation)
         self._grid = find_grid(run, size, self.model.config, device, check=name == "hf")
         spec = TeacherSpec(
@@ -81,7 +81,7 @@ class ImageTeacher(Teacher):
             raise TeacherError(
                 f"a model of type {self.model.config.model_type!r} gives no patch features for images of {size} px: {first_line(error)}",
                 expected="an image backbone",
-                hint="pass another --image-size, or another model",
+                hint="pass another `teacher.image_size`, or another model",
             ) from None
 
     def forward(

@@ -56,7 +56,7 @@ def find_grid(run: Run, image_size: int, config: PretrainedConfig, device: torch
             f"a model of type {config.model_type!r} gives features of shape {shape[1:]} for images of {image_size} px, and none of a "
             "grid of patches in which each follows its own place of the image",
             expected="tokens of patches, row by row, behind class and register tokens; or a feature map",
-            hint="pass another --image-size, or choose another image backbone",
+            hint="pass another `teacher.image_size`, or choose another image backbone",
         )
     return found
 
@@ -75,7 +75,7 @@ def check_whole_patches(image_size: int, patch_size: int) -> None:
         below = max(1, image_size // patch_size) * patch_size
         raise TeacherError(
             f"image size {image_size} is not a whole number of patches of {patch_size} px",
-            hint=f"pass --image-size {below} or {below + patch_size}",
+            hint=f"pass `teacher.image_size` {below} or {below + patch_size}",
         )
 
 

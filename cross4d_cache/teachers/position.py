@@ -71,10 +71,10 @@ def load(
     """
     if weights is not None:
         raise TeacherError(
-            f"weights {weights} for teacher {variant}", expected="none: it is a table made from --seed", hint="leave out --weights"
+            f"weights {weights} for teacher {variant}", expected="none: it is a table made from `seed`", hint="leave out `teacher.weights`"
         )
     if layer is not None:
-        raise TeacherError(f"layer {layer} of teacher {variant}, which is a table", hint="leave out --layer")
+        raise TeacherError(f"layer {layer} of teacher {variant}, which is a table", hint="leave out `teacher.layer`")
     size = IMAGE_SIZE if image_size is None else image_size
     check_whole_patches(size, PATCH_SIZE)
     # A stream of its own: the projection draws from the seed alone.

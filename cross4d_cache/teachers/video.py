@@ -40,7 +40,7 @@ class VideoTeacher(Teacher):
         if window < tubelet or window % tubelet:
             raise TeacherError(
                 f"a window of {window} frames is not a whole number of tubelets of {tubelet}",
-                hint=f"pass --window {max(1, window // tubelet) * tubelet}",
+                hint=f"pass `teacher.window` {max(1, window // tubelet) * tubelet}",
             )
         check_whole_patches(image_size, settings.patch_size)
         layer = truncate(encoder, settings.num_hidden_layers, layer)

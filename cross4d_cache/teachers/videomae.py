@@ -105,13 +105,15 @@ def load(
     settings = loaded.model.config
     if window != settings.num_frames:
         raise TeacherError(
-            f"a window of {window} frames for {variant}", expected=f"{settings.num_frames}", hint=f"pass --window {settings.num_frames}"
+            f"a window of {window} frames for {variant}",
+            expected=f"{settings.num_frames}",
+            hint=f"pass `teacher.window` {settings.num_frames}",
         )
     if image_size not in (None, settings.image_size):
         raise TeacherError(
             f"image size {image_size} for {variant}",
             expected=f"{settings.image_size} px, as its position table is fixed",
-            hint="leave out --image-size",
+            hint="leave out `teacher.image_size`",
         )
     # Bare models that were saved without a head have no last norm at all.
     norm = "fc_norm" if loaded.adopted else OWN if loaded.model.layernorm is not None else NONE

@@ -31,7 +31,7 @@ def encode(
 
     Colours are the first three principal components of features, the same for the whole store.
     """
-    from cross4d_cache.console import follow_work, show_json
+    from cross4d_cache.console import follow, show_json
     from cross4d_cache.errors import SettingsError
     from cross4d_train.encode import EncodeRequest
     from cross4d_train.encode import encode as encode_work
@@ -49,7 +49,7 @@ def encode(
         stride=stride,
         limit=limit,
     )
-    result = follow_work(encode_work(request, Resources(device=device)), OPTIONS, quiet=quiet)
+    result = follow(encode_work(request, Resources(device=device)), OPTIONS, quiet=quiet)
     if json:
         show_json(result)
     else:

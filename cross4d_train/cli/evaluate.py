@@ -7,10 +7,11 @@ happen inside the commands, so that `--help` answers at once.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cross4d_train.cli.options import (
+    CLIPS,
+    INPUT,
     OPTIONS,
+    TRAINING,
     CacheOption,
     CheckpointOption,
     DeviceOption,
@@ -30,6 +31,7 @@ from cross4d_train.cli.options import (
     WindowsOption,
     WorkersOption,
     given_settings,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -43,19 +45,19 @@ if TYPE_CHECKING:
 def probe(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     pooling: PoolingOption = "mean",
     epochs: EpochsOption = None,
     lr: RateOption = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -67,18 +69,18 @@ def probe(
 def knn(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     pooling: PoolingOption = "mean",
-    neighbours: Annotated[int | None, typer.Option("--neighbours", help="Training clips that vote. (default: 10)")] = None,
-    workers: WorkersOption = 0,
+    neighbours: Annotated[int | None, option("--neighbours", TRAINING, "Training clips that vote. (default: 10)", metavar="N")] = None,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -90,22 +92,24 @@ def knn(
 def finetune(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
     lr: RateOption = None,
     fraction: Annotated[
-        list[float] | None, typer.Option("--fraction", help="Share of the labels; repeatable. (default: .1, .25, .5 and 1)")
+        list[float] | None, option("--fraction", TRAINING, "Share of the labels; repeatable. (default: .1, .25, .5 and 1)", metavar="SHARE")
     ] = None,
-    test_every: Annotated[int | None, typer.Option(help="Epochs between looks at the test videos. (default: 10)")] = None,
-    workers: WorkersOption = 0,
+    test_every: Annotated[
+        int | None, option("--test-every", TRAINING, "Epochs between tests on the test videos. (default: 10)", metavar="N")
+    ] = None,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -117,22 +121,22 @@ def finetune(
 def segment(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
     lr: RateOption = None,
-    end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Train the encoder too.")] = False,
+    end_to_end: Annotated[bool, option("--end-to-end", TRAINING, "Train the encoder too.")] = False,
     ignore: Annotated[
-        list[int] | None, typer.Option("--ignore", help="Label that does not count; repeatable. (default: the dataset's own)")
+        list[int] | None, option("--ignore", INPUT, "Label that does not count; repeatable. (default: the dataset's own)", metavar="LABEL")
     ] = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -144,17 +148,17 @@ def segment(
 def segment_actions(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     epochs: EpochsOption = None,
     lr: RateOption = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -166,19 +170,19 @@ def segment_actions(
 def robustness(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     pooling: PoolingOption = "mean",
     epochs: EpochsOption = None,
     lr: RateOption = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -190,22 +194,25 @@ def robustness(
 def correspondence(
     checkpoint: CheckpointOption,
     cache: CacheOption,
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     gap: Annotated[
-        list[int] | None, typer.Option("--gap", help="Frames of the clip between both; repeatable. (default: 8, 15 if they fit)")
+        list[int] | None, option("--gap", CLIPS, "Frames of the clip between both; repeatable. (default: 8, 15 if they fit)", metavar="N")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option("--tolerance", help="How far off is right, as a share of the bounding box's diagonal. (default: .02)")
+        float | None,
+        option(
+            "--tolerance", TRAINING, "Largest error of a right match, as a share of the box's diagonal. (default: .02)", metavar="SHARE"
+        ),
     ] = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -215,21 +222,21 @@ def correspondence(
 
 
 def transfer(
-    checkpoint: Annotated[list[str], typer.Option("--checkpoint", help="Checkpoint file, or `random`; repeatable, a row each.")],
-    cache: Annotated[list[str], typer.Option("--cache", help="Store; repeatable, a column each.")],
+    checkpoint: Annotated[list[str], option("--checkpoint", INPUT, "Checkpoint file or `random`; repeatable, a row each.", metavar="FILE")],
+    cache: Annotated[list[str], option("--cache", INPUT, "Store; repeatable, a column each.", metavar="STORE")],
+    protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
     windows: WindowsOption = None,
-    protocol: ProtocolOption = None,
     seed: SeedOption = 0,
     pooling: PoolingOption = "mean",
     epochs: EpochsOption = None,
     lr: RateOption = None,
-    workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    workers: WorkersOption = 0,
     out: OutOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -287,11 +294,11 @@ def _resources(values: Mapping[str, Any]) -> "Resources":
 
 def _follow(work: "Work[EvaluationResult | TransferResult]", values: Mapping[str, Any]) -> None:
     """Do the work with its progress shown; the table, or JSON, goes to stdout, and JSON into the file that was asked for."""
-    from cross4d_cache.console import follow_work, show_json
+    from cross4d_cache.console import follow, show_json
     from cross4d_train.evaluation.evaluate import check_output, write_json
 
     check_output(values["out"])
-    result: EvaluationResult | TransferResult = follow_work(work, OPTIONS, quiet=values["quiet"])
+    result: EvaluationResult | TransferResult = follow(work, OPTIONS, quiet=values["quiet"])
     if values["out"] is not None:
         write_json(result, values["out"])
     if values["json"]:

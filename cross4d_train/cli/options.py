@@ -79,26 +79,44 @@ def _has(model: "type[Record]", name: str) -> bool:
     return not rest or _has(inner, rest)
 
 
-CacheOption = Annotated[str, typer.Option("--cache", help="Store: folder, zip, or either at http://, https:// or s3://.")]
-FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames of a clip.")]
-PointsOption = Annotated[int | None, typer.Option("--points", help="Points a frame.")]
-StrideOption = Annotated[int | None, typer.Option("--stride", help="Every how many frames one is taken.")]
+INPUT, CLIPS, ENCODER, TRAINING, MACHINE, OUTPUT = "Input", "Clips", "Encoder", "Training", "Machine", "Output"
+"""Groups of options, as help shows them."""
+
+
+def option(name: str, group: str, text: str, **how: Any) -> Any:
+    """An option of a group, with its line of help."""
+    return typer.Option(name, rich_help_panel=group, help=text, **how)
+
+
+CacheOption = Annotated[str, option("--cache", INPUT, "Store: folder, zip, or either at http://, https:// or s3://.", metavar="STORE")]
+CheckpointOption = Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or `random` for an untrained encoder.", metavar="FILE")]
 ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="Split protocol; by default the checkpoint's, or the dataset's first.")
+    str | None,
+    option("--protocol", INPUT, "Split protocol; by default the checkpoint's, or the dataset's first.", metavar="NAME"),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Loader processes; 0 loads in the main one.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-CheckpointOption = Annotated[str, typer.Option("--checkpoint", help="Checkpoint file, or `random` for an untrained encoder.")]
-EncoderOption = Annotated[str | None, typer.Option("--encoder", help="Encoder, with `random`. (default: point4d)")]
-SizeOption = Annotated[str | None, typer.Option("--size", help="Size of the encoder, with `random`. (default: paper)")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Decides points, head and untrained weights.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress; notes and errors stay.")]
-OutOption = Annotated[Path | None, typer.Option("--out", parser=local_path, help="Also write the result to this file, as JSON.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of training the head, or head and encoder.")]
-RateOption = Annotated[float | None, typer.Option("--lr", help="Learning rate of that training.")]
-PoolingOption = Annotated[str, typer.Option("--pooling", help="How tokens become one feature: mean or mean+max.")]
+EncoderOption = Annotated[str | None, option("--encoder", ENCODER, "Encoder, with `random`. (default: point4d)", metavar="NAME")]
+SizeOption = Annotated[str | None, option("--size", ENCODER, "Size of the encoder, with `random`. (default: paper)", metavar="NAME")]
+FramesOption = Annotated[int | None, option("--frames", CLIPS, "Frames of a clip.", metavar="N")]
+PointsOption = Annotated[int | None, option("--points", CLIPS, "Points a frame.", metavar="N")]
+StrideOption = Annotated[int | None, option("--stride", CLIPS, "Take every N-th frame of a sequence.", metavar="N")]
 WindowsOption = Annotated[
     int | None,
-    typer.Option("--windows", help="Evenly spaced clips of each video. (default: 5; 3 in finetune, 1 in segment and correspondence)"),
+    option(
+        "--windows",
+        CLIPS,
+        "Evenly spaced clips of each video. (default: 5; 3 in finetune, 1 in segment and correspondence)",
+        metavar="N",
+    ),
 ]
+SeedOption = Annotated[int, option("--seed", TRAINING, "Decides points, head and untrained weights.", metavar="N")]
+EpochsOption = Annotated[int | None, option("--epochs", TRAINING, "Epochs of training the head, or head and encoder.", metavar="N")]
+RateOption = Annotated[float | None, option("--lr", TRAINING, "Learning rate of that training.", metavar="RATE")]
+PoolingOption = Annotated[str, option("--pooling", TRAINING, "How tokens become one feature: mean or mean+max.", metavar="NAME")]
+DeviceOption = Annotated[str, option("--device", MACHINE, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
+WorkersOption = Annotated[int, option("--workers", MACHINE, "Loader processes; 0 loads in the main process.", min=0, metavar="N")]
+OutOption = Annotated[
+    Path | None,
+    option("--out", OUTPUT, "Also write the result to this file, as JSON.", parser=local_path, metavar="FILE"),
+]
+QuietOption = Annotated[bool, option("--quiet", OUTPUT, "Show no progress; notes and errors stay.")]
+JsonOption = Annotated[bool, option("--json", OUTPUT, "Print the result as one JSON object.")]

@@ -9,13 +9,17 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cross4d_cache.errors import printable
 from cross4d_cache.local import local_path
 from cross4d_train.catalogue import COSTS, NUM_FRAMES, NUM_POINTS
 from cross4d_train.cli.options import (
+    CLIPS,
+    ENCODER,
+    INPUT,
+    MACHINE,
     OPTIONS,
+    OUTPUT,
+    TRAINING,
     CacheOption,
     DeviceOption,
     FramesOption,
@@ -26,90 +30,119 @@ from cross4d_train.cli.options import (
     StrideOption,
     WorkersOption,
     given_settings,
+    option,
 )
 
 if TYPE_CHECKING:
     from cross4d_train.run import RunResult
 
 
+OBJECTIVE = "Objective"
+
+
 def pretrain(
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", parser=local_path, help="Folder of the run.")] = Path("run"),
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            "--objective",
-            help="dense, global, crossvideo, forecast[:field+rollout+consistency], ijepa, mastpre, uni4d, vicreg. (default: dense)",
-        ),
-    ] = None,
-    encoder: Annotated[str | None, typer.Option("--encoder", help="point4d, p4transformer, pstnet. (default: point4d)")] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Its size: paper, small, mini, tiny, and more, see `encoders`. (default: paper)")
-    ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--split",
-            help="Pre-train on train, test, unsplit (in no split), train+unsplit, or all. (default: train+unsplit, if there is a split)",
+            INPUT,
+            "Pre-train on train, test, unsplit (in no split), train+unsplit, or all. (default: train+unsplit, if there is a split)",
+            metavar="SIDE",
         ),
     ] = None,
     protocol: ProtocolOption = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="By default the recipe of the dataset.")] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Clips a step over all devices; each takes its loss on its share alone. (default: 16)"),
+    init: Annotated[
+        Path | None, option("--init", INPUT, "Begin with the encoder of a checkpoint, not with drawn weights.", metavar="FILE")
+    ] = None,
+    encoder: Annotated[
+        str | None, option("--encoder", ENCODER, "point4d, p4transformer or pstnet. (default: point4d)", metavar="NAME")
+    ] = None,
+    size: Annotated[
+        str | None,
+        option("--size", ENCODER, "paper, small, mini, tiny and more, see `encoders`. (default: paper)", metavar="NAME"),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        option(
+            "--objective",
+            OBJECTIVE,
+            "dense, global, crossvideo, forecast (and forecast:SWITCH+SWITCH with field, rollout, consistency), ijepa, mastpre, uni4d or"
+            " vicreg. (default: dense)",
+            metavar="NAME",
+        ),
+    ] = None,
+    conditioning: Annotated[
+        str | None,
+        option(
+            "--conditioning",
+            OBJECTIVE,
+            "What is done to targets first: none, center, whiten:K, center-patch or whiten-patch:K. (default: whiten:32)",
+            metavar="NAME",
+        ),
+    ] = None,
+    variance_weight: Annotated[
+        float | None, option("--variance-weight", OBJECTIVE, "Weight of the variance term. (default: 1)", metavar="W")
     ] = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
-    clips_per_sequence: Annotated[int | None, typer.Option(help="Clips of each sequence an epoch. (default: 1)")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate. (default: 5e-4)")] = None,
-    variance_weight: Annotated[float | None, typer.Option(help="Weight of the variance term. (default: 1)")] = None,
-    conditioning: Annotated[
-        str | None,
-        typer.Option(
-            "--conditioning",
-            help="What is done to targets first: none, center, whiten:K, center-patch, whiten-patch:K. (default: whiten:32)",
+    clips_per_sequence: Annotated[
+        int | None, option("--clips-per-sequence", CLIPS, "Clips of each sequence an epoch. (default: 1)", metavar="N")
+    ] = None,
+    epochs: Annotated[int | None, option("--epochs", TRAINING, "By default the recipe of the dataset.", metavar="N")] = None,
+    batch_size: Annotated[
+        int | None,
+        option(
+            "--batch-size",
+            TRAINING,
+            "Clips a step over all devices; each takes its loss on its share alone. (default: 16)",
+            metavar="N",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Decides weights, clips and points. (default: 0)")] = None,
-    workers: WorkersOption = 0,
+    lr: Annotated[float | None, option("--lr", TRAINING, "Highest learning rate. (default: 5e-4)", metavar="RATE")] = None,
+    seed: Annotated[int | None, option("--seed", TRAINING, "Decides weights, clips and points. (default: 0)", metavar="N")] = None,
     device: DeviceOption = "auto",
     devices: Annotated[
         int,
-        typer.Option(
+        option(
             "--devices",
+            MACHINE,
+            "How many devices. It changes the numbers: token mean and variance term are each device's own.",
             min=1,
-            help="How many devices. It changes the numbers: token mean and variance term are each device's own.",
+            metavar="N",
         ),
     ] = 1,
-    init: Annotated[
-        Path | None, typer.Option("--init", metavar="CHECKPOINT", help="Begin with the encoder of a checkpoint, not with drawn weights.")
-    ] = None,
-    save_every: Annotated[
-        float | None,
-        typer.Option(
-            "--save-every", min=0, metavar="MINUTES", show_default=False, help="Save every so often too, not only after each epoch."
-        ),
-    ] = None,
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Keep so many earlier checkpoints, as checkpoint_stepN.safetensors.")] = 0,
+    workers: WorkersOption = 0,
+    out: Annotated[Path, option("--out", OUTPUT, "Folder of the run.", parser=local_path, metavar="FOLDER")] = Path("run"),
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Take the settings from the run in --out, which must have been begun; give only what is to grow."),
+        option("--resume", OUTPUT, "Take the settings from the run in --out, which must have been begun; give only what is to grow."),
     ] = False,
+    save_every: Annotated[
+        float | None,
+        option("--save-every", OUTPUT, "Save every so often too, not only after each epoch.", min=0, metavar="MINUTES"),
+    ] = None,
+    keep: Annotated[int, option("--keep", OUTPUT, "Keep so many earlier checkpoints.", min=0, metavar="N")] = 0,
     logger: Annotated[
-        str, typer.Option("--logger", help="Where the numbers of every step go, besides log.jsonl: tensorboard, csv, wandb or none.")
+        str,
+        option(
+            "--logger",
+            OUTPUT,
+            "Where the numbers of every step go, besides log.jsonl: tensorboard, csv, wandb or none.",
+            metavar="NAME",
+        ),
     ] = "tensorboard",
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder on the targets of a store. Settings default to the recipe of the store's dataset.
 
-    The same command resumes a run that was stopped; a larger --epochs lengthens it. SIGTERM and SIGUSR1 finish the step, save, and end
-    with exit code 75.
+    The same command resumes a run that was stopped; a larger --epochs lengthens it. SIGTERM and SIGUSR1 finish the step, save, and end with
+    exit code 75.
     """
     values = locals()
-    from cross4d_cache.console import follow_work, say, show_json
+    from cross4d_cache.console import follow, say, show_json
     from cross4d_train.pretrain import PretrainRequest, Stopped
     from cross4d_train.pretrain import pretrain as pretrain_work
     from cross4d_train.resources import Resources
@@ -123,7 +156,7 @@ def pretrain(
     )
     resources = Resources(device=device, num_devices=devices, num_workers=workers)
     try:
-        result = follow_work(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
+        result = follow(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
     except Stopped as stopped:
         say(f"{stopped}; the same command resumes there")
         raise SystemExit(STOPPED) from None
@@ -136,18 +169,18 @@ def pretrain(
 
 
 def encoders(
-    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of the clip that is counted.")] = NUM_FRAMES,
-    points: Annotated[int, typer.Option("--points", min=1, help="Points a frame.")] = NUM_POINTS,
+    frames: Annotated[int, option("--frames", CLIPS, "Frames of the clip that is counted.", min=1, metavar="N")] = NUM_FRAMES,
+    points: Annotated[int, option("--points", CLIPS, "Points a frame.", min=1, metavar="N")] = NUM_POINTS,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """The encoders in all their sizes: parameters, tokens of a clip, and operations of a forward pass, counted."""
     costs = COSTS
     if (frames, points) != (NUM_FRAMES, NUM_POINTS):
-        from cross4d_cache.console import follow_work
+        from cross4d_cache.console import follow
         from cross4d_train.encoders.arithmetic import count_costs
 
-        costs = follow_work(count_costs(num_frames=frames, num_points=points), OPTIONS, quiet=quiet)
+        costs = follow(count_costs(num_frames=frames, num_points=points), OPTIONS, quiet=quiet)
     if json:
         print(dumps([{"encoder": name, "size": size, **asdict(cost)} for (name, size), cost in costs.items()]))
         return

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
+from cross4d_cache.registry import look_up
 from cross4d_train.encoders import p4transformer, point4d, pstnet
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import build_seeded
@@ -26,9 +26,7 @@ def build_encoder(name: str, size: str, seed: int = 0) -> Encoder:
         SettingsError: unknown name or size.
     """
     kind, sizes = find_encoder(name)
-    if size not in sizes:
-        raise SettingsError(f"encoder {name} has no size {size!r}", expected=f"one of: {', '.join(sizes)}", hint="choose one with --size")
-    return configure_encoder(kind, sizes[size], seed)
+    return configure_encoder(kind, look_up(sizes, size, what=f"{name} size", setting="encoder.size"), seed)
 
 
 def configure_encoder(kind: type[Encoder], config: Record, seed: int = 0) -> Encoder:
@@ -42,9 +40,7 @@ def find_encoder(name: str) -> tuple[type[Encoder], Mapping[str, Any]]:
     Raises:
         SettingsError: unknown name.
     """
-    if name not in ENCODERS:
-        raise SettingsError(f"unknown encoder {name!r}", expected=f"one of: {', '.join(ENCODERS)}", hint="choose one with --encoder")
-    return ENCODERS[name]
+    return look_up(ENCODERS, name, what="encoder", setting="encoder.name")
 
 
 def outline_encoder(kind: type[Encoder], config: Record) -> Encoder:

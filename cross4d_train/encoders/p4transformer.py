@@ -133,7 +133,7 @@ class P4Transformer(Encoder):
             raise SettingsError(
                 f"clips of {points.shape[2]} points a frame",
                 expected=f"at least {config.spatial_stride}, for this size of the encoder",
-                hint="raise --points, or choose another --size",
+                hint="raise `clips.num_points`, or choose another `encoder.size`",
             )
         seen = windows(points.shape[1], KERNEL, points.device)
         clouds = points[:, seen.anchors].flatten(0, 1)

@@ -179,7 +179,7 @@ class Point4D(Encoder):
             raise SettingsError(
                 f"clips of {num_points} points a frame",
                 expected=f"at least {self.config.fine.num_centroids}, for this size of the encoder",
-                hint="raise --points, or choose a smaller --size",
+                hint="raise `clips.num_points`, or choose a smaller `encoder.size`",
             )
         clouds = points.flatten(0, 1)
         fine = take(clouds, farthest_points(clouds, self.config.fine.num_centroids))

@@ -141,7 +141,7 @@ class PSTNet(Encoder):
             raise SettingsError(
                 f"clips of {points.shape[2]} points a frame",
                 expected=f"at least {self.config.spatial_stride}, for this size of the encoder",
-                hint="raise --points, or choose another --size",
+                hint="raise `clips.num_points`, or choose another `encoder.size`",
             )
         centroids, features = points, None
         frame = torch.arange(points.shape[1], device=points.device)

@@ -42,7 +42,7 @@ def windows(num_frames: int, kernel: Kernel, device: torch.device) -> Windows:
         raise SettingsError(
             f"clips of {num_frames} frames",
             expected=f"at least {least}, for this encoder",
-            hint="raise --frames, or choose another --encoder",
+            hint="raise `clips.num_frames`, or choose another `encoder.name`",
         )
     anchors = torch.arange(reach - before, num_frames + after - reach, kernel.stride, device=device)
     frames = anchors.unsqueeze(1) + torch.arange(-reach, reach + 1, device=device)

@@ -127,7 +127,7 @@ class Correspondence(Evaluation[CorrespondenceSettings, CorrespondenceResult]):
             total = torch.stack(list(videos.values())).sum(dim=0)
             if total[0] == 0:
                 raise SettingsError(
-                    f"no piece of surface is seen twice, {gap} frames apart", expected="points with tracks", hint="raise --points"
+                    f"no piece of surface is seen twice, {gap} frames apart", expected="points with tracks", hint="raise `clips.num_points`"
                 )
             features, coordinates, chance = (total[1:] / total[0]).tolist()
             found = {name: tuple(counts.tolist()) for name, counts in videos.items()}
@@ -146,7 +146,7 @@ def _gaps(settings: CorrespondenceSettings) -> tuple[int, ...]:
         raise SettingsError(
             f"gaps {', '.join(map(str, gaps)) or 'none'} in clips of {longest + 1} frames",
             expected=f"gaps of 1 to {longest} frames of the clip" if longest else "clips of two frames or more",
-            hint="name others with --gap, or raise --frames" if longest else "raise --frames",
+            hint="name others with `gaps`, or raise `clips.num_frames`" if longest else "raise `clips.num_frames`",
         )
     return gaps
 

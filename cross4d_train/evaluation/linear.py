@@ -57,14 +57,14 @@ def check_labels(train: Sequence[int], test: Sequence[int]) -> None:
         raise SettingsError(
             f"all training videos have the same action, {min(known)}",
             expected="at least two classes",
-            hint="choose another --protocol, or build a store with more sequences",
+            hint="choose another `protocol`, or build a store with more sequences",
         )
     missing = sorted(asked - known)
     if missing:
         raise SettingsError(
             f"the test side has {len(missing)} actions that the training side lacks: {missing[:5]}",
             expected="every class on both sides",
-            hint="choose another --protocol, or build a store with more sequences",
+            hint="choose another `protocol`, or build a store with more sequences",
         )
 
 

@@ -1,12 +1,13 @@
 """Pre-training objectives, by name."""
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.registry import look_up
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import build_seeded
 from cross4d_train.objectives.crossvideo import CrossVideo
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.forecast import Forecast
-from cross4d_train.objectives.global_distillation import WholeClip
+from cross4d_train.objectives.global_distillation import GlobalDistillation
 from cross4d_train.objectives.ijepa import IJEPA
 from cross4d_train.objectives.mastpre import MaSTPre
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, TargetSpec
@@ -15,7 +16,7 @@ from cross4d_train.objectives.vicreg import VICReg
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dense": Dense,
-    "global": WholeClip,
+    "global": GlobalDistillation,
     "crossvideo": CrossVideo,
     "forecast": Forecast,
     "ijepa": IJEPA,
@@ -31,18 +32,12 @@ def build_objective(settings: ObjectiveSettings, encoder: Encoder, targets: Targ
     Raises:
         SettingsError: unknown name or switch, or a setting that does not suit the targets.
     """
-    if settings.kind not in OBJECTIVES:
-        raise SettingsError(
-            f"unknown objective {settings.name!r}",
-            expected=f"one of: {', '.join(OBJECTIVES)}",
-            hint="choose one with --objective",
-        )
-    make = OBJECTIVES[settings.kind]
+    make = look_up(OBJECTIVES, settings.kind, what="objective", setting="objective.name")
     unknown = [switch for switch in settings.switches if switch not in make.switches]
     if unknown:
         raise SettingsError(
             f"objective {settings.kind} has no switch {unknown[0]!r}",
             expected=f"some of: {', '.join(make.switches)}" if make.switches else "none",
-            hint=f"choose --objective {settings.kind}" + (f" or {settings.kind}:SWITCH+SWITCH" if make.switches else ""),
+            hint=f"choose `objective.name` {settings.kind}" + (f" or {settings.kind}:SWITCH+SWITCH" if make.switches else ""),
         )
     return build_seeded(lambda: make(settings, encoder, targets), seed)

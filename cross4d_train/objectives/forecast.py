@@ -67,7 +67,7 @@ class Forecast(Distillation):
         num_clips, num_frames, num_points = batch.points.shape[:3]
         num_known = num_frames // 2
         if num_known == 0:
-            raise SettingsError("clips of one frame", expected="two frames or more, to forecast", hint="raise --frames")
+            raise SettingsError("clips of one frame", expected="two frames or more, to forecast", hint="raise `clips.num_frames`")
         asked = min(QUERIES, num_points)
         frame = torch.arange(num_known, num_frames, device=batch.points.device).repeat_interleave(asked).expand(num_clips, -1)
         points = torch.arange(asked, device=frame.device).repeat(num_frames - num_known).expand(num_clips, -1)

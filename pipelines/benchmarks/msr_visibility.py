@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cross4d_cache.build.preparation import prepare
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import user_errors
@@ -23,10 +24,10 @@ from cross4d_cache.rendering.correspondence import correspond
 from cross4d_cache.rendering.render import render
 from cross4d_cache.types import RenderSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
-from pipelines.commands import run
-from pipelines.comparison import Row, plan_jobs, run_jobs
-from pipelines.conditioning import BUDGET
-from pipelines.tables import describe, describe_budget, report
+from pipelines.conditioning import BUDGET, build_of
+from pipelines.experiment.comparison import Comparison, Row, as_record
+from pipelines.experiment.report import markdown
+from pipelines.experiment.work import Store
 
 RULES = ("surface", "winner")
 CAMERAS = (1, 2, 4)
@@ -62,23 +63,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    source = ["--dataset", "msr_action3d", "--data", arguments.data, "--teacher", "hf", "--weights", arguments.weights]
+    request = build_of(arguments.data, arguments.weights)
+    stores = {
+        rule: Store(path=arguments.out / f"{rule}.zarr", request=request.model_copy(update={"settings": BuildSettings(visibility=rule)}))
+        for rule in RULES
+    }
+    rows = [Row(name=rule, store=rule, objective=ObjectiveSettings()) for rule in RULES]
+    rows.append(Row(name="untrained", store=RULES[0], objective=None))
+    comparison = Comparison(rows, {"msr": stores}, BUDGET, reference=RULES[0], root=arguments.out)
     with user_errors():
         dataset = open_dataset("msr_action3d", arguments.data)
         shares = [{"rule": rule, "cameras": views, **coverage(dataset, rule, views)} for rule in RULES for views in CAMERAS]
-        stores = {rule: arguments.out / f"{rule}.zarr" for rule in RULES}
-        builds = {rule: run("cross4d-cache", "build", *source, "--visibility", rule, "--out", store) for rule, store in stores.items()}
-        rows = [Row(name=rule, store=rule, objective=ObjectiveSettings()) for rule in RULES]
-        rows.append(Row(name="untrained", store=RULES[0], objective=None))
-        outcomes = run_jobs(plan_jobs(rows, {"msr": stores}, arguments.seeds, BUDGET), arguments.out / "runs")
-    found = report(outcomes, reference=RULES[0], seconds=time.perf_counter() - started) | {"coverage": shares, "builds": builds}
+        builds = dict(zip(RULES, comparison.build(), strict=True))
+        finished = comparison.finished(arguments.seeds, comparison.best_rates(arguments.seeds))
+    found = as_record(comparison, finished, time.perf_counter() - started) | {"coverage": shares, "builds": builds}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print("rule     cameras  coverage  hit patches an image")
     for row in shares:
         print(f"{row['rule']:7s}  {row['cameras']:7d}  {row['coverage']:8.1%}  {row['hit_patches']:20.1f}")
-    print(f"\n{describe_budget(BUDGET)}\n\n{describe(found['table'], reference=RULES[0])}")
-    print(f"\n{found['minutes']} minutes")
+    print(f"\n{BUDGET.describe()}\n\n{markdown(finished)}\n{found['minutes']} minutes")
 
 
 if __name__ == "__main__":

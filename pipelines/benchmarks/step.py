@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 import torch
 
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest
 from cross4d_cache.errors import user_errors
 from cross4d_train import dataset
 from cross4d_train.clips import ClipRequest, ClipSettings
@@ -38,7 +39,7 @@ from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from pipelines.benchmarks.machine import describe_machine, matmul_rate, peak_memory
-from pipelines.commands import run
+from pipelines.experiment.work import Store, build
 from pipelines.instruments import Largest, Stopwatch
 
 MODULE = "pipelines.benchmarks.step"
@@ -58,10 +59,10 @@ MOST_DRIFT = 1.2
 """Of the rate of matrix products, before and after: a machine whose rate varies by more is busy with other things, and not judged."""
 
 
-def build_store(path: Path) -> Path:
+def make_store(path: Path) -> Path:
     """A store of synthetic sequences of more frames and points than a clip takes."""
-    options = ("--option", "min_frames=40", "--option", "max_frames=40")
-    run("cross4d-cache", "build", "--dataset", "synthetic", *options, "--limit", SEQUENCES, "--teacher", "tiny", "--out", path)
+    dataset = DatasetRequest(options={"min_frames": "40", "max_frames": "40"})
+    build(Store(path=path, request=BuildRequest(dataset=dataset, settings=BuildSettings(limit=SEQUENCES))))
     return path
 
 
@@ -239,7 +240,7 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, Any]:
     device = make_fabric(arguments.device).device
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        store = build_store(Path(scratch) / "store.zarr")
+        store = make_store(Path(scratch) / "store.zarr")
         for name in arguments.encoders:
             for batch in arguments.batch:
                 request = {key: getattr(arguments, key) for key in ("size", "frames", "points", "steps", "workers", "streamed", "device")}

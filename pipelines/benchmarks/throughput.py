@@ -18,8 +18,9 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from cross4d_cache.build.engines.local import Build, BuildProgress
-from cross4d_cache.build.plan import BuildPlan, BuildSettings, plan_build
+from cross4d_cache.build.plan import BuildPlan, plan_build
 from cross4d_cache.build.preparation import prepare
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.windows import batches, windows_of
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.rendering.camera import batch_cameras
@@ -106,7 +107,7 @@ def first_batch(dataset: Dataset, teacher: Teacher, plan: BuildPlan) -> Float32[
         for info in part
     )
     windows = (item for sequence in sequences for item in windows_of(sequence, manifest.render, spec.window))
-    size = plan.settings.windows_per_batch(spec)
+    size = plan.settings.windows_per_batch(spec, teacher.device.type)
     chosen = next(batches(windows, size))
     clouds, views = [], []
     for item in chosen:

@@ -10,14 +10,15 @@ from statistics import mean
 
 import torch
 
+from cross4d_cache.build.build import build_store
 from cross4d_cache.types import SequenceInfo
+from cross4d_cache.work import finish
 from cross4d_train.loop import Pretraining, make_fabric
-from pipelines.commands import run
-from pipelines.experiment.work import Judgement, Store, Student
+from pipelines.experiment.work import EvaluationRun, Store, Student
 
 PILOT_SEQUENCES = 4
 STEPS = 3
-CLIPS_OF_JUDGEMENT = {"probe": 1.0, "knn": 1.0, "robustness": 4.0, "segment": 1.0, "segment-actions": 1.0, "correspondence": 1.0}
+CLIPS_OF_EVALUATION = {"probe": 1.0, "knn": 1.0, "robustness": 4.0, "segment": 1.0, "segment-actions": 1.0, "correspondence": 1.0}
 """How often an evaluation encodes the clips of all videos; `segment` and `finetune` do so once an epoch, with a backward pass."""
 
 
@@ -26,7 +27,8 @@ def pilot_store(store: Store, folder: Path) -> tuple[Path, float]:
     path = folder / "pilot.zarr"
     shutil.rmtree(path, ignore_errors=True)
     started = time.perf_counter()
-    run("cross4d-cache", "build", *store.words, "--limit", PILOT_SEQUENCES, "--out", path)
+    settings = store.request.settings.model_copy(update={"limit": PILOT_SEQUENCES})
+    finish(build_store(store.request.model_copy(update={"settings": settings}), path))
     return path, (time.perf_counter() - started) / PILOT_SEQUENCES
 
 
@@ -49,7 +51,7 @@ def estimate(
     main: Store,
     stores: Sequence[Store],
     students: Sequence[Student],
-    judgements: Sequence[Judgement],
+    runs: Sequence[EvaluationRun],
     *,
     sequences: Sequence[SequenceInfo],
     folder: Path,
@@ -58,7 +60,7 @@ def estimate(
 ) -> float:
     """Seconds for the work that is not done, by a pilot of the main store: a rough figure, half as long or twice as long is possible.
 
-    A forward pass is taken as a third of a training step; two judgements of one kind cost the same. Jobs at a time share
+    A forward pass is taken as a third of a training step; two evaluations of one kind cost the same. Jobs at a time share
     the cores of a CPU; on a GPU, whose pauses they fill, they are taken to save nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +78,9 @@ def estimate(
         clips = seen * settings.training.clips_per_sequence * settings.training.num_epochs
         seconds += clips * clip_seconds[kind] / lanes
     typical = max(clip_seconds.values(), default=0.05)
-    for item in judgements:
+    for item in runs:
         windows = item.options.get("num_windows", 1)
-        passes = CLIPS_OF_JUDGEMENT.get(item.kind, 1.0)
+        passes = CLIPS_OF_EVALUATION.get(item.kind, 1.0)
         clips = num_sequences * windows * passes / 3
         if item.kind in ("segment", "finetune"):
             clips = num_sequences * item.options["num_epochs"] * sum(item.options.get("fractions", (1.0,)))

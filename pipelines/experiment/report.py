@@ -1,26 +1,13 @@
 """Tables for people (Markdown), for machines (JSON), and as pictures (PNG)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pipelines.experiment.table import Difference, Found, Table
+from pipelines.experiment.table import Finished, Found
 from pipelines.paper.published import UNKNOWN_TABLES
-
-Cells = Mapping[tuple[str, str], Found]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A table with its numbers and the differences from its reference row."""
-
-    table: Table
-    found: Cells
-    differences: Sequence[Difference]
 
 
 def markdown(finished: Finished) -> str:
@@ -36,7 +23,8 @@ def markdown(finished: Finished) -> str:
     if finished.differences:
         lines += [
             "",
-            "Gain [95 % interval over videos]; p of the paired t-test over seeds, after Holm's correction over this table; p of McNemar's "
+            "Gain [95 % interval over videos]; p of the paired t-test over seeds, after Holm's correction over "
+            f"{'each column' if table.by_column else 'this table'}; p of McNemar's "
             "test over videos and seeds. A difference is called one if p after Holm is below .05 and the interval does not hold 0.",
             "",
             "| | column | gain | t-test | after Holm | McNemar | |",

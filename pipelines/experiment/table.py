@@ -1,4 +1,4 @@
-"""A table: cells that know their judgements and what the paper prints there; and what may be said of their differences."""
+"""A table: cells that know their evaluations and what the paper prints there; and what may be said of their differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,16 +19,19 @@ from cross4d_train.evaluation.statistics import (
     spread,
 )
 from pipelines.experiment.tally import Tally
-from pipelines.experiment.work import Judgement
+from pipelines.experiment.work import EvaluationRun
 from pipelines.paper.published import REPRODUCED, TITLES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A number of one judgement, by its dotted place in the result; that of its predictions, if it is an accuracy over videos, or how it
-    follows from counts of videos; and the number the paper prints."""
+    """A number of an evaluation, by its dotted place in the result; that of its predictions, if it is an accuracy over videos, or how it
+    follows from counts of videos; and the number the paper prints.
 
-    judgement: Judgement
+    Several runs are the same on stores of different data; each seed of each is a value of its own.
+    """
+
+    runs: tuple[EvaluationRun, ...]
     score: str
     predictions: str | None = None
     tally: Tally | None = None
@@ -44,6 +47,7 @@ class Table:
     """Rows of cells by column. `reference` is the row that all others are tested against, column by column, but those that are `untested`;
     `pairs` are tested besides.
 
+    Columns that are `shown` are tested against nothing. Holm's correction covers the table or, `by_column`, each column by itself.
     `note` says what differs from the paper; `title` is for tables that are not the paper's.
     """
 
@@ -54,12 +58,15 @@ class Table:
     note: str = ""
     title: str = ""
     untested: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    by_column: bool = False
     pairs: tuple[tuple[Place, Place], ...] = ()
 
     def comparisons(self) -> list[tuple[Place, Place]]:
         """Which cells are tested against which."""
         rows = [row for row in self.rows if self.reference is not None and row not in (self.reference, *self.untested)]
-        return [((self.reference or "", column), (row, column)) for row in rows for column in self.columns] + list(self.pairs)
+        columns = [column for column in self.columns if column not in self.shown]
+        return [((self.reference or "", column), (row, column)) for row in rows for column in columns] + list(self.pairs)
 
     @property
     def heading(self) -> str:
@@ -129,11 +136,9 @@ def value_at(record: Any, place: str) -> Any:
 
 def find(cell: Cell, seeds: int) -> Found:
     """The numbers of a cell from the results on disk."""
-    results = [cell.judgement.with_seed(seed).result() for seed in range(seeds)]
-    correct: list[list[bool]] = []
-    if cell.predictions is not None:
-        ordered = [sorted(value_at(result, cell.predictions), key=lambda item: str(item["id"])) for result in results]
-        correct = [[item["action"] == item["predicted"] for item in items] for items in ordered]
+    by_seed = [[run.with_seed(seed).result() for run in cell.runs] for seed in range(seeds)]
+    results = [result for of_seed in by_seed for result in of_seed]
+    correct = [] if cell.predictions is None else [_correct(of_seed, cell.predictions) for of_seed in by_seed]
     draws = None if cell.tally is None else _draws(cell.tally, results)
     of_videos = bootstrap_interval([sum(video) / len(video) for video in zip(*correct, strict=True)]) if correct else None
     return Found(
@@ -143,6 +148,12 @@ def find(cell: Cell, seeds: int) -> Found:
         correct=correct,
         draws=draws,
     )
+
+
+def _correct(results: Sequence[Mapping[str, Any]], predictions: str) -> list[bool]:
+    """Which videos are right, by id, store after store."""
+    ordered = [sorted(value_at(result, predictions), key=lambda item: str(item["id"])) for result in results]
+    return [item["action"] == item["predicted"] for items in ordered for item in items]
 
 
 def _draws(tally: Tally, results: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, " draw"] | None:
@@ -158,10 +169,13 @@ def _draws(tally: Tally, results: Sequence[Mapping[str, Any]]) -> Float64[np.nda
 
 
 def compare(table: Table, found: Mapping[tuple[str, str], Found]) -> list[Difference]:
-    """All comparisons of a table; Holm's correction covers them, those that cannot be tested as well."""
+    """All comparisons of a table; Holm's correction covers them, those that cannot be tested as well, or those of a column each."""
     known = [(ours, theirs) for ours, theirs in table.comparisons() if ours in found and theirs in found]
     differences = [_difference(ours, theirs, found) for ours, theirs in known]
-    corrected = holm({(item.ours, item.theirs): 1.0 if item.p is None else item.p for item in differences})
+    corrected: dict[tuple[Place, Place], float] = {}
+    for family in {item.ours[1] if table.by_column else "" for item in differences}:
+        covered = [item for item in differences if not table.by_column or item.ours[1] == family]
+        corrected |= holm({(item.ours, item.theirs): 1.0 if item.p is None else item.p for item in covered})
     return [replace(item, holm=None if item.p is None else corrected[item.ours, item.theirs]) for item in differences]
 
 
@@ -188,3 +202,18 @@ def _difference(of: Place, minus: Place, found: Mapping[Place, Found]) -> Differ
 
 def _by_video(found: Found) -> list[tuple[bool, ...]]:
     return list(zip(*found.correct, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A table with its numbers and the differences from its reference row."""
+
+    table: Table
+    found: Mapping[Place, Found]
+    differences: Sequence[Difference]
+
+
+def finish(table: Table, seeds: int) -> Finished:
+    """A table whose evaluations are done for so many seeds."""
+    found = {(row, column): find(cell, seeds) for row, cells in table.rows.items() for column, cell in cells.items()}
+    return Finished(table=table, found=found, differences=compare(table, found))

@@ -1,20 +1,20 @@
-"""The pieces of work of a recipe: stores, students, judgements. Each leaves a file; what is finished is never done again."""
+"""The pieces of work of a recipe: stores, students, evaluations. Each leaves a file; what is finished is never done again."""
 
 import hashlib
 import json
-import multiprocessing
-import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import BaseModel
 
-from cross4d_cache.errors import CacheError, CacheUnreachableError, user_errors
-from cross4d_cache.progress import progress
+from cross4d_cache.build.build import build_store
+from cross4d_cache.build.request import BuildRequest
+from cross4d_cache.console import follow, say
+from cross4d_cache.errors import CacheError, CacheUnreachableError
 from cross4d_cache.record import Record
+from cross4d_cache.report.store import about_finished, summary
+from cross4d_cache.sharing.derive import derive
 from cross4d_cache.store import open_cache
 from cross4d_cache.work import finish
 from cross4d_train.checkpoint import load_checkpoint
@@ -23,18 +23,27 @@ from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.resources import Resources
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings
-from pipelines.commands import run
-from pipelines.processes import begin_worker
+from pipelines.experiment.measures import MEASURES, settings_of
 
-MOST_LOADERS = 8
-"""Loader processes of a training or an evaluation on a GPU; on a CPU it loads its clips itself."""
+OPTIONS = {"dataset.root": "--data", "teacher.weights": "--teacher NAME=WEIGHTS", "device": "--device", "out": "--out"}
+"""What settings that messages name are called by the recipes."""
 
 
 class Store(Record):
-    """A store at a place; `words` are the options of `cross4d-cache build` that make it."""
+    """A store at a place, and the build that makes it; a control of shuffled points is derived from the store `of` instead."""
 
     path: Path
-    words: tuple[str, ...]
+    request: BuildRequest = BuildRequest()
+    of: "Store | None" = None
+
+    @property
+    def needed(self) -> tuple["Store", ...]:
+        """This store, after the one that it is derived from."""
+        return (self,) if self.of is None else (self.of, self)
+
+    def shuffled(self, name: str) -> "Store":
+        """Its control of shuffled points, beside it."""
+        return Store(path=self.path.with_name(f"{name}.zarr"), request=self.request, of=self)
 
     @property
     def name(self) -> str:
@@ -108,8 +117,9 @@ class Student(Record):
             pass
 
 
-class Judgement(Record):
-    """An evaluation of a student on a store; `options` are those of the command, by their dotted names. Its result is kept below `root`."""
+class EvaluationRun(Record):
+    """An evaluation of a student on a store, or one of `MEASURES`; `options` are its settings by dotted name. Its result is kept below
+    `root`."""
 
     kind: str
     root: Path
@@ -118,9 +128,9 @@ class Judgement(Record):
     store: Store
     options: dict[str, Any]
 
-    def with_seed(self, seed: int) -> "Judgement":
+    def with_seed(self, seed: int) -> "EvaluationRun":
         """The same of the student with that seed, with clips and heads of that seed."""
-        seeds = {"seed": seed} | ({"head.seed": seed} if self.kind in ("probe", "robustness") else {})
+        seeds = {"seed": seed} | ({"head.seed": seed} if self.kind in ("probe", "robustness", "targets") else {})
         return self.model_copy(update={"student": self.student.with_seed(seed), "options": self.options | seeds})
 
     @property
@@ -139,7 +149,8 @@ class Judgement(Record):
         checkpoint = Path(self.student.checkpoint)
         if self.student.settings is not None and checkpoint.stat().st_mtime_ns > self.path.stat().st_mtime_ns:
             return False
-        settings = resolve_settings(self.kind, self.store.origin.dataset, self.options)
+        resolve = settings_of if self.kind in MEASURES else resolve_settings
+        settings = resolve(self.kind, self.store.origin.dataset, self.options)
         return bool(self.result()["settings"] == settings.model_dump(mode="json"))
 
     @property
@@ -154,8 +165,11 @@ class Judgement(Record):
         )
 
     def run(self, device: str, num_loaders: int) -> None:
-        """Judge and write the result."""
-        result = finish(evaluate(self.request, Resources(device=device, num_workers=num_loaders)))
+        """Evaluate and write the result."""
+        if self.kind in MEASURES:
+            result: BaseModel = MEASURES[self.kind](self.request)
+        else:
+            result = finish(evaluate(self.request, Resources(device=device, num_workers=num_loaders)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(result, self.path)
 
@@ -165,61 +179,17 @@ class Judgement(Record):
         return found
 
 
-Work = Student | Judgement
-
-
 def build(store: Store) -> dict[str, Any]:
-    """A store, with what `cross4d-cache build` says of it; one that is finished is kept, one that was begun is gone on with."""
-    return run("cross4d-cache", "build", *store.words, "--out", store.path)
+    """A store, and what it is; one that is finished is kept, one that was begun is resumed.
 
-
-def default_jobs(device: str) -> int:
-    """How many pieces of work are done at a time: on a CPU as many as there are cores, on a GPU one."""
-    return (os.cpu_count() or 1) if torch.device(device).type == "cpu" else 1
-
-
-def do_all(work: Sequence[Work], device: str, jobs: int) -> None:
-    """Whatever is not done yet, `jobs` at a time, each in a process with one thread: on a CPU faster than the reverse, and a GPU has
-    work from one student while another waits.
-
-    What stands first is begun first, but no judgement before its student is trained.
+    Raises:
+        Cross4DError: whatever the user has to fix.
     """
-    waiting = [item for item in work if not item.is_done()]
-    on_cpu = torch.device(device).type == "cpu"
-    num_loaders = 0 if on_cpu else max(1, min(MOST_LOADERS, (os.cpu_count() or 1) // jobs - 1))
-    done = _in_processes(waiting, device, num_loaders, jobs) if on_cpu or jobs > 1 else _one_by_one(waiting, device, num_loaders)
-    for _ in progress(done, total=len(work), initial=len(work) - len(waiting), unit="run"):
-        pass
+    say(f"store {store.path}")
+    if store.of is not None:
+        return summary(follow(derive(store.of.path, store.path), OPTIONS))
+    progress = follow(build_store(store.request, store.path), OPTIONS)
+    return {**progress.report(), **summary(follow(about_finished(open_cache(store.path)), OPTIONS))}
 
 
-def _one_by_one(waiting: Sequence[Work], device: str, num_loaders: int) -> Iterator[None]:
-    for item in waiting:
-        item.run(device, num_loaders)
-        yield
-
-
-def _in_processes(waiting: list[Work], device: str, num_loaders: int, jobs: int) -> Iterator[None]:
-    untrained = {item.folder for item in waiting if isinstance(item, Student)}
-    running: dict[Future[None], Work] = {}
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker) as pool:
-        try:
-            while waiting or running:
-                ready = [item for item in waiting if isinstance(item, Student) or item.student.folder not in untrained]
-                for item in ready[: jobs - len(running)]:
-                    waiting.remove(item)
-                    running[pool.submit(_do, item, device, num_loaders)] = item
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    done.result()
-                    finished = running.pop(done)
-                    if isinstance(finished, Student):
-                        untrained.remove(finished.folder)
-                    yield
-        except BaseException:
-            pool.shutdown(wait=False)  # the error is told now; what is running is waited for when the recipe exits
-            raise
-
-
-def _do(item: Work, device: str, num_loaders: int) -> None:
-    with user_errors():
-        item.run(device, num_loaders)
+Piece = Student | EvaluationRun

@@ -1,4 +1,4 @@
-"""What a recipe is told of its dataset, and the students, stores and judgements that this makes, with defaults filled in."""
+"""What a recipe is told of its dataset, and the students, stores and evaluations that this makes, with defaults filled in."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import Field
 
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.record import Record
 from cross4d_cache.types import SequenceInfo
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from pipelines.experiment.work import Judgement, Store, Student
+from pipelines.experiment.work import EvaluationRun, Store, Student
 
 UNTRAINED, GLOBAL, DENSE = "untrained", "global", "dense"
 MAIN = "teacher"
@@ -43,12 +44,13 @@ class Scale(Record):
 
 
 class Benchmark(Record):
-    """A dataset as the paper uses it, by scale: options of the dataset and of its stores, the split protocol, teachers, sizes of runs."""
+    """A dataset as the paper uses it, by scale: options of the dataset, settings of the builds of its stores, the split protocol, teachers,
+    sizes of runs."""
 
     name: str
     dataset: str
     options: dict[str, dict[str, str]] = Field(default_factory=dict)
-    stores: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    stores: dict[str, BuildSettings] = Field(default_factory=dict)
     needs_data: bool = True
     protocol: str | None
     teachers: dict[str, tuple[str, ...]]
@@ -86,13 +88,11 @@ class Setup(Record):
         """The name of the main teacher."""
         return next(iter(self.teachers))
 
-    def store(self, name: str = MAIN, *words: str, teacher: str | None = None) -> Store:
-        """A store of the dataset by the main teacher, or another, with further options."""
+    def store(self, name: str = MAIN, *, teacher: str | None = None, image_size: int | None = None, **settings: Any) -> Store:
+        """A store of the dataset by the main teacher, or another, with further settings of its build."""
         teacher = teacher or self.teacher
-        weights = self.teachers[teacher]
-        chosen = ("--teacher", teacher, *(() if weights is None else ("--weights", weights)))
-        sized = () if "--image-size" in words else self._sized(teacher)
-        return self._store(name, *chosen, *sized, *words)
+        size = image_size or self._image_size(teacher)
+        return self._store(name, TeacherRequest(name=teacher, weights=self.teachers[teacher], image_size=size), **settings)
 
     def store_of(self, teacher: str) -> Store:
         """The store of one of the teachers."""
@@ -103,23 +103,28 @@ class Setup(Record):
 
         Its patches are as many as those of a main teacher whose image size the scale sets, and 14 x 14 otherwise.
         """
-        size = self._sized("position") if self._sized(self.teacher) else ()
+        size = self._image_size("position") if self._image_size(self.teacher) else None
         return {
-            "shuffled": self.store("shuffled", "--correspondence", "shuffled"),
-            "position": self._store("position", "--teacher", "position", *size),
+            "shuffled": self.store().shuffled("shuffled"),
+            "position": self.patch_indices("position", size),
         }
 
-    def _sized(self, teacher: str) -> tuple[str, ...]:
-        size = self.scale.image_sizes.get(family(teacher))
-        return () if size is None else ("--image-size", str(size))
+    def patch_indices(self, name: str, image_size: int | None) -> Store:
+        """The store of a random vector for each patch index, of images of 112 px or another size."""
+        return self._store(name, TeacherRequest(name="position", image_size=image_size))
 
-    def _store(self, name: str, *words: str) -> Store:
-        folder = () if self.data is None else ("--data", str(self.data))
-        options = [
-            word for key, value in self.benchmark.options.get(self.scale_name, {}).items() for word in ("--option", f"{key}={value}")
-        ]
-        source = ("--dataset", self.benchmark.dataset, *folder, *options)
-        return Store(path=self.out / "stores" / f"{name}.zarr", words=(*source, *self.benchmark.stores.get(self.scale_name, ()), *words))
+    def _image_size(self, teacher: str) -> int | None:
+        return self.scale.image_sizes.get(family(teacher))
+
+    def _store(self, name: str, teacher: TeacherRequest, **settings: Any) -> Store:
+        options = self.benchmark.options.get(self.scale_name, {})
+        chosen = self.benchmark.stores.get(self.scale_name, BuildSettings())
+        request = BuildRequest(
+            dataset=DatasetRequest(name=self.benchmark.dataset, root=self.data, options=options),
+            teacher=teacher,
+            settings=chosen.model_copy(update=settings),
+        )
+        return Store(path=self.out / "stores" / f"{name}.zarr", request=request)
 
     def student(
         self,
@@ -166,11 +171,11 @@ class Setup(Record):
         objective = ObjectiveSettings(name="global", conditioning=conditioning)
         return self.student(f"{GLOBAL}-{_slug(conditioning)}", self.store(), objective)
 
-    def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> Judgement:
+    def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> EvaluationRun:
         """An evaluation of a student on the main store, with the scale's clips and windows."""
         clips = {f"clips.{name}": value for name, value in self.scale.clips.model_dump().items()}
         windows = {} if kind in ("segment", "segment-actions", "correspondence") else {"num_windows": self.scale.num_windows}
-        return Judgement(
+        return EvaluationRun(
             kind=kind,
             root=self.out,
             student=student,

@@ -21,7 +21,7 @@ from cross4d_train.evaluation.evaluate import prepare
 from cross4d_train.evaluation.segment import Segmentation
 from cross4d_train.features import encoder_features, teacher_features
 from cross4d_train.resources import Resources
-from pipelines.experiment.report import Finished
+from pipelines.experiment.table import Finished
 from pipelines.experiment.work import Student
 from pipelines.paper.benchmark import DENSE, GLOBAL, UNTRAINED, Setup
 from pipelines.pictures import colours_of_groups, scatter
@@ -149,8 +149,8 @@ def _segmentation(setup: Setup) -> Figure:
     names, clips = chosen_clips(setup, 4)
     predicted: dict[str, list[Int64[np.ndarray, " point"]]] = {}
     for name, student in ((DENSE, setup.dense()), (UNTRAINED, setup.untrained())):
-        judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs}).with_seed(0)
-        evaluation = prepare(judgement.request)
+        run = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs}).with_seed(0)
+        evaluation = prepare(run.request)
         assert isinstance(evaluation, Segmentation)
         for _ in evaluation.run(Resources(device="cpu")):
             pass

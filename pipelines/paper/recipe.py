@@ -18,12 +18,14 @@ from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
 from pipelines.benchmarks.machine import describe_machine
 from pipelines.experiment.estimate import estimate
-from pipelines.experiment.report import Finished, draw, markdown, record, unknown_tables
-from pipelines.experiment.table import Table, compare, find
-from pipelines.experiment.work import Judgement, Store, Student, Work, build, default_jobs, do_all
+from pipelines.experiment.plan import pieces, runs_of, stores_of, trained
+from pipelines.experiment.pool import default_jobs, do_all
+from pipelines.experiment.report import draw, markdown, record, unknown_tables
+from pipelines.experiment.table import Finished, Table, finish
+from pipelines.experiment.work import OPTIONS, EvaluationRun, Piece, Store, Student, build
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.figures import FIGURES, draw_figure
-from pipelines.paper.tables import TABLES, Builder, stores_of
+from pipelines.paper.tables import TABLES, Builder
 
 SETUP = "setup.json"
 SMALL = (
@@ -62,7 +64,7 @@ def main(
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, help="students and evaluations at a time; default: one a core, on a GPU one")
     arguments = parser.parse_args()
-    with user_errors():
+    with user_errors(OPTIONS):
         tables = choose(arguments.tables, benchmark.tables, "table")
         figures = choose(arguments.figures, benchmark.figures, "figure") if arguments.figures or not arguments.tables else ()
         if arguments.seeds < 1:
@@ -177,35 +179,24 @@ class Recipe:
 
     def stores(self) -> list[Store]:
         """Every store that is needed, the main one first."""
-        needed = [self.setup.store(), *(store for table in self.tables for store in stores_of(table))]
-        needed += [item.store for item in self.students() if item.store is not None]
-        return list({store.path: store for store in needed}.values())
+        return stores_of([self.setup.store(), *(item.store for item in self.runs())], self.students())
 
-    def judgements(self) -> list[Judgement]:
+    def runs(self) -> list[EvaluationRun]:
         """Every evaluation, with every seed, each once."""
-        cells = [cell for table in self.tables for cell in table.cells()]
-        every = [cell.judgement.with_seed(seed) for seed in range(self.seeds) for cell in cells]
-        return list({item.model_dump_json(): item for item in every}.values())
+        return runs_of((cell for table in self.tables for cell in table.cells()), self.seeds)
 
     def students(self) -> list[Student]:
         """Every pre-training run, with every seed, each once; figures need those of table 1."""
-        every = [item.student for item in self.judgements()]
+        every = [item.student for item in self.runs()]
         if self.figures:
             every += [self.setup.dense(), self.setup.distilled_globally()]
         if 3 in self.figures:
             every += [other.dense() for other in self.others]
-        return list({item.folder: item for item in every if item.settings is not None}.values())
+        return trained(every)
 
-    def work(self) -> list[Work]:
-        """Both, seed by seed; the judgements of a student follow it at once, so that a recipe that is stopped leaves results."""
-        students, judgements = self.students(), self.judgements()
-        found: list[Work] = []
-        for seed in range(self.seeds):
-            found += [item for item in judgements if item.student.settings is None and item.student.seed == seed]
-            for student in students:
-                if student.seed == seed:
-                    found += [student, *(item for item in judgements if item.student == student)]
-        return found
+    def work(self) -> list[Piece]:
+        """All students and evaluations, in their order."""
+        return pieces(self.students(), self.runs(), self.seeds)
 
     def run(self) -> str:
         """Do all that is missing; the report."""
@@ -218,7 +209,7 @@ class Recipe:
         builds = {self._place(store): build(store) | {"store": self._place(store)} for store in self.stores()}
         (out / SETUP).write_text(self.setup.model_dump_json(indent=1) + "\n")
         do_all(self.work(), self.device, self.jobs)
-        finished = [self._finish(table) for table in self.tables]
+        finished = [finish(table, self.seeds) for table in self.tables]
         seconds = time.perf_counter() - started
         self._draw(finished)
         return self._write(finished, builds, seconds)
@@ -227,27 +218,23 @@ class Recipe:
         return os.path.relpath(store.path, self.setup.out)
 
     def _announce(self) -> None:
-        stores = [store for store in self.stores() if store.origin is None]
+        stores = [store for store in self.stores() if store.origin is None and store.of is None]
         students = [item for item in self.students() if not item.is_done()]
-        judgements = [item for item in self.judgements() if not item.is_done()]
-        if not (stores or students or judgements):
+        runs = [item for item in self.runs() if not item.is_done()]
+        if not (stores or students or runs):
             return
         seconds = estimate(
             self.setup.store(),
             stores,
             students,
-            judgements,
+            runs,
             sequences=self.setup.sequences(),
             folder=self.setup.out / "pilot",
             device=self.device,
             jobs=self.jobs,
         )
-        work = f"{len(stores)} stores, {len(students)} students and {len(judgements)} evaluations to do"
+        work = f"{len(stores)} stores, {len(students)} students and {len(runs)} evaluations to do"
         print(f"{work}: some {seconds / 60:.0f} minutes here", file=sys.stderr, flush=True)
-
-    def _finish(self, table: Table) -> Finished:
-        found = {(row, column): find(cell, self.seeds) for row, cells in table.rows.items() for column, cell in cells.items()}
-        return Finished(table=table, found=found, differences=compare(table, found))
 
     def _draw(self, finished: Sequence[Finished]) -> None:
         for item in finished:

@@ -9,7 +9,7 @@ from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.table import Cell, Place, Table
 from pipelines.experiment.tally import matches, parts
-from pipelines.experiment.work import Judgement, Store, Student
+from pipelines.experiment.work import EvaluationRun, Student
 from pipelines.paper import published
 from pipelines.paper.benchmark import DENSE, GLOBAL, MAIN, UNTRAINED, Setup, family
 
@@ -21,17 +21,17 @@ PART_MEASURES = {"mean IoU": "mean_iou", "mean accuracy": "mean_accuracy", "over
 LABEL_FRACTIONS = FinetuneSettings.model_fields["fractions"].default
 
 
-def probe_cells(judgement: Judgement, raw: float | None = None, standardised: float | None = None) -> dict[str, Cell]:
+def probe_cells(run: EvaluationRun, raw: float | None = None, standardised: float | None = None) -> dict[str, Cell]:
     """Accuracy without and with standardisation; papers' numbers are without, unless they say otherwise."""
     return {
-        name: Cell(judgement=judgement, score=f"{name}.video_accuracy", predictions=f"{name}.predictions", published=paper)
+        name: Cell(runs=(run,), score=f"{name}.video_accuracy", predictions=f"{name}.predictions", published=paper)
         for name, paper in ((RAW, raw), (STANDARDISED, standardised))
     }
 
 
-def match_cell(judgement: Judgement, gap: int, matcher: str, paper: float | None = None) -> Cell:
+def match_cell(run: EvaluationRun, gap: int, matcher: str, paper: float | None = None) -> Cell:
     """The share of right matches across gap number `gap`."""
-    return Cell(judgement=judgement, score=f"scores.{gap}.{matcher}", tally=matches(gap, matcher), published=paper)
+    return Cell(runs=(run,), score=f"scores.{gap}.{matcher}", tally=matches(gap, matcher), published=paper)
 
 
 def probe_row(setup: Setup, student: Student, paper: float | None = None) -> dict[str, Cell]:
@@ -95,11 +95,11 @@ def table_4(setup: Setup, _: Others) -> Table:
         paper = published.LABELS.get(name, {}) if msr else {}
         for fraction in LABEL_FRACTIONS:
             options = {"fractions": (fraction,), "num_epochs": setup.scale.tuning_epochs}
-            judgement = setup.judge("finetune", student, options)
+            run = setup.judge("finetune", student, options)
             rows.setdefault(name, {})[f"{fraction:.0%}"] = Cell(
-                judgement=judgement, score="scores.0.video_accuracy", predictions="scores.0.predictions", published=paper.get(fraction)
+                runs=(run,), score="scores.0.video_accuracy", predictions="scores.0.predictions", published=paper.get(fraction)
             )
-            rows.setdefault(f"{name}, best test epoch", {})[f"{fraction:.0%}"] = Cell(judgement=judgement, score="scores.0.best_test_epoch")
+            rows.setdefault(f"{name}, best test epoch", {})[f"{fraction:.0%}"] = Cell(runs=(run,), score="scores.0.best_test_epoch")
     columns = tuple(f"{fraction:.0%}" for fraction in LABEL_FRACTIONS)
     ordered = {name: rows[name] for name in sorted(rows, key=lambda name: "best" in name)}
     return Table(
@@ -126,8 +126,8 @@ def table_5(setup: Setup, sources: Others, number: int = 5, column: str = RAW) -
         for target in everything:
             # The untrained row of the paper is that of the standardised probe.
             paper = published.TRANSFER.get(name, {}).get(target.benchmark.name) if number == 12 or source is not None else None
-            judgement = target.judge("probe", student).model_copy(update={"root": setup.out})
-            rows.setdefault(name, {})[target.benchmark.name] = probe_cells(judgement, paper, paper)[column]
+            run = target.judge("probe", student).model_copy(update={"root": setup.out})
+            rows.setdefault(name, {})[target.benchmark.name] = probe_cells(run, paper, paper)[column]
     return Table(
         number=number,
         columns=tuple(target.benchmark.name for target in everything),
@@ -149,9 +149,9 @@ def table_6(setup: Setup, sources: Others) -> Table:
     students |= {f"{DENSE}, from {source.benchmark.name}": source.dense() for source in sources}
     rows = {}
     for name, student in students.items():
-        judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
+        run = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs})
         rows[name] = {
-            column: Cell(judgement=judgement, score=score, tally=parts(score), published=paper.get(name) if score == "mean_iou" else None)
+            column: Cell(runs=(run,), score=score, tally=parts(score), published=paper.get(name) if score == "mean_iou" else None)
             for column, score in PART_MEASURES.items()
         }
     return Table(number=6, columns=tuple(PART_MEASURES), rows=rows, reference=DENSE)
@@ -172,10 +172,10 @@ def table_10(setup: Setup, _: Others) -> Table:
     kinds = ("random:768", "pca:384") if setup.scale_name == "paper" else ("pca:96",)
     rows = {"as built": probe_row(setup, setup.dense())}
     for kind in kinds:
-        store = setup.store(f"project-{kind.replace(':', '-')}", "--project", kind)
+        store = setup.store(f"project-{kind.replace(':', '-')}", projection=kind)
         rows[kind] = probe_row(setup, setup.dense(store), published.TARGETS.get(kind) if _is_msr(setup) else None)
     for size in setup.scale.render_sizes.get(family(setup.teacher), ()):
-        store = setup.store(f"render-{size}", "--image-size", str(size))
+        store = setup.store(f"render-{size}", image_size=size)
         rows[f"{size} px"] = probe_row(setup, setup.dense(store), published.TARGETS.get(f"{size} px") if _is_msr(setup) else None)
     return Table(number=10, columns=(RAW, STANDARDISED), rows=rows, reference="as built")
 
@@ -196,13 +196,13 @@ def table_13(setup: Setup, _: Others) -> Table:
     columns = tuple(f"{corruption.kind}: {corruption}" for corruption in CORRUPTIONS)
     paper = published.CORRUPTED if _is_msr(setup) else {}
     for name, student in ((UNTRAINED, setup.untrained()), (DENSE, setup.dense())):
-        judgement = setup.judge("robustness", student)
+        run = setup.judge("robustness", student)
         for kind in (RAW, STANDARDISED):
             cells = {}
             for number, (corruption, column) in enumerate(zip(CORRUPTIONS, columns, strict=True)):
                 known = paper.get(name, {}).get(corruption.kind) if kind == RAW else None
                 cells[column] = Cell(
-                    judgement=judgement,
+                    runs=(run,),
                     score=f"scores.{number}.{kind}",
                     predictions=f"scores.{number}.{kind}_predictions",
                     published=None if known is None else known[number % len(known)],
@@ -232,7 +232,7 @@ def table_15(setup: Setup, _: Others) -> Table:
     """One, two and four cameras around the subject."""
     rows = {}
     for views in (1, 2, 4):
-        student = setup.dense(setup.store(f"views-{views}", "--views", str(views))) if views > 1 else setup.dense()
+        student = setup.dense(setup.store(f"views-{views}", views=views)) if views > 1 else setup.dense()
         rows[f"{views} camera{'s' if views > 1 else ''}"] = probe_row(setup, student, published.CAMERAS[views] if _is_msr(setup) else None)
     return Table(number=15, columns=(RAW, STANDARDISED), rows=rows, reference="1 camera")
 
@@ -244,10 +244,10 @@ def table_16(setup: Setup, _: Others) -> Table:
     students = {UNTRAINED: setup.untrained(), GLOBAL: setup.distilled_globally(), DENSE: setup.dense()}
     rows: dict[str, dict[str, Cell]] = {}
     for name, student in students.items():
-        judgement = setup.judge("correspondence", student, {"gaps": gaps})
+        run = setup.judge("correspondence", student, {"gaps": gaps})
         for number, gap in enumerate(gaps):
             for row, matcher in ((name, "features"), ("raw coordinates", "coordinates"), ("a random point", "chance")):
-                rows.setdefault(row, {})[f"gap {gap}"] = match_cell(judgement, number, matcher, paper.get(row, {}).get(gap))
+                rows.setdefault(row, {})[f"gap {gap}"] = match_cell(run, number, matcher, paper.get(row, {}).get(gap))
     return Table(number=16, columns=tuple(f"gap {gap}" for gap in gaps), rows=rows, reference=DENSE)
 
 
@@ -256,8 +256,8 @@ def table_17(setup: Setup, _: Others) -> Table:
     paper = published.END_TO_END if setup.benchmark.name == published.HOI4D else {}
     rows = {}
     for name, student in ((UNTRAINED, setup.untrained()), (DENSE, setup.dense())):
-        judgement = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs, "end_to_end": True})
-        rows[name] = {"mean IoU": Cell(judgement=judgement, score="mean_iou", tally=parts("mean_iou"), published=paper.get(name))}
+        run = setup.judge("segment", student, {"num_epochs": setup.scale.segment_epochs, "end_to_end": True})
+        rows[name] = {"mean IoU": Cell(runs=(run,), score="mean_iou", tally=parts("mean_iou"), published=paper.get(name))}
     return Table(number=17, columns=("mean IoU",), rows=rows, reference=DENSE)
 
 
@@ -309,13 +309,6 @@ TABLES: dict[int, Builder] = {
     18: table_18,
     20: table_20,
 }
-
-
-def stores_of(table: Table) -> list[Store]:
-    """The stores that a table's students and judgements need."""
-    judgements = [cell.judgement for cell in table.cells()]
-    needed = [store for item in judgements for store in (item.store, item.student.store) if store is not None]
-    return list({store.path: store for store in needed}.values())
 
 
 def _with_encoder(student: Student, encoder: EncoderSettings, setup: Setup) -> Student:

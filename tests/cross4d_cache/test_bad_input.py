@@ -175,13 +175,12 @@ def test_mending_the_bad_sequence_and_running_again_succeeds(build: Run, data: P
 def test_an_error_in_the_middle_keeps_the_parts_before_it(
     build: Run, data: Path, msr_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cross4d_cache.build import plan
+    from cross4d_cache.build import request
 
-    class SmallParts(plan.BuildSettings):
-        def __init__(self, **fields: object) -> None:
-            super().__init__(**{**fields, "frames_per_part": 5})
+    class SmallParts(request.BuildSettings):
+        frames_per_part: int = 5
 
-    monkeypatch.setattr(plan, "BuildSettings", SmallParts)
+    monkeypatch.setattr(request, "BuildSettings", SmallParts)
     empty_frame(sequence_file(data, "a01_s03_e01"))
     assert_refused(build(limit=None), "a01_s03_e01")
     parts = tmp_path / "out" / "parts"
@@ -376,7 +375,7 @@ def test_a_description_that_divides_by_zero(build: Run, broken_vit: Path) -> Non
         ({"limit": -1}, ["at least 1"]),
         ({"views": 0}, ["at least 1"]),
         ({"points": 0}, ["at least 1"]),
-        ({"batch": 0}, ["at least 1"]),
+        ({"batch-size": 0}, ["at least 1"]),
         ({"seed": -1}, ["seed -1"]),
         ({"seed": 2**70}, ["seed"]),
         ({"device": "quantum"}, ["'quantum'", "--device cpu"]),

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,10 @@ OWN = {
     "transfer": "epochs lr pooling windows",
 }
 COMMANDS = {
-    "build": "batch camera camera-model correspondence data dataset device exclude image-mean image-size image-std json layer limit "
-    "option out points project quiet seed teacher views visibility weights window",
+    "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json "
+    "layer limit option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
+    "derive": "STORE correspondence json out quiet",
     "encode": "cache checkpoint device format json limit out quiet stride",
     "encoders": "frames json points quiet",
     "info": "STORE data fidelity json option png quiet read-all",
@@ -59,8 +60,9 @@ def test_options_are_the_agreed_ones() -> None:
 ADDRESSED = {
     "build": "--out {}",
     "info": "STORE --png {}",
-    "merge": "{} STORE",
-    "subset": "{} STORE",
+    "merge": "STORE {}",
+    "subset": "STORE {}",
+    "derive": "STORE {}",
     "pack": "STORE {}",
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
@@ -96,9 +98,11 @@ def test_quiet_commands_show_no_progress(small_store: Path, msr_folder: Path, tm
         ("check-data", "--dataset", "msr_action3d", "--data", msr_folder),
         ("info", small_store, "--fidelity"),
         ("verify", small_store),
-        ("merge", tmp_path / "merged", small_store),
-        ("merge", tmp_path / "merged", small_store),  # finished: it is checked
-        ("subset", tmp_path / "subset", small_store, "--split", "train"),
+        ("merge", small_store, tmp_path / "merged"),
+        ("merge", small_store, tmp_path / "merged"),  # finished: it is checked
+        ("subset", small_store, tmp_path / "subset", "--split", "train"),
+        ("derive", small_store, tmp_path / "derived"),
+        ("derive", small_store, tmp_path / "derived"),
         ("pack", small_store, tmp_path / "packed.zip"),
         ("pull", tmp_path / "packed.zip", tmp_path / "pulled"),
     ]
@@ -156,3 +160,36 @@ def test_teachers_are_listed_without_loading_anything() -> None:
     table = CliRunner().invoke(cache_app, ["teachers"]).stdout.splitlines()
     assert len(table) == len(listed) + 1
     assert table[0].split()[:3] == ["name", "family", "parameters"]
+
+
+@pytest.mark.parametrize("app", [cache_app, train_app])
+def test_version_and_short_help(app: typer.Typer) -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"cross4d {version('cross4d')}\n"
+    assert CliRunner().invoke(app, ["-h"]).stdout == CliRunner().invoke(app, ["--help"]).stdout != ""
+
+
+@pytest.mark.parametrize("app", [cache_app, train_app])
+def test_help_fits_80_columns_untruncated_and_ends_with_an_example(app: typer.Typer) -> None:
+    for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+        assert "…" not in shown, name
+        assert max(map(len, shown.splitlines())) <= 80
+        assert f"cross4d-{'cache' if app is cache_app else 'train'} {name}" in shown.split("Examples:")[-1] or name in (
+            "teachers",
+            "encoders",
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["merge", "NEW", "STORE", "STORE"], "cross4d-cache merge STORE STORE NEW"),
+        (["subset", "NEW", "STORE", "--split", "train"], "cross4d-cache subset STORE NEW"),
+    ],
+)
+def test_the_order_of_release_01_is_refused_with_the_line_to_type(words: list[str], line: str, small_store: Path, tmp_path: Path) -> None:
+    places = {"NEW": str(tmp_path / "new.zarr"), "STORE": str(small_store)}
+    result = CliRunner().invoke(cache_app, [places.get(word, word) for word in words])
+    assert isinstance(result.exception, SettingsError)
+    assert result.exception.hint == " ".join(places.get(word, word) for word in line.split())
+    assert not (tmp_path / "new.zarr").exists()

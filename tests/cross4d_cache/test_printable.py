@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cross4d_cache import cli
+from cross4d_cache import cli, console
 from cross4d_cache.errors import CacheFormatError, printable, user_errors
 from cross4d_cache.store import CacheWriter
-from cross4d_train.cli import console
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, two_parts
 
 STRANGE = "a\nstate  complete\r\x1b[2J\x7f\x85\x9b\u2028\u2029\u202eb\u2066\udcff"

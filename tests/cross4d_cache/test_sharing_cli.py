@@ -42,11 +42,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_cut_merge_pack_pull_and_build_again(store: Path, tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:
-    train = result_of("subset", tmp_path / "train.zarr", store, "--split", "train")
-    test = result_of("subset", tmp_path / "test.zarr", store, "--split", "test")
+    train = result_of("subset", store, tmp_path / "train.zarr", "--split", "train")
+    test = result_of("subset", store, tmp_path / "test.zarr", "--split", "test")
     assert train["sequences"] + test["sequences"] == 6
     assert test["splits"]["cross-subject"] == {"test": test["sequences"]}
-    merged = result_of("merge", tmp_path / "merged.zarr", tmp_path / "train.zarr", tmp_path / "test.zarr")
+    merged = result_of("merge", tmp_path / "train.zarr", tmp_path / "test.zarr", tmp_path / "merged.zarr")
     assert merged["frames"] == open_cache(store).manifest.plan.num_frames
     packed = result_of("pack", tmp_path / "merged.zarr", tmp_path / "merged.zip")
     assert packed["bytes"] == (tmp_path / "merged.zip").stat().st_size
@@ -96,11 +96,12 @@ def test_verify_names_what_is_damaged_and_build_makes_just_that_anew(store: Path
     assert "00001/features/c/0/0" in str(done.exception)
     untouched = (store / "parts/00000/points/c/0/0").stat().st_mtime_ns
     source = ("--dataset", "msr_action3d", "--data", msr_folder, "--teacher", "hf", "--weights", tiny_vit)
-    settings = ("--points", 100, "--views", 2, "--project", "random:16", "--batch", 8, "--device", "cpu", "--out", store)
+    settings = ("--points", 100, "--views", 2, "--project", "random:16", "--batch-size", 8, "--device", "cpu", "--out", store)
     # The fixture's parts are smaller than the command's, so its plan is another; the check is that of the same class.
     assert "built with other settings" in refused("build", *source, *settings)
     from cross4d_cache.build.engines.local import Build
-    from cross4d_cache.build.plan import BuildSettings, plan_build
+    from cross4d_cache.build.plan import plan_build
+    from cross4d_cache.build.request import BuildSettings
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.teachers import load_teacher
 
@@ -118,7 +119,7 @@ def test_verify_names_what_is_damaged_and_build_makes_just_that_anew(store: Path
 
 def test_build_of_a_finished_store_mends_it(tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:
     words = ("build", "--dataset", "msr_action3d", "--data", msr_folder, "--teacher", "hf", "--weights", tiny_vit, "--points", 60)
-    words = (*words, "--batch", 8, "--device", "cpu", "--out", tmp_path / "store")
+    words = (*words, "--batch-size", 8, "--device", "cpu", "--out", tmp_path / "store")
     result_of(*words)
     before = files(tmp_path / "store")
     assert result_of(*words)["frames_built"] == 0
@@ -131,7 +132,7 @@ def test_build_of_a_finished_store_mends_it(tmp_path: Path, msr_folder: Path, ti
 def test_build_takes_neither_a_stray_nor_a_passing_error_for_damage(tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:
     store = tmp_path / "store"
     words = ("build", "--dataset", "msr_action3d", "--data", msr_folder, "--teacher", "hf", "--weights", tiny_vit, "--points", 60)
-    words = (*words, "--batch", 8, "--device", "cpu", "--out", store)
+    words = (*words, "--batch-size", 8, "--device", "cpu", "--out", store)
     result_of(*words)
     for name in ("parts/00000/.DS_Store", "parts/00000/points/._zarr.json", ".nfs0001"):
         (store / name).write_bytes(b"stray")
@@ -158,19 +159,21 @@ def test_a_damaged_zip_cannot_be_mended_in_place(store: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["merge", "OUT", "STORE", "nowhere"], "there is no store"),
-        (["subset", "OUT", "STORE", "--split", "dev"], "unknown split 'dev'"),
-        (["subset", "OUT", "STORE", "--split", "unsplit"], "no sequence meets"),
-        (["subset", "OUT", "STORE", "--action", "dance"], "no sequence has action 'dance'"),
-        (["subset", "OUT", "STORE", "--sequences", "none.txt"], "cannot be read"),
+        (["merge", "STORE", "nowhere", "OUT"], "there is no store"),
+        (["subset", "STORE", "OUT", "--split", "dev"], "unknown split 'dev'"),
+        (["subset", "STORE", "OUT", "--split", "unsplit"], "no sequence meets"),
+        (["subset", "STORE", "OUT", "--action", "dance"], "no sequence has action 'dance'"),
+        (["subset", "STORE", "OUT", "--sequences", "none.txt"], "cannot be read"),
+        (["derive", "STORE", "OUT", "--correspondence", "random"], "cannot be derived"),
+        (["derive", "s3://bucket/x/store", "s3://bucket/x"], "a place on this machine"),
         (["pack", "STORE", "store.tar"], "ends in .zip"),
         (["pull", "ftp://host/store", "OUT"], "an address"),
         (["pull", "http://127.0.0.1:9/store", "OUT"], "cannot be had"),
         (["verify", "http://127.0.0.1:9/store"], "cannot be had"),
         (["info", "STORE/parts"], "not a Cross4D store"),
         (["info", "http://[::1"], "cannot be read"),
-        (["merge", "s3://bucket/x", "STORE"], "a place on this machine"),
-        (["subset", "s3://bucket/x", "STORE"], "a place on this machine"),
+        (["merge", "STORE", "s3://bucket/x"], "a place on this machine"),
+        (["subset", "STORE", "s3://bucket/x"], "a place on this machine"),
         (["pack", "STORE", "https://host/x.zip"], "a place on this machine"),
         (["pull", "STORE", "s3://bucket/x"], "a place on this machine"),
         (["build", "--out", "s3://bucket/x"], "a place on this machine"),
@@ -186,23 +189,34 @@ def test_what_a_user_can_mend(store: Path, tmp_path: Path, words: list[str], mes
     assert not (tmp_path / "out").exists()
 
 
-def test_merge_and_subset_mend_what_they_made(store: Path, tmp_path: Path) -> None:
+def test_merge_subset_and_derive_mend_what_they_made(store: Path, tmp_path: Path) -> None:
     """Not only what is missing: of a finished store, what is damaged."""
-    for words in (("merge", tmp_path / "out", store), ("subset", tmp_path / "cut", store, "--split", "train")):
+    out, cut, control = (tmp_path / name for name in ("out", "cut", "control"))
+    for place, words in (
+        (out, ("merge", store, out)),
+        (cut, ("subset", store, cut, "--split", "train")),
+        (control, ("derive", store, control)),
+    ):
         result_of(*words)
-        before = files(words[1])
+        before = files(place)
         for name in ("parts/00000/features/c/0/0", "index.json", "projection/c/0/0"):
-            data = bytearray((words[1] / name).read_bytes())
-            (words[1] / name).unlink()  # a link
+            data = bytearray((place / name).read_bytes())
+            (place / name).unlink()  # a link
             data[len(data) // 2] ^= 1
-            (words[1] / name).write_bytes(data)
+            (place / name).write_bytes(data)
         result_of(*words)
-        assert files(words[1]) == before
+        assert files(place) == before
+
+
+def test_derive_says_what_the_control_is(store: Path, tmp_path: Path) -> None:
+    found = result_of("derive", store, tmp_path / "control.zarr", "--correspondence", "shuffled")
+    assert (found["state"], found["correspondence"]) == ("complete", "shuffled")
+    assert found["fingerprint"] != open_cache(store).manifest.fingerprint
 
 
 def test_a_fitted_projection_that_is_damaged_is_fitted_again(tmp_path: Path, msr_folder: Path, tiny_vit: Path) -> None:
     words = ("build", "--dataset", "msr_action3d", "--data", msr_folder, "--teacher", "hf", "--weights", tiny_vit, "--points", 60)
-    words = (*words, "--batch", 8, "--project", "pca:4", "--device", "cpu", "--out", tmp_path / "store")
+    words = (*words, "--batch-size", 8, "--project", "pca:4", "--device", "cpu", "--out", tmp_path / "store")
     result_of(*words)
     before = files(tmp_path / "store")
     flip(tmp_path / "store/projection/c/0/0")

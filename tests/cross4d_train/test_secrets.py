@@ -28,9 +28,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "info": ("STORE",),
     "info --json": ("STORE", "--json"),
     "verify": ("STORE", "--json"),
-    "merge": ("OUT", "STORE", "--json"),
+    "merge": ("STORE", "OUT", "--json"),
     "merge two": ("OUT", "STORE", "STORE"),
-    "subset": ("OUT", "STORE", "--split", "train"),
+    "subset": ("STORE", "OUT", "--split", "train"),
     "subset of none": ("OUT", "STORE", "--action", "STORE"),
     "pack": ("STORE", "OUT.zip", "--json"),
     "pull": ("STORE", "OUT", "--wait", "0", "--json"),
@@ -87,7 +87,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         stage = cross4d_cache if command.split()[0] in OF_STAGE_ONE else cross4d_train
         monkeypatch.setattr(sys, "argv", [stage.__name__, command.split()[0], *words])
         with pytest.raises(SystemExit) as stop:
-            stage.cli.main()
+            (stage.cli if stage is cross4d_cache else stage.cli.app).main()
         printed = capfd.readouterr()
         return int(stop.value.code or 0), printed.out + printed.err
 

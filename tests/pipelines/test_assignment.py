@@ -18,17 +18,17 @@ def test_students_of_a_table_differ_in_one_thing(number: int, tmp_path: Path) ->
     setup = make_setup(BENCHMARK, "small", data=tmp_path, out=tmp_path, teachers=["hf=FOLDER"])
     table = VARIANTS[number](setup, ())
     assert table.number == number
-    judgements = {row: {cell.judgement.model_dump_json() for cell in cells.values()} for row, cells in table.rows.items()}
-    assert all(len(item) == 1 for item in judgements.values())  # both columns from one evaluation
-    assert len(set().union(*judgements.values())) == len(table.rows)
-    students = {row: cells["raw"].judgement.student for row, cells in table.rows.items()}
+    runs = {row: {cell.runs[0].model_dump_json() for cell in cells.values()} for row, cells in table.rows.items()}
+    assert all(len(item) == 1 for item in runs.values())  # both columns from one evaluation
+    assert len(set().union(*runs.values())) == len(table.rows)
+    students = {row: cells["raw"].runs[0].student for row, cells in table.rows.items()}
     dense = [students[row] for row in (REFERENCE, SHUFFLED, POSITION) if row in students]
     assert len({item.settings.model_dump_json() for item in dense if item.settings}) == 1
     stores = [item.store.path for item in dense if item.store]
     assert len(set(stores)) == len(dense)
-    judged = {cells["raw"].judgement.store.path for cells in table.rows.values()}
+    judged = {cells["raw"].runs[0].store.path for cells in table.rows.values()}
     assert judged == {setup.store().path}
-    assert {cells["raw"].judgement.options.get("pooling") for cells in table.rows.values()} == {"mean+max" if number == 9 else None}
+    assert {cells["raw"].runs[0].options.get("pooling") for cells in table.rows.values()} == {"mean+max" if number == 9 else None}
 
 
 @pytest.mark.parametrize("number", PATCHES)

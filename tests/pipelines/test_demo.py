@@ -3,17 +3,48 @@
 from pathlib import Path
 
 import matplotlib.image
+import pytest
+import typer
 from lightning_fabric import Fabric
+from typer.testing import CliRunner
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.cli import app as cache_app
 from cross4d_cache.datasets import open_dataset
+from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
+from cross4d_train.cli.app import app as train_app
 from cross4d_train.clips import ClipSettings
 from cross4d_train.loop import Pretraining
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
-from pipelines.demo import PICTURED, draw
+from pipelines.demo import BUILD, PICTURED, build_line, draw, pretrain_line, pretrain_request
+
+
+class AskedError(Exception):
+    """A command came to its work; what it asks for."""
+
+
+def ask(*arguments: object, **_: object) -> None:
+    raise AskedError(arguments[0])
+
+
+@pytest.mark.parametrize(
+    ("app", "place", "line", "request_"),
+    [
+        (cache_app, "cross4d_cache.build.build.build_store", build_line(Path("s")), BUILD),
+        (train_app, "cross4d_train.pretrain.pretrain", pretrain_line(Path("s"), Path("r")), pretrain_request(Path("s"), Path("r"))),
+    ],
+)
+def test_the_lines_that_are_shown_ask_for_what_is_done(
+    app: typer.Typer, place: str, line: list[str], request_: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, ask)
+    result = CliRunner().invoke(app, line[1:])
+    assert isinstance(result.exception, AskedError), result.output
+    assert result.exception.args == (request_,)
 
 
 def test_draws_a_row_for_each_pictured_sequence(tiny_vit: Path, tmp_path: Path) -> None:

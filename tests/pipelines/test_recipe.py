@@ -3,23 +3,21 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
-from typer.testing import CliRunner
 
-from cross4d_cache.cli import app as cache_app
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
-from pipelines.experiment import estimate, work
-from pipelines.experiment.work import Student, do_all
+from pipelines.experiment import pool, work
+from pipelines.experiment.pool import do_all
+from pipelines.experiment.work import Piece, Student
 from pipelines.paper.benchmark import Benchmark, Setup
 from pipelines.paper.published import TITLES
 from pipelines.paper.recipe import Recipe, choose, load_setup, main, make_setup, parse_teachers
@@ -46,12 +44,12 @@ def make_benchmark(name: str, humans: int, animals: int) -> Benchmark:
     left_out = []
     for info in open_dataset("synthetic", None, options).sequences():  # a few actions of every subject will do
         actions |= {info.action} if len(actions) < NUM_ACTIONS else set()
-        left_out += [] if info.action in actions else ["--exclude", info.id]
+        left_out += [] if info.action in actions else [info.id]
     fields: dict[str, object] = {
         "name": name,
         "dataset": "synthetic",
         "options": {"small": options},
-        "stores": {"small": ("--points", "256", *left_out)},
+        "stores": {"small": BuildSettings(points_per_frame=256, exclude=tuple(left_out))},
         "needs_data": False,
         "protocol": "cross-subject",
         "teachers": {"small": ("tiny", "position")},
@@ -66,25 +64,14 @@ def make_setup_at(out: Path, name: str, humans: int, animals: int) -> Setup:
     return make_setup(make_benchmark(name, humans, animals), "small", data=None, out=out, teachers=None)
 
 
-def run_here(command: str, *arguments: object) -> dict[str, object]:
-    """As `pipelines.commands.run`, without a process for every store."""
-    assert command == "cross4d-cache"
-    done = CliRunner().invoke(cache_app, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Recipe]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recipe]:
     out = tmp_path_factory.mktemp("recipe")
     setup, animals = make_setup_at(out, "people", 3, 0), make_setup_at(out / "animals", "animals", 0, 3)
     tables = [build(setup, (animals,)) for build in TABLES.values()]
     recipe = Recipe(setup, (animals,), tables, (2, 3, 4, 5, 6, 7, 8), seeds=1, device="cpu", jobs=2)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (work, estimate):
-            patch.setattr(module, "run", run_here)
-        recipe.run()
-        yield out, recipe
+    recipe.run()
+    return out, recipe
 
 
 def test_every_table_and_figure_is_written(finished: tuple[Path, Recipe]) -> None:
@@ -116,11 +103,11 @@ def test_what_is_done_is_not_done_again(finished: tuple[Path, Recipe]) -> None:
 def test_tables_share_stores_students_and_results(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     cells = sum(len(table.cells()) for table in recipe.tables) * recipe.seeds
-    assert len(recipe.judgements()) < cells / 2
+    assert len(recipe.runs()) < cells / 2
     assert len({item.folder for item in recipe.students()}) == len(recipe.students())
 
 
-def test_work_goes_seed_by_seed_and_judgements_follow_their_student(finished: tuple[Path, Recipe]) -> None:
+def test_work_goes_seed_by_seed_and_evaluations_follow_their_student(finished: tuple[Path, Recipe]) -> None:
     _, recipe = finished
     items = Recipe(recipe.setup, recipe.others, recipe.tables, (), seeds=3, device="cpu", jobs=2).work()
     students = [item if isinstance(item, Student) else item.student for item in items]
@@ -132,27 +119,27 @@ def test_work_goes_seed_by_seed_and_judgements_follow_their_student(finished: tu
     assert all(isinstance(items[place], Student) == (students[place].settings is not None) for place in places)
 
 
-def test_no_judgement_begins_before_its_student_is_trained(finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_evaluation_begins_before_its_student_is_trained(finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     _, recipe = finished
-    items, begun, ended = recipe.work(), list[work.Work](), list[work.Work]()
+    items, begun, ended = recipe.work(), list[Piece](), list[Piece]()
 
     class Pool(ThreadPoolExecutor):
         """Says what is begun; nothing is done."""
 
-        def submit(self, _: object, item: work.Work, *arguments: object) -> Future[None]:
+        def submit(self, _: object, item: Piece, *arguments: object) -> Future[None]:
             assert isinstance(item, Student) or item.student.settings is None or item.student in ended
             begun.append(item)
             assert len(begun) - len(ended) <= 3
             return Future()
 
-    def first_ends(running: dict[Future[None], work.Work], return_when: str) -> SimpleNamespace:
+    def first_ends(running: dict[Future[None], Piece], return_when: str) -> SimpleNamespace:
         done = next(iter(running))
         ended.append(running[done])
         done.set_result(None)
         return SimpleNamespace(done={done})
 
-    monkeypatch.setattr(work, "ProcessPoolExecutor", lambda jobs, **_: Pool(jobs))
-    monkeypatch.setattr(work, "wait", first_ends)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda jobs, **_: Pool(jobs))
+    monkeypatch.setattr(pool, "wait", first_ends)
     monkeypatch.setattr(Student, "is_done", lambda _: False)
     do_all(items, "cpu", 3)
     assert len(begun) == len(ended) == len(items)
@@ -174,16 +161,16 @@ def test_a_result_of_other_settings_or_of_an_older_student_is_not_taken_for_this
     finished: tuple[Path, Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, recipe = finished
-    judgement = next(item for item in recipe.judgements() if item.kind == "finetune" and item.student.settings is not None)
-    assert judgement.is_done()
-    checkpoint = Path(judgement.student.checkpoint)
+    run = next(item for item in recipe.runs() if item.kind == "finetune" and item.student.settings is not None)
+    assert run.is_done()
+    checkpoint = Path(run.student.checkpoint)
     before = checkpoint.stat()
     os.utime(checkpoint)
-    assert not judgement.is_done()
+    assert not run.is_done()
     os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
-    settled = work.settle
-    monkeypatch.setattr(work, "settle", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
-    assert not judgement.is_done()
+    settled = work.resolve_settings
+    monkeypatch.setattr(work, "resolve_settings", lambda *words: settled(*words).model_copy(update={"learning_rate": 0.5}))
+    assert not run.is_done()
 
 
 def test_transfer_between_two_recipes_of_one_dataset_is_refused(finished: tuple[Path, Recipe]) -> None:
@@ -268,11 +255,12 @@ def test_the_paper_scale_prints_the_paper_s_numbers(tmp_path: Path) -> None:
 
 
 def test_patch_indices_are_those_of_a_main_teacher_whose_size_the_scale_sets(tmp_path: Path) -> None:
-    def position(teacher: str) -> tuple[str, ...]:
-        return make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=[teacher]).controls()["position"].words
+    def image_size(teacher: str) -> int | None:
+        setup = make_setup(msr_action3d.BENCHMARK, "paper", data=tmp_path, out=tmp_path, teachers=[teacher])
+        return setup.controls()["position"].request.teacher.image_size
 
-    assert position("dinov2")[-2:] == ("--image-size", "72")  # 9 x 9 patches, as DINOv2 has at 126 px
-    assert "--image-size" not in position("hf=FOLDER")
+    assert image_size("dinov2") == 72  # 9 x 9 patches, as DINOv2 has at 126 px
+    assert image_size("hf=FOLDER") is None
 
 
 def test_help_names_the_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

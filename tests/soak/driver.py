@@ -115,7 +115,8 @@ def _count_events(out: str, kill_at: int | None) -> list[int]:
 
 def _build(request: Request) -> None:
     from cross4d_cache.build.engines.local import Build
-    from cross4d_cache.build.plan import BuildSettings, plan_build
+    from cross4d_cache.build.plan import plan_build
+    from cross4d_cache.build.request import BuildSettings
     from cross4d_cache.datasets import open_dataset
     from cross4d_cache.teachers import load_teacher
 
@@ -151,6 +152,13 @@ def _subset(request: Request) -> None:
     ids = [info.id for number, info in enumerate(cache.sequences) if number % 3]
     for _ in Subset(Path(request["out"]), cache, Selection(cache, ids=ids)).run():
         pass
+
+
+def _derive(request: Request) -> None:
+    from cross4d_cache.sharing.derive import derive
+    from cross4d_cache.work import finish
+
+    finish(derive(request["stores"][0], Path(request["out"])))
 
 
 def _pack(request: Request) -> None:
@@ -197,8 +205,8 @@ def _train_with_worker(request: Request) -> None:
 
 
 JOBS: dict[str, Callable[[Request], None]] = {
-    "build": _build, "write": _write, "merge": _merge, "subset": _subset, "pack": _pack, "pull": _pull, "train": _train,
-    "train-with-worker": _train_with_worker,
+    "build": _build, "write": _write, "merge": _merge, "subset": _subset, "derive": _derive, "pack": _pack,
+    "pull": _pull, "train": _train, "train-with-worker": _train_with_worker,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Builds, merges, cuts, packs, pulls and training runs, killed at random instants and begun again, against what nobody interrupted."""
+"""Commands that make stores and runs, killed at random instants and begun again, against what nobody interrupted."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.cross4d_cache.store.store_examples import make_part, write_store
 from tests.servers.liar import Server
 from tests.soak.driver import Driver
 
-JOBS = ("build", "merge", "subset", "pack", "pull", "train", "train-with-worker")
+JOBS = ("build", "merge", "subset", "derive", "pack", "pull", "train", "train-with-worker")
 
 
 @dataclass(kw_only=True)

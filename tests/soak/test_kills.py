@@ -25,7 +25,7 @@ def test_ten_kills_change_nothing(driver: Driver, tmp_path: Path, job: str) -> N
     assert found.compared >= 3
 
 
-@pytest.mark.parametrize("job", ["merge", "subset", "pack", "pull"])
+@pytest.mark.parametrize("job", ["merge", "subset", "derive", "pack", "pull"])
 def test_killed_at_each_of_its_first_files_it_goes_on(driver: Driver, tmp_path: Path, job: str) -> None:
     """Random instants seldom meet the moment when a folder has been made and does not yet say what it is."""
     driver.finish(job, tmp_path / "whole")

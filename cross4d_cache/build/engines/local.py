@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from cross4d_cache.build.part_builder import PartAssembly
-from cross4d_cache.datasets.dataset import Dataset
-from cross4d_cache.rendering.device import Lanes
-from cross4d_cache.errors import Cross4DError
 from cross4d_cache.build.plan import BuildPlan
 from cross4d_cache.build.prefetch import SequenceReader
-from cross4d_cache.store import CacheWriter
 from cross4d_cache.build.targets import StageSeconds, TargetMaker, WindowTargets
-from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.build.windows import SequenceWindow, batches, windows_of
+from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.errors import Cross4DError
+from cross4d_cache.rendering.device import Lanes
+from cross4d_cache.store import CacheWriter
+from cross4d_cache.teachers.teacher import Teacher
 
 BatchTargets = tuple[list[WindowTargets], StageSeconds]
 
@@ -77,7 +77,7 @@ class Build:
             teacher,
             plan.projection,
             manifest.render,
-            settings.windows_per_batch(teacher.spec),
+            settings.windows_per_batch(teacher.spec, teacher.device.type),
             correspondence=manifest.correspondence,
             seed=manifest.seed,
         )

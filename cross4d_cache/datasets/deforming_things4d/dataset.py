@@ -58,7 +58,7 @@ class DeformingThings4D(FileDataset):
     version = "1"
     protocols: ClassVar[tuple[str, ...]] = ("cross-identity",)
     holds = (
-        "animals/bear3EP_Agression/bear3EP_Agression.anime (humanoids with --option subset=humanoids), or folders with depth/, "
+        "animals/bear3EP_Agression/bear3EP_Agression.anime (humanoids with `dataset.options` subset=humanoids), or folders with depth/, "
         "cam_intr.txt and cam_extr.txt"
     )
     release = Release(

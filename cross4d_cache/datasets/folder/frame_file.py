@@ -83,7 +83,7 @@ def measured(path: Path, points: Float32[np.ndarray, "point 3"], farthest: float
         raise DatasetError(
             f"{path}: a coordinate of {largest:g}",
             expected=f"at most {farthest:g}, 100 km, from where on float32 loses millimetres",
-            hint="of map coordinates, pass --option origin=auto; of millimetres or feet, set metres_per_unit; or the file is damaged",
+            hint="of map coordinates, pass `dataset.options` origin=auto; of millimetres or feet, set metres_per_unit; or it is damaged",
         )
     return finite
 

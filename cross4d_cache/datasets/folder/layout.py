@@ -126,7 +126,7 @@ def _without_frames(folder: Path) -> DatasetError:
     if not inner:
         hint = "fill it, or move it out of the folder"
     elif len(outer) == 1:
-        hint = f"if its folders are the sequences, pass --data {folder}"
+        hint = f"if its folders are the sequences, pass `dataset.root` {folder}"
     else:
         hint = (
             f"if its folders are the sequences, put those of {outer[0]}, {outer[1]}, ... into one folder, under names such as "

@@ -82,7 +82,7 @@ def check_steps(path: Path, points: Float[np.ndarray, "point 3"], moved: Float32
         return
     side = float(np.ptp(points.astype(np.float64), axis=0).max())
     held = ((points, "write the files with float64, or subtract an origin before you write them"),) if points.dtype == np.float32 else ()
-    for values, hint in (*held, (moved, "pass --option origin=auto, or origin=X,Y,Z, which is subtracted in float64")):
+    for values, hint in (*held, (moved, "pass `dataset.options` origin=auto, or origin=X,Y,Z, which is subtracted in float64")):
         largest = float(np.abs(values).max())
         step = float(np.spacing(np.float32(largest)))
         far = largest * metres_per_unit > FAR or (len(points) >= MANY and side > 0)

@@ -16,7 +16,7 @@ def of_tables(root: Path, read: str, labels: LabelTable) -> Iterator[str]:
     """Tables beside the sequences that are not the one that is read, and actions that may be one."""
     names = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in TABLES and path.name != Path(read).name]
     if names and not labels.rows:
-        yield f"no {read} with labels; not read: {first_of(names)} (name another table with --option labels=FILE)"
+        yield f"no {read} with labels; not read: {first_of(names)} (name another table with `dataset.options` labels=FILE)"
     for first, second in look_alikes(labels.action_names):
         yield f"{read}: actions {first!r} and {second!r} count as two"
 

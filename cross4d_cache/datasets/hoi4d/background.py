@@ -15,7 +15,7 @@ from cross4d_cache.errors import DatasetError
 
 LARGEST_FILE = 2**28
 """Bytes of a `label.txt`; about six million points."""
-_HINT = "fetch the file again, or read without it: --option labels=false"
+_HINT = "fetch the file again, or read without it: `dataset.options` labels=false"
 
 
 class Background:

@@ -138,7 +138,9 @@ def _form_of_folder(root: Path) -> Form:
 
 
 def _unfit(path: Path, found: str, expected: str) -> DatasetError:
-    return DatasetError(f"{path}: {found}", expected=expected, hint="pass --option form=semantic or form=action; one form a folder")
+    return DatasetError(
+        f"{path}: {found}", expected=expected, hint="pass `dataset.options` form=semantic or form=action; one form a folder"
+    )
 
 
 def _whole_numbers(values: Shaped[np.ndarray, "..."], limit: int, where: str) -> UInt16[np.ndarray, "..."]:

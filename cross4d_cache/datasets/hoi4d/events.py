@@ -19,7 +19,7 @@ LARGEST_FILE = 2**20
 """Bytes; a real one has a few thousand."""
 DURATIONS = (10.0, 20.0)
 """Clocks of recordings whose file does not say; the shorter one if no event ends after 12 s."""
-_HINT = "fetch the file again, or read without it: --option labels=false"
+_HINT = "fetch the file again, or read without it: `dataset.options` labels=false"
 _CLASSES = {"".join(filter(str.isalpha, name)): number for number, name in enumerate(EVENT_NAMES)}
 """The files write `Reachout`, `turn&on&the&switch`: only letters count."""
 

@@ -37,7 +37,7 @@ def read_intrinsics(path: Path) -> Pinhole:
     Raises:
         DatasetError: it is missing, holds no 3 x 3 matrix of floats, or not that of a camera with such images.
     """
-    hint = "fetch camera_params again, or do without it: --option intrinsics=constants"
+    hint = "fetch camera_params again, or do without it: `dataset.options` intrinsics=constants"
 
     def look() -> bytes:
         with path.open("rb") as file:

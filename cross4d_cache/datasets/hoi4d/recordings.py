@@ -156,7 +156,7 @@ class Recording:
             raise DatasetError(
                 f"{place.id} has no 3Dseg/output.log, the camera's trajectory",
                 expected=f"{root}/HOI4D_annotations beside the depth, or its files merged with it",
-                hint="fetch it, pass the folder that holds both trees, or stay with the camera: --option frame_of_reference=camera",
+                hint="fetch it, pass the folder that holds both trees, or keep the camera's: `dataset.options` frame_of_reference=camera",
             )
         self._mask_folder = place.find(root, "2Dseg/shift_mask", "2Dseg/mask") if settings.labels else None
         self._masks = numbered_images(self._mask_folder) if self._mask_folder else {}
@@ -164,7 +164,7 @@ class Recording:
             raise DatasetError(
                 f"{self._mask_folder}: {len(self._masks)} masks for {self.num_frames} depth images",
                 expected="as many",
-                hint="fetch or extract again, or read without: --option labels=false",
+                hint="fetch or extract again, or read without: `dataset.options` labels=false",
             )
 
     def frames(self, numbers: range) -> Iterator[Frame]:

@@ -16,7 +16,7 @@ LARGEST_FILE = 2**24
 """Bytes; a real one has about 50 thousand."""
 FARTHEST = 1000.0
 """Metres from the origin that a camera may be."""
-_HINT = "fetch the file again, or read without it: --option frame_of_reference=camera --option labels=false"
+_HINT = "fetch the file again, or read without it: `dataset.options` frame_of_reference=camera `dataset.options` labels=false"
 
 
 def read_trajectory(path: Path, num_frames: int) -> Float64[np.ndarray, "frame 4 4"]:

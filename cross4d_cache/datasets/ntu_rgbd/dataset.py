@@ -168,7 +168,7 @@ class NTURGBD(FileDataset):
             raise DatasetError(
                 f"{path or info.id + '.skeleton'}: " + ("its joints do not give the camera's intrinsics" if path else "is not there"),
                 expected="a .skeleton file with well tracked joints",
-                hint="pass --option intrinsics=auto, which has a table for such samples",
+                hint="pass `dataset.options` intrinsics=auto, which has a table for such samples",
             )
         return fitted or fallback
 
@@ -188,7 +188,7 @@ class NTURGBD(FileDataset):
             if is_folder and Sample.parse(name) and not {"masked", "raw"} & set(found):
                 found += [form for form in ("masked", "raw") if has_images(self.root / name, form)]
         if len(found) > 1:
-            raise SettingsError(f"{self.root} holds the forms {', '.join(found)}", hint=f"choose with --option form={found[0]}")
+            raise SettingsError(f"{self.root} holds the forms {', '.join(found)}", hint=f"choose with `dataset.options` form={found[0]}")
         return found[0] if found else "masked"
 
     @cached_property

@@ -51,7 +51,7 @@ def read_skeleton(path: Path) -> list[list[Body]]:
         raise DatasetError(
             f"{path}: line {lines.number}: {error}; the file ends at byte {size}",
             expected="an NTU RGB+D .skeleton file",
-            hint="fetch the file again, or pass --option intrinsics=constants, which does without skeletons",
+            hint="fetch the file again, or pass `dataset.options` intrinsics=constants, which does without skeletons",
         ) from None
     return frames
 

@@ -137,7 +137,7 @@ def _zoom(local: Float64[np.ndarray, "3 point"], settings: RenderSettings) -> fl
         raise SettingsError(
             f"seen from the sensor, points lie {widest:.0f} degrees off their centroid",
             expected=f"at most {WIDEST_DEGREES}, as a pinhole image is flat",
-            hint="pass --camera sequence, or, for scans that go all round, --camera-model spherical",
+            hint="pass `camera` sequence, or, for scans that go all round, `camera_model` spherical",
         )
     return settings.image_size / 2 * settings.margin / max(float(tangent.max()), 1e-3)
 

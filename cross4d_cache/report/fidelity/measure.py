@@ -1,12 +1,16 @@
 """Measuring the fidelity of a store on a sample of its frames, from its own points and cameras, and from meshes where there are any."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from cross4d_cache.build.build import listed
 from cross4d_cache.build.controls import pixel_shift
+from cross4d_cache.build.request import DatasetRequest
+from cross4d_cache.datasets import DATASETS
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import DatasetError, SettingsError
 from cross4d_cache.rendering.again import FrameAgain, SequenceAgain
@@ -15,8 +19,9 @@ from cross4d_cache.rendering.correspondence import correspond
 from cross4d_cache.report.fidelity.agreement import Pairs, frame_targets
 from cross4d_cache.report.fidelity.rays import depth_behind
 from cross4d_cache.report.fidelity.report import DepthErrors, FidelityReport, Truth
-from cross4d_cache.store import Cache
+from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip, SequenceInfo
+from cross4d_cache.work import Stage, Work, steps
 
 MOST_SEQUENCES = 24
 FRAMES_EACH = 2
@@ -36,6 +41,28 @@ class _Tally:
     stored_cast: list[Bool[np.ndarray, "view point"]] = field(default_factory=list)
     behind_mesh: list[Float64[np.ndarray, "view point"]] = field(default_factory=list)
     mesh_tolerance: list[Float64[np.ndarray, "view point"]] = field(default_factory=list)
+
+
+def measure_fidelity(store: Path | str, root: Path | None = None, options: Mapping[str, str] | None = None) -> Work[FidelityReport]:
+    """How well the targets of a finished store belong to their points. Meshes are those of the raw data in `root`, read with `options`.
+
+    Raises:
+        CacheError: the store cannot be used.
+        DatasetError: the raw data are not those that the store was built from.
+        SettingsError: unknown option.
+    """
+    cache, dataset = open_cache(store), None
+    if not cache.manifest.teacher.makes_targets:
+        raise SettingsError(
+            f"{cache.storage.place} was built without a teacher", expected="a store with targets", hint="build one with a `teacher.name`"
+        )
+    record = cache.manifest.dataset
+    if root is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
+        asked = DatasetRequest(name=record.name, root=root, options={**cache.manifest.reader_options, **(options or {})})
+        dataset = yield from listed(asked)
+    measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass `dataset.root`")
+    yield from steps(Stage(name="measure", unit="sequence", total=len(measure.sample)), measure.run())
+    return measure.report
 
 
 class Fidelity:
@@ -59,7 +86,7 @@ class Fidelity:
             if dataset.fingerprint() != cache.manifest.dataset.fingerprint:
                 raise DatasetError(
                     f"{dataset.root} holds other sequences than {cache.storage.place} was built from",
-                    hint="pass the folder of the build with --data",
+                    hint="pass the folder of the build with `dataset.root`",
                 )
             self._infos = {info.id: info for info in dataset.listing.sequences}
 

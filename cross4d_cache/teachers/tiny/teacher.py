@@ -83,13 +83,13 @@ def load(
     """
     if image_size not in (None, IMAGE_SIZE):
         raise TeacherError(
-            f"image size {image_size}", expected=f"{IMAGE_SIZE} px, which {variant} was trained on", hint="leave out --image-size"
+            f"image size {image_size}", expected=f"{IMAGE_SIZE} px, which {variant} was trained on", hint="leave out `teacher.image_size`"
         )
     if weights not in (None, "random"):
         raise TeacherError(
             f"weights {weights} for {variant}",
             expected="none: its weights are part of the package",
-            hint="leave out --weights, or choose --teacher hf for a model of your own",
+            hint="leave out `teacher.weights`, or choose `teacher.name` hf for a model of your own",
         )
     model, digest = build_random(TinyViT, seed)
     if weights == "random":

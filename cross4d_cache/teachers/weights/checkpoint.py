@@ -121,7 +121,7 @@ def _misfit(path: Path, source: WeightSource, tensors: dict[str, Tensor], proble
         with torch.device("meta"):
             needed = _shapes(source.build(variant), source)
         if needed.items() <= shapes.items() and variant != source.variant:
-            return TeacherError(f"{path} holds the weights of {variant}, not of {source.variant}", hint=f"pass --teacher {variant}")
+            return TeacherError(f"{path} holds the weights of {variant}, not of {source.variant}", hint=f"pass `teacher.name` {variant}")
     return TeacherError(
         f"{path} does not fit {source.variant}: {'; '.join(problems)}",
         expected=f"a checkpoint of {source.variant}, named as by its authors or as in transformers",

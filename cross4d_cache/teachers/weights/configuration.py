@@ -74,7 +74,7 @@ def _check_type(folder: Path) -> None:
         raise TeacherError(
             f"{folder} holds a model of timm, {described.get('architecture', 'of unknown architecture')}",
             expected="a model in transformers' layout",
-            hint="take the same model in transformers' layout, or its authors' file with its own --teacher (`cross4d-cache teachers`)",
+            hint="take the same model in transformers' layout, or its authors' file with its own `teacher.name` (`cross4d-cache teachers`)",
         )
     if named is not None and named not in CONFIG_MAPPING:
         raise TeacherError(
@@ -106,7 +106,7 @@ def check_backbone(folder: Path, config: PretrainedConfig) -> None:
         raise TeacherError(
             f"{folder} holds a model of type {kind!r}, which sees videos",
             expected="a backbone of single images",
-            hint=f"pass --teacher {own}" if own else OTHER_MODEL,
+            hint=f"pass `teacher.name` {own}" if own else OTHER_MODEL,
         )
     if has_text(config):
         with torch.device("meta"), quiet():

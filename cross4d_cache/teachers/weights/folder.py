@@ -43,7 +43,7 @@ def load_pretrained(weights: str, source: WeightSource | None, stated: Normalisa
         raise TeacherError(
             f"{weights} holds a model of type {config.model_type!r}",
             expected=f"type {' or '.join(repr(name) for name in source.model_types)}",
-            hint="choose the teacher that fits, or --teacher hf for any vision backbone",
+            hint="choose the teacher that fits, or `teacher.name` hf for any vision backbone",
         )
     files = weight_files(folder)
     adopted = {} if source is None else dict(source.adapt(config, tensor_names(files)))
@@ -110,7 +110,7 @@ def locate(weights: str) -> tuple[Path, str | None]:
     if path.is_file():
         raise TeacherError(
             f"{weights} is a single file, which does not say what model it belongs to",
-            hint="name its own teacher with --teacher, or pass a folder in transformers' layout",
+            hint="name its own teacher with `teacher.name`, or pass a folder in transformers' layout",
         )
     looks_like_path = weights.startswith((".", "/", "~")) or weights.partition("@")[0].count("/") != 1
     if looks_like_path or path.suffix in CHECKPOINT_SUFFIXES:
@@ -118,6 +118,6 @@ def locate(weights: str) -> tuple[Path, str | None]:
             f"there is no {'file' if path.suffix in CHECKPOINT_SUFFIXES else 'folder'} {weights}",
             expected="a folder with config.json and model.safetensors, a hub id such as facebook/dinov2-small, "
             "a checkpoint file of the model's authors, or `random`",
-            hint="pass --weights",
+            hint="pass `teacher.weights`",
         )
     return hub.fetch(weights)

@@ -20,7 +20,7 @@ def fetch(weights: str) -> tuple[Path, str]:
 
     identifier, pinned, revision = weights.partition("@")
     if pinned and not revision:
-        raise TeacherError(f"{weights} names no revision", expected="ID or ID@REVISION", hint="pass --weights")
+        raise TeacherError(f"{weights} names no revision", expected="ID or ID@REVISION", hint="pass `teacher.weights`")
     try:
         folder = Path(snapshot_download(identifier, revision=revision or None, allow_patterns=FILES, etag_timeout=10))
     except GatedRepoError:
@@ -28,7 +28,7 @@ def fetch(weights: str) -> tuple[Path, str]:
             f"the weights of {identifier} are gated: the hub gives them to those who accepted their licence and are logged in",
             expected="access to the repository",
             hint=f"accept the licence on https://huggingface.co/{identifier}, log in with `hf auth login`, then run the command again; "
-            "or pass its authors' checkpoint file with --weights",
+            "or pass its authors' checkpoint file with `teacher.weights`",
         ) from None
     except RepositoryNotFoundError:
         raise TeacherError(
@@ -38,7 +38,7 @@ def fetch(weights: str) -> tuple[Path, str]:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise TeacherError(
             f"{weights} cannot be fetched from the hub: {first_line(error)}",
-            hint="download the model elsewhere and pass its folder or its authors' checkpoint file with --weights, "
-            "or try out the plumbing with --weights random",
+            hint="download the model elsewhere and pass its folder or its authors' checkpoint file with `teacher.weights`, "
+            "or try out the plumbing with `teacher.weights` random",
         ) from None
     return folder, folder.name

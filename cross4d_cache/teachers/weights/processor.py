@@ -20,7 +20,7 @@ LEVELS = (0, 128, 255)
 """Brightness of the images that are shown, of 255."""
 TOLERANCE = 1e-4
 """Largest difference, as a share of the contrast of the output, that counts as the rounding of float32."""
-OPTIONS = "say what it expects of images in [0, 1] with --image-mean and --image-std"
+OPTIONS = "say what it expects of images in [0, 1] with `teacher.image_mean` and `teacher.image_std`"
 
 
 @dataclass(frozen=True, kw_only=True)

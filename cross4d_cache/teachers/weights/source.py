@@ -64,6 +64,8 @@ class WeightSource:
         """
         if self.hub_id is None:
             raise TeacherError(
-                f"the weights of {self.variant} are not on the hub", expected="its authors' checkpoint file", hint="pass --weights FILE"
+                f"the weights of {self.variant} are not on the hub",
+                expected="its authors' checkpoint file",
+                hint="pass `teacher.weights` FILE",
             )
         return self.hub_id if self.revision is None else f"{self.hub_id}@{self.revision}"

@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 import torch
 
-from cross4d_cache.build.engines.local import Build
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.build.controls import shuffle
-from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.fitting import ProjectionFit
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.preparation import prepare, thin
+from cross4d_cache.build.projection import PrincipalComponents, make_projection
+from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.build.windows import SequenceWindow
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
-from cross4d_cache.build.fitting import ProjectionFit
-from cross4d_cache.build.preparation import prepare, thin
-from cross4d_cache.build.plan import BuildSettings, plan_build
-from cross4d_cache.build.projection import PrincipalComponents, make_projection
+from cross4d_cache.rendering.camera import batch_cameras
+from cross4d_cache.rendering.correspondence import correspond
 from cross4d_cache.rendering.render import render
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher, Window
 from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, Frame, PointCloudSequence, RenderSettings, SequenceInfo
-from cross4d_cache.build.windows import SequenceWindow
 
 MakeBall = Callable[..., PointCloudSequence]
 LENGTHS = (5, 9, 3, 1)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import CacheMismatchError
-from cross4d_cache.build.plan import BuildSettings, plan_build
 from cross4d_cache.store import CacheWriter
 from cross4d_cache.teachers import load_teacher
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cross4d_cache.build.selection import select_sequences
 from cross4d_cache.datasets import Dataset, open_dataset
 from cross4d_cache.datasets.dataset import Listing
 from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.build.selection import select_sequences
 
 NAMES = [f"a0{number}_s01_e01" for number in range(1, 6)]
 
@@ -29,7 +29,7 @@ def chosen(dataset: Dataset, exclude: tuple[str, ...] = (), limit: int | None = 
 
 
 def test_damage_is_refused_and_the_way_out_is_told(dataset: Dataset) -> None:
-    with pytest.raises(DatasetError, match=f"--exclude {NAMES[2]}"):
+    with pytest.raises(DatasetError, match=f"`exclude` {NAMES[2]}"):
         chosen(dataset)
 
 

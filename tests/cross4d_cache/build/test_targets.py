@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cross4d_cache.build.projection import Projection
-from cross4d_cache.store import ProjectionRecord
 from cross4d_cache.build.targets import TargetMaker
+from cross4d_cache.store import ProjectionRecord
 from cross4d_cache.teachers.teacher import Teacher
 from cross4d_cache.types import RenderSettings, TeacherSpec
 

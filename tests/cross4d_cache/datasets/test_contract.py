@@ -199,7 +199,7 @@ def test_a_dataset_that_lives_in_a_folder_says_when_it_is_missing(opener: Opener
     if not dataset.needs_root:
         assert dataset.root is None
         return
-    with pytest.raises(DatasetError, match="--data"):
+    with pytest.raises(DatasetError, match=r"`dataset\.root`"):
         open_dataset(dataset.name, None)
     with pytest.raises(DatasetError, match="does not exist"):
         open_dataset(dataset.name, tmp_path / "nowhere")

@@ -545,7 +545,7 @@ def test_tables_as_spreadsheets_save_them(runs: Path) -> None:
 
 def test_tables_that_are_not_read_are_told(runs: Path) -> None:
     (runs / "Labels.csv").write_text("sequence,action\na,x\n")
-    assert told(opened(runs)) == ["no labels.csv with labels; not read: Labels.csv (name another table with --option labels=FILE)"]
+    assert told(opened(runs)) == ["no labels.csv with labels; not read: Labels.csv (name another table with `dataset.options` labels=FILE)"]
     assert told(opened(runs, labels="Labels.csv")) == ["Labels.csv: 2 sequences without a row: b, c"]
     assert told(table(runs, "sequence,action\n"))[0] == "labels.csv: 3 sequences without a row: a, b, c"
 
@@ -578,7 +578,7 @@ def test_frames_beside_folders_are_refused_and_a_level_too_deep_is_told(tmp_path
     put(tmp_path, "mixed/0.xyz", "mixed/1.xyz", "mixed/backup/0.xyz", "deep/data/run/0.xyz")
     with pytest.raises(DatasetError, match=r"frames \(0\.xyz, \.\.\.\) beside folders \(backup"):
         opened(tmp_path / "mixed").sequences()
-    with pytest.raises(DatasetError, match=f"pass --data {tmp_path / 'deep' / 'data'}"):
+    with pytest.raises(DatasetError, match=f"pass `dataset.root` {tmp_path / 'deep' / 'data'}"):
         opened(tmp_path / "deep").sequences()
 
 
@@ -588,7 +588,7 @@ def test_sequences_in_folders_of_classes_are_not_to_be_read_by_one_class(tmp_pat
         DatasetError, match=r"those of run, walk, \.\.\. into one folder, under names such as run_s1, and say in labels\.csv"
     ) as caught:
         opened(tmp_path).sequences()
-    assert "--data" not in str(caught.value).replace("check-data --dataset folder --data", "")
+    assert "`dataset.root`" not in str(caught.value)
 
 
 def test_an_array_on_its_side_is_refused(tmp_path: Path) -> None:

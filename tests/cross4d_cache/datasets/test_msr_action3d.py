@@ -214,7 +214,7 @@ def test_frames_of_equal_size_may_have_become_one_dense_array(tmp_path: Path) ->
 def test_a_folder_with_both_forms_needs_a_choice(tmp_path: Path) -> None:
     write_bin(tmp_path / "a01_s02_e03_sdepth.bin", random_depth())
     write_npz(tmp_path / "a01_s06_e01_sdepth.npz", random_depth(2))
-    with pytest.raises(SettingsError, match=r"--option form=bin or npz"):
+    with pytest.raises(SettingsError, match=r"`dataset.options` form=bin or npz"):
         open_dataset("msr_action3d", tmp_path).sequences()
     for form, name in (("bin", "a01_s02_e03"), ("npz", "a01_s06_e01")):
         assert [info.id for info in open_dataset("msr_action3d", tmp_path, {"form": form}).sequences()] == [name]

@@ -92,7 +92,7 @@ def test_several_forms_need_a_choice(tmp_path: Path) -> None:
     write_images(tmp_path / "nturgb+d_depth" / NAME, some_depth(3), "Depth")
     np.savez(tmp_path / f"{NAME}.npz", data=object_array(published_points(some_depth(4))))
     np.savez(tmp_path / "statistics.npz", mean=np.zeros(3))
-    with pytest.raises(SettingsError, match=r"masked, raw, npz(.|\n)*--option form=masked"):
+    with pytest.raises(SettingsError, match=r"masked, raw, npz(.|\n)*`dataset.options` form=masked"):
         open_ntu(tmp_path).sequences()
     assert [open_ntu(tmp_path, form=form).sequences()[0].num_frames for form in ("masked", "raw", "npz")] == [2, 3, 4]
 

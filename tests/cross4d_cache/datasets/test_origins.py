@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.folder.origins import find
 from cross4d_cache.errors import DatasetError, SettingsError
@@ -112,7 +113,7 @@ def test_what_float32_cannot_hold_is_refused_with_the_way_out(
 
 
 def test_the_way_out_is_told_by_a_build_too(write: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="--option origin=auto"):
+    with pytest.raises(DatasetError, match=r"`dataset\.options` origin=auto"):
         build(write(MAP), tmp_path / "map.zarr")
 
 

@@ -8,7 +8,8 @@ import pytest
 from torch import Tensor
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildPlan, BuildSettings, plan_build
+from cross4d_cache.build.plan import BuildPlan, plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.targets import TargetMaker
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.rendering.again import SequenceAgain, image_of

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.cli import app
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions, Listing

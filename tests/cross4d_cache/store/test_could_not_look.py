@@ -18,7 +18,7 @@ from cross4d_cache.sharing.pull import Pull
 from cross4d_cache.store import CacheWriter, PartCheck, mark_damaged, open_cache, verify
 from cross4d_cache.store import part as part_module
 from cross4d_cache.store import writer as writer_module
-from cross4d_cache.store.verify import refuse, report
+from cross4d_cache.store.verify import Verification
 from tests.cross4d_cache.store.forgery import forge_part
 from tests.cross4d_cache.store.store_examples import PROJECTION, make_manifest, make_part, two_parts, write_store
 from tests.cross4d_cache.store.test_hostile import read_all
@@ -53,6 +53,10 @@ def open_writer(store: Path) -> CacheWriter:
 
 def checks(store: Path) -> list[PartCheck]:
     return list(verify(open_cache(store)))
+
+
+def verified(store: Path) -> Verification:
+    return Verification(cache=open_cache(store), checks=tuple(checks(store)))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -182,17 +186,17 @@ def test_what_cannot_be_read_is_not_damaged_and_stays(store: Path, tmp_path: Pat
 def test_verify_tells_damage_from_what_it_could_not_read(store: Path) -> None:
     silent = str(store / "parts/00001/points/c/0/0")
     with failing(errno.EACCES, lambda call, path: path == silent):
-        found = checks(store)
+        found = verified(store)
         with pytest.raises(CacheUnreadableError) as caught:
-            refuse(open_cache(store), found)
+            found.refuse()
         assert "could not be read: Permission denied" in str(caught.value)
         assert "build" not in str(caught.value)
         flip(shard(store, "features"), 99)
-        found = checks(store)
-    record = report(open_cache(store), found)
+        found = verified(store)
+    record = found.as_record()
     assert (record["damaged"], len(record["unread"]), record["intact"]) == (["00000"], 1, False)
     with pytest.raises(CacheCorruptError, match="Permission denied") as damaged:
-        refuse(open_cache(store), found)
+        found.refuse()
     assert "damaged files (1), of 00000:" in str(damaged.value)
 
 

@@ -333,7 +333,7 @@ def test_pyramids_have_no_layer_to_choose(name: str, tmp_path: Path) -> None:
     save(CONFIGS[name](), tmp_path)
     with pytest.raises(TeacherError, match="a pyramid whose stages") as error:
         load_teacher("hf", str(tmp_path), image_size=64, layer=1, **STATED)
-    assert "leave out --layer" in str(error.value)
+    assert "leave out `teacher.layer`" in str(error.value)
 
 
 def test_models_that_join_the_images_of_a_batch_are_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_revision_may_be_pinned(hub: Path, suffix: str, commit: str) -> None:
 def test_what_the_hub_does_not_have_is_refused(hub: Path, weights: str) -> None:
     with pytest.raises(TeacherError, match="cannot be fetched") as error:
         load_teacher("vjepa2", weights)
-    assert "--weights" in str(error.value)
+    assert "`teacher.weights`" in str(error.value)
 
 
 @pytest.mark.parametrize(

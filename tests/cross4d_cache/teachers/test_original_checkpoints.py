@@ -277,7 +277,7 @@ def test_what_does_not_fit_is_named(what: str, message: str, tmp_path: Path) -> 
 def test_the_weights_of_another_variant_say_which(variant: str, tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=f"holds the weights of {variant}, not of dinov2-s") as error:
         load_teacher("dinov2-s", save(dinov2_state(variant), tmp_path / "a.pth"))
-    assert f"--teacher {variant}" in str(error.value)
+    assert f"`teacher.name` {variant}" in str(error.value)
 
 
 class Code:

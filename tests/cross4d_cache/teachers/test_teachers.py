@@ -198,7 +198,7 @@ def test_position_table_follows_the_seed_and_is_not_what_the_projection_draws() 
 
 @pytest.mark.parametrize("weights", ["random", "some/where"])
 def test_position_has_no_weights(weights: str) -> None:
-    with pytest.raises(TeacherError, match="leave out --weights"):
+    with pytest.raises(TeacherError, match=r"leave out `teacher\.weights`"):
         load_teacher("position", weights)
 
 
@@ -369,7 +369,7 @@ def test_layers_that_do_not_exist_are_refused(name: str, layer: int, tmp_path: P
 
 
 def test_blocks_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match="leave out --layer"):
+    with pytest.raises(TeacherError, match=r"leave out `teacher\.layer`"):
         load_teacher("hf", str(save_resnet(tmp_path)), layer=1, **STATED)
 
 

@@ -8,7 +8,7 @@ from cross4d_cache.types import UNLABELLED_PART
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
-from cross4d_train.evaluation import parts
+from cross4d_train.evaluation import part_probe
 from cross4d_train.evaluation.part_probe import PartSettings, TokenFeatures, extract_tokens, join_tokens, mean_iou, score_parts
 
 CLIPS = ClipSettings(num_frames=3, num_points=48, stride=1)
@@ -53,13 +53,13 @@ def test_parts_that_features_do_not_tell_stay_at_chance():
 
 
 def test_every_budget_is_drawn_and_nothing_is_left_to_chance(monkeypatch):
-    sizes, fit = [], parts._fit
+    sizes, fit = [], part_probe._fit
 
     def counting(features, *others):
         sizes.append(len(features))
         return fit(features, *others)
 
-    monkeypatch.setattr(parts, "_fit", counting)
+    monkeypatch.setattr(part_probe, "_fit", counting)
     train, test = make_tokens(100, 1, separable=False), make_tokens(100, 2, separable=False)
     first = score_parts(train, test, SETTINGS)
     assert sorted(sizes) == [12, 12, 12, 40, 40, 40, 100]
@@ -133,15 +133,15 @@ def test_the_classifier_minimises_cross_entropy_and_half_the_squared_weights():
     -2 / (1 + exp(2w)) + 2 * decay * w is zero at w = 1 if decay = 1 / (1 + exp(2)).
     """
     train = on_a_line(-1, 1, parts=[0, 1])
-    classifier = parts._fit(train.features, train.parts, 2, 1 / (1 + math.exp(2)))
+    classifier = part_probe._fit(train.features, train.parts, 2, 1 / (1 + math.exp(2)))
     assert classifier.weight.flatten().tolist() == pytest.approx([-1, 1], abs=1e-3)
     assert classifier.bias.tolist() == pytest.approx([0, 0], abs=1e-3)
 
 
 def test_budgets_are_standardised_by_all_training_tokens(monkeypatch):
     """Tokens 0, 2, 4 and 10: mean 4, deviation sqrt((16 + 4 + 0 + 36) / 4); a budget of two sees two of the same four numbers."""
-    seen, fit = [], parts._fit
-    monkeypatch.setattr(parts, "_fit", lambda features, *others: (seen.append(features.flatten().tolist()), fit(features, *others))[1])
+    seen, fit = [], part_probe._fit
+    monkeypatch.setattr(part_probe, "_fit", lambda features, *others: (seen.append(features.flatten().tolist()), fit(features, *others))[1])
     tokens = on_a_line(0, 2, 4, 10, parts=[0, 0, 1, 1])
     score_parts(tokens, on_a_line(100, 300, parts=[0, 1]), PartSettings(clips=CLIPS, budgets=(2,), num_draws=2))
     expected = {round((place - 4) / 14**0.5, 4) for place in (0, 2, 4, 10)}

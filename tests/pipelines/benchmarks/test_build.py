@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cross4d_cache.build.engines.local import Build
-from cross4d_cache.build.plan import BuildSettings, plan_build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.rendering.camera import place_cameras

@@ -8,16 +8,16 @@ import pytest
 
 from cross4d_train.evaluation.statistics import mcnemar, paired_t
 from cross4d_train.settings import EncoderSettings
-from pipelines.experiment.report import Finished, markdown, record
-from pipelines.experiment.table import Cell, Found, Judgement, Table, compare, find, value_at
+from pipelines.experiment.report import markdown, record
+from pipelines.experiment.table import Cell, Finished, Found, Table, compare, find, finish, value_at
 from pipelines.experiment.tally import Tally, matches, parts
-from pipelines.experiment.work import Store, Student
+from pipelines.experiment.work import EvaluationRun, Store, Student
 
 VIDEOS = 20
 
 
-class Told(Judgement):
-    """A judgement whose results are made up: of `right` of the videos, one fewer each seed."""
+class Told(EvaluationRun):
+    """An evaluation whose results are made up: of `right` of the videos, one fewer each seed."""
 
     right: int
 
@@ -28,18 +28,13 @@ class Told(Judgement):
 
 
 def make_cell(right: int, published: float | None = None, predictions: str | None = "raw.predictions") -> Cell:
-    store = Store(path=Path("s.zarr"), words=())
-    judgement = Told(kind="probe", root=Path(), student=Student(name="s"), encoder=EncoderSettings(), store=store, options={}, right=right)
-    return Cell(judgement=judgement, score="raw.video_accuracy", predictions=predictions, published=published)
+    store = Store(path=Path("s.zarr"))
+    run = Told(kind="probe", root=Path(), student=Student(name="s"), encoder=EncoderSettings(), store=store, options={}, right=right)
+    return Cell(runs=(run,), score="raw.video_accuracy", predictions=predictions, published=published)
 
 
 def make_table(**rows: Cell) -> Table:
     return Table(number=1, columns=("raw",), rows={name: {"raw": cell} for name, cell in rows.items()}, reference="dense")
-
-
-def finish(table: Table, seeds: int) -> Finished:
-    found = {(row, column): find(cell, seeds) for row, cells in table.rows.items() for column, cell in cells.items()}
-    return Finished(table=table, found=found, differences=compare(table, found))
 
 
 def test_a_cell_is_a_spread_over_seeds_with_an_interval_over_videos() -> None:
@@ -115,7 +110,7 @@ def test_cells_of_any_two_places_are_compared() -> None:
 
 
 class Counted(Told):
-    """A judgement of parts and matches."""
+    """An evaluation of parts and matches."""
 
     def result(self) -> dict[str, object]:
         rng = np.random.default_rng(self.student.seed)
@@ -136,9 +131,9 @@ class Counted(Told):
 @pytest.mark.parametrize("tally", [parts("mean_iou"), parts("mean_accuracy"), parts("overall_accuracy"), matches(0, "features")])
 def test_scores_of_counts_have_intervals(tally: Tally) -> None:
     cell = make_cell(1)
-    judgement = Counted(**{name: getattr(cell.judgement, name) for name in type(cell.judgement).model_fields})
-    found = find(Cell(judgement=judgement, score="mean_iou", tally=tally), 2)
-    whole = np.mean([tally.score(sum(tally.read(judgement.with_seed(seed).result()).values())) for seed in range(2)])  # type: ignore[arg-type]
+    run = Counted(**{name: getattr(cell.runs[0], name) for name in EvaluationRun.model_fields} | {"right": 1})
+    found = find(Cell(runs=(run,), score="mean_iou", tally=tally), 2)
+    whole = np.mean([tally.score(sum(tally.read(run.with_seed(seed).result()).values())) for seed in range(2)])  # type: ignore[arg-type]
     assert found.interval is not None
     assert found.interval[0] < whole < found.interval[1]
     assert found.draws is not None
@@ -171,3 +166,41 @@ def test_reports_show_ours_beside_the_paper_s() -> None:
 
 def test_places_in_records() -> None:
     assert value_at({"scores": [{"raw": 1}, {"raw": 2}]}, "scores.1.raw") == 2
+
+
+def test_holm_corrects_over_the_table_or_over_each_column() -> None:
+    """0.01 x 4; 0.03 x 3; 0.02 x 2 would lie below the one before; 0.6 x 1; beside them a column of a single test."""
+    p = {"untrained": 0.01, "global": 0.03, "centred": 0.04, "shuffled": 0.6}
+    cells = {
+        name: {"raw": make_cell(9), "std": make_cell(9)} if name in ("dense", "global") else {"raw": make_cell(9)} for name in ("dense", *p)
+    }
+    table = Table(number=1, columns=("raw", "std"), rows=cells, reference="dense")
+    found = {(row, column): find(cell, 2) for row, columns in cells.items() for column, cell in columns.items()}
+
+    def of(table: Table) -> dict[tuple[str, str], float | None]:
+        with pytest.MonkeyPatch.context() as patch:
+            asked = [item.theirs for item in compare(table, found)]
+            told = iter([p[row] if column == "raw" else 0.5 for row, column in asked])
+            patch.setattr("pipelines.experiment.table.paired_t", lambda ours, theirs: next(told))
+            return {item.theirs: item.holm for item in compare(table, found)}
+
+    by_column = of(replace(table, by_column=True))
+    assert by_column == pytest.approx(
+        {("untrained", "raw"): 0.04, ("global", "raw"): 0.09, ("centred", "raw"): 0.09, ("shuffled", "raw"): 0.6, ("global", "std"): 0.5}
+    )
+    whole = of(table)
+    assert whole[("untrained", "raw")] == pytest.approx(0.05)
+    assert whole[("global", "std")] == pytest.approx(1.0)
+
+
+def test_shown_columns_are_tested_against_nothing() -> None:
+    table = replace(make_table(one=make_cell(10), dense=make_cell(11)), shown=("raw",))
+    assert table.comparisons() == []
+
+
+def test_runs_on_several_stores_are_values_of_their_own_and_videos_of_one_list() -> None:
+    one, other = make_cell(15).runs[0], make_cell(11).runs[0]
+    found = find(Cell(runs=(one, other), score="raw.video_accuracy", predictions="raw.predictions"), 2)
+    assert found.spread.values == (0.75, 0.55, 0.7, 0.5)
+    assert [sum(seed) for seed in found.correct] == [26, 24]
+    assert [len(seed) for seed in found.correct] == [2 * VIDEOS] * 2

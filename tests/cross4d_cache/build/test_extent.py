@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from cross4d_cache.build.extent import Extent, SequenceExtent
 from cross4d_cache.cli import app
-from cross4d_cache.report.extent import Extent, SequenceExtent
 from cross4d_cache.types import RenderSettings
 
 BOX = np.stack(np.meshgrid(np.linspace(-0.25, 0.25, 11), np.linspace(-1, 1, 21), np.linspace(2, 2.25, 6)), axis=-1).reshape(-1, 3)

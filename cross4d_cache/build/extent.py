@@ -15,6 +15,7 @@ from cross4d_cache.rendering.camera.framing import nearly_all
 from cross4d_cache.rendering.repeats import first_at_place
 from cross4d_cache.store import Cache
 from cross4d_cache.types import RenderSettings, SequenceInfo
+from cross4d_cache.work import Stage, Step, Work
 
 SAMPLE, FRAMES = 8, 16
 """Sequences that are looked at where not all are read, and frames from the start of each."""
@@ -140,16 +141,18 @@ class Extent:
         longest = max(self.right, self.down, self.forward)
         if self.down > TALLEST:
             found.append(
-                f"subjects are {self.down:.3g} m tall: set --option metres_per_unit (0.001 for millimetres), axes, or columns of .bin files"
+                f"subjects are {self.down:.3g} m tall: set `dataset.options` metres_per_unit (0.001: millimetres), axes, or columns"
             )
         if longest < SMALLEST:
-            found.append(f"subjects measure {longest:.3g} m: set --option metres_per_unit")
+            found.append(f"subjects measure {longest:.3g} m: set `dataset.options` metres_per_unit")
         if self.points_a_frame["median"] < FEWEST_POINTS or (self.patches_a_frame or FEWEST_PATCHES) < FEWEST_PATCHES:
             found.append("images will be nearly empty: frames have few points, or these lie in few patches")
         if self.zeros > MOST_ZEROS:
-            found.append(f"{self.zeros:.0%} of the points are at 0, 0, 0: if these are rays without an echo, pass --option drop_zeros=true")
+            found.append(
+                f"{self.zeros:.0%} of the points are at 0, 0, 0: if these are rays without an echo, pass `dataset.options` drop_zeros=true"
+            )
         if self.strays:
-            found.append("some points lie far off all others and coarsen the store's grid: --option range or box leaves them out")
+            found.append("some points lie far off all others and coarsen the store's grid: `dataset.options` range or box leaves them out")
         return found
 
     def notes(self, *, spherical: bool = False) -> list[str]:
@@ -157,8 +160,8 @@ class Extent:
         if spherical or self.down * 3 >= max(self.right, self.forward):
             return []
         return [
-            "subjects are much wider than high: if they should stand, set --option axes (x,-z,y for z up); scans that go all round take"
-            " --camera-model spherical"
+            "subjects are much wider than high: if they should stand, set `dataset.options` axes (x,-z,y for z up); scans that go all"
+            " round take `camera_model` spherical"
         ]
 
     def report(self, options: Mapping[str, Any], *, spherical: bool = False) -> list[str]:
@@ -188,14 +191,16 @@ def sample(cache: Cache) -> list[int]:
     return picked
 
 
-def of_store(cache: Cache, indices: Iterable[int]) -> Extent | None:
-    """Of some sequences of a store, as it holds them; None if they cannot be read, which `verify` tells."""
-    found = []
+def store_extent(cache: Cache, *, read_all: bool = False) -> Work[Extent | None]:
+    """Of some sequences of a store, or of all, as it has them; None if they cannot be read, which `verify` tells."""
+    chosen, found = range(len(cache.sequences)) if read_all else sample(cache), list[SequenceExtent]()
+    stage = Stage(name="extent", unit="sequence", total=len(chosen), delay=0.0 if read_all else 2.0)
     try:
-        for index in indices:
+        for index in chosen:
             clip = cache.read_clip(index, np.arange(min(FRAMES, cache.info(index).num_frames)), targets=False)
             frames = np.split(clip.points, clip.point_offsets[1:-1])
             found.append(SequenceExtent.measure(frames, cache.manifest.render, cache.manifest.teacher.patch_size))
+            yield Step(stage=stage, done=len(found))
     except CacheError:
         return None
     return Extent.of(found)

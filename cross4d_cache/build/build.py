@@ -1,0 +1,115 @@
+"""A build, from a request to a finished store: what `cross4d-cache build` does, for recipes, notebooks and workers as well."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cross4d_cache.build.engines.local import Build, BuildProgress
+from cross4d_cache.build.extent import of_dataset
+from cross4d_cache.build.fitting import ProjectionFit
+from cross4d_cache.build.plan import BuildPlan, plan_build
+from cross4d_cache.build.request import BuildRequest, DatasetRequest, TeacherRequest
+from cross4d_cache.build.selection import remarks, select_sequences
+from cross4d_cache.datasets import open_dataset
+from cross4d_cache.datasets.dataset import Dataset
+from cross4d_cache.rendering.device import choose_device
+from cross4d_cache.store import check_place
+from cross4d_cache.store.verify import check_finished
+from cross4d_cache.teachers import load_teacher
+from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.work import Advice, Remark, Stage, Step, Work, steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedBuild:
+    """A request whose dataset is listed, whose teacher is loaded, and whose plan is made."""
+
+    dataset: Dataset
+    teacher: Teacher
+    plan: BuildPlan
+
+
+def build_store(request: BuildRequest, out: Path, *, device: str = "auto") -> Work[BuildProgress]:
+    """Build the store of a request at `out`, or resume one that was interrupted. Of a finished one, what is damaged is made again.
+
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        CacheMismatchError: the store at `out` is of another request.
+        DatasetError: the raw data are missing or damaged; parts that are committed stay.
+        OutputError: the store cannot be written.
+        SettingsError: settings that are unknown, or do not go together or with the data.
+        TeacherError: the weights cannot be had, or their features do not fit float16.
+    """
+    check_place(out)
+    prepared = yield from prepare_build(request, out, device=device)
+    yield from _announce(prepared)
+    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out)
+    yield from check_finished(run.writer)
+    stage = Stage(name="build", unit="frame", total=prepared.plan.manifest.plan.num_frames, advice=_advice(prepared.teacher))
+    for progress in run.run():
+        yield Step(stage=stage, done=progress.frames_done, note=progress.note)
+    return run.progress
+
+
+def prepare_build(request: BuildRequest, out: Path, *, device: str = "auto") -> Work[PreparedBuild]:
+    """List the dataset, load the teacher, fit the projection if it is fitted (the store at `out` may have it), and plan.
+
+    Raises:
+        Cross4DError: as `build_store`.
+    """
+    settings, chosen = request.settings, choose_device(device)
+    dataset = yield from listed(request.dataset)
+    select_sequences(dataset, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
+    for remark in remarks(dataset):
+        yield Remark(f"note: {remark}")
+    teacher = load(request.teacher, device=str(chosen), seed=settings.seed)
+    fit = ProjectionFit(dataset, teacher, settings, out)
+    if fit.num_frames:
+        yield from steps(Stage(name="fit projection", unit="frame", total=fit.num_frames, advice=_advice(teacher)), fit.run())
+    return PreparedBuild(dataset=dataset, teacher=teacher, plan=plan_build(dataset, teacher, settings, fit.matrix))
+
+
+def listed(request: DatasetRequest) -> Work[Dataset]:
+    """Open a dataset and list its sequences.
+
+    Raises:
+        DatasetError: the folder is missing.
+        SettingsError: unknown dataset or option.
+    """
+    dataset = open_dataset(request.name, request.root, request.options)
+    yield from steps(Stage(name="listing", unit="sequence", delay=2.0), dataset.scanning())
+    return dataset
+
+
+def load(request: TeacherRequest, *, device: str, seed: int) -> Teacher:
+    """The teacher of a request.
+
+    Raises:
+        SettingsError: unknown teacher.
+        TeacherError: the weights cannot be had or do not fit.
+    """
+    return load_teacher(device=device, seed=seed, **request.model_dump())
+
+
+def _announce(prepared: PreparedBuild) -> Iterator[Remark]:
+    """Where a build runs, its teacher, and how large the subjects look to it."""
+    spec, rules = prepared.teacher.spec, prepared.plan.manifest.render
+    yield Remark(f"device {prepared.teacher.device} (choose with `device`); teacher {spec.name}, weights {spec.weights}, {spec.dtype}")
+    if spec.is_random:
+        yield Remark(random_teacher(spec.name))
+    sequences = [info for part in prepared.plan.parts for info in part]
+    extent = of_dataset(prepared.dataset, sequences, rules, spec.patch_size)
+    if extent is not None:
+        options = prepared.dataset.options.model_dump(mode="json")
+        yield from map(Remark, extent.report(options, spherical=rules.camera_model == "spherical"))
+
+
+def random_teacher(name: str) -> str:
+    """The warning about targets of a teacher that was never trained."""
+    return f"WARNING: teacher {name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing"
+
+
+def _advice(teacher: Teacher) -> Advice:
+    """What is said of work that takes long on the teacher's device."""
+    return lambda seconds: " on this GPU" if teacher.device.type == "cuda" else " on this CPU; a GPU is faster"
