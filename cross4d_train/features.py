@@ -108,12 +108,7 @@ class Student:
         return RecordingTokens(features=features, centroids=centroids, frames=frames)
 
     def embedding(self, points: Points, *, stride: int | None = None) -> Float32[np.ndarray, " channel"]:
-        """One vector for the whole recording, the mean of its tokens, as probes take it of a clip.
-
-        Raises:
-            SettingsError: as `features`.
-            CheckpointError: as `features`.
-        """
+        """One vector for the whole recording, the mean of its tokens, as probes take it of a clip. Raises as `features`."""
         mean: Float32[np.ndarray, " channel"] = self.tokens(points, stride=stride).features.mean(axis=0)
         return mean
 

@@ -1,5 +1,7 @@
 """Both packages as others import them: at once, with types, and without what only some of their work needs."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 import cross4d_cache
 import cross4d_train
+import pipelines
 
 HEAVY = "{'torch', 'zarr', 'transformers', 'open3d', 'numpy', 'pydantic', 'typer'}"
 
@@ -43,3 +46,32 @@ def test_packages_have_types_and_no_other_names(package) -> None:  # type: ignor
     assert (Path(str(package.__file__)).parent / "py.typed").is_file()
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'teleport'"):
         package.teleport  # noqa: B018
+
+
+FORBIDDEN = {
+    "cross4d_train/teleport.py": "from cross4d_cache.rendering import render",
+    "cross4d_cache/store/teleport.py": "import torch",
+    "cross4d_cache/datasets/teleport.py": "import cross4d_train.loop",
+    "cross4d_cache/rendering/teleport.py": "import cross4d_cache.build.plan",
+}
+"""What no new module may import, in a module that no rule knows by name."""
+
+
+def test_import_rules_catch_new_modules(tmp_path: Path) -> None:
+    for package in (cross4d_cache, cross4d_train, pipelines):
+        folder = Path(str(package.__file__)).parent
+        shutil.copytree(folder, tmp_path / folder.name, ignore=lambda _, names: [name for name in names if name == "__pycache__"])
+    shutil.copy(Path(__file__).resolve().parents[1] / "pyproject.toml", tmp_path)
+    for name, statement in FORBIDDEN.items():
+        (tmp_path / name).write_text(statement + "\n")
+    (tmp_path / "cross4d_cache" / "teleport.py").touch()
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--no-cache"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    text = " ".join(result.stdout.split())
+    for name in FORBIDDEN:
+        assert f"{name.removesuffix('.py').replace('/', '.')} -> " in text
+    assert "not listed as layers: - cross4d_cache.teleport" in text
