@@ -222,6 +222,23 @@ class CachedClip:
     surface_ids: UInt32[np.ndarray, " point"] | None = None
     frame_actions: Int16[np.ndarray, " frame"] | None = None
 
+    def targets(self) -> tuple[Float32[np.ndarray, "point channel"], Bool[np.ndarray, " point"]]:
+        """The target of every point, the mean over the views that see it, and whether any does; zeros where none does."""
+        return mean_over_views(self.rows, self.features)
+
+
+def mean_over_views(
+    rows: Int32[np.ndarray, "*point view"], features: Float16[np.ndarray, "row channel"]
+) -> tuple[Float32[np.ndarray, "*point channel"], Bool[np.ndarray, "*point"]]:
+    """The mean of the features that points have in the views that see them, whose rows are not -1, and whether any does; else zeros."""
+    total = np.zeros((*rows.shape[:-1], features.shape[1]), np.float32)
+    counts = np.zeros(rows.shape[:-1], np.float32)
+    for view in np.moveaxis(rows, -1, 0):
+        seen = view >= 0
+        total[seen] += features[view[seen]]
+        counts += seen
+    return total / np.maximum(counts, 1)[..., None], counts > 0
+
 
 class TeacherSpec(Record):
     """The frozen 2D model that made the targets, as far as it decides their numbers.

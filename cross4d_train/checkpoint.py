@@ -25,6 +25,8 @@ from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import Origin, RunSettings
 
 FORMAT_VERSION = 1
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Its name in the folder of a run."""
 METADATA_KEY = "cross4d_checkpoint"
 CHECKSUM_KEY = "cross4d_checkpoint_sha256"
 """Metadata of the file: the record, and its hash, which release 0.1 did not write."""
@@ -102,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         is_folder = patiently(path.is_dir)
         if is_folder or not is_there(path):
             what = "is a folder" if is_folder else "does not exist"
-            raise CheckpointError(f"checkpoint {path} {what}", hint="pass the checkpoint.safetensors of a run")
+            raise CheckpointError(f"checkpoint {path} {what}", hint=f"pass the {CHECKPOINT_FILE} of a run")
         metadata, tensors = patiently(lambda: _read_file(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(

@@ -107,7 +107,7 @@ def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: Cli
     rng = np.random.default_rng(request.key)
     counts = np.diff(clip.point_offsets)[frames]
     starts = clip.point_offsets[frames]
-    picks = np.stack([start + _choose(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
+    picks = np.stack([start + choose_points(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
     rows = clip.rows[picks]
     used = np.zeros(len(clip.features) + 1, dtype=bool)
     used[rows] = True  # -1, not visible, marks the extra place at the end
@@ -128,7 +128,7 @@ def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: Cli
     )
 
 
-def _choose(rng: np.random.Generator, count: int, num_points: int) -> Int64[np.ndarray, " point"]:
+def choose_points(rng: np.random.Generator, count: int, num_points: int) -> Int64[np.ndarray, " point"]:
     """Distinct points if there are enough, else all of them and a random remainder."""
     chosen = rng.permutation(count)[:num_points]
     return np.concatenate([chosen, rng.integers(count, size=num_points - len(chosen))])

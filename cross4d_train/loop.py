@@ -31,7 +31,7 @@ from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.settings import Origin, RunSettings, TrainingSettings
 from cross4d_train.soundness import check_any_target, why_not_finite
-from cross4d_train.student import Sealed, Student
+from cross4d_train.training_module import Sealed, TrainingModule
 
 # Fabric advises TensorFloat-32 on a GPU, which coordinates do not survive, and every process of a recipe says so again.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -137,7 +137,7 @@ class Pretraining:
         elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity:
             statistics = gather_statistics(self.dataset.cache, self.plan.chosen, self.objective.source)
             self.objective.conditioning.fit(statistics)
-        student = Student(self.encoder, self.objective)
+        student = TrainingModule(self.encoder, self.objective)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         adamw = AdamW(trained, lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
         self._student, self._optimizer = fabric.setup(student, adamw)

@@ -18,7 +18,7 @@ from typing import TextIO
 from cross4d_cache.durable import names_in, partial_paths, write_durably
 from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.record import NewerRecordError, Record, RecordError, added
-from cross4d_train.checkpoint import Checkpoint, load_checkpoint
+from cross4d_train.checkpoint import CHECKPOINT_FILE, Checkpoint, load_checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.loop import Pretraining, StepRecord
 from cross4d_train.metric_log import DEFAULT, MetricLog, check_logger, open_metric_log
@@ -65,7 +65,7 @@ class RunFolder:
     def __init__(self, path: Path, *, logger: str = DEFAULT) -> None:
         check_logger(logger)
         self.path, self.logger = path, logger
-        self.checkpoint_path = path / "checkpoint.safetensors"
+        self.checkpoint_path = path / CHECKPOINT_FILE
         self.log_path = path / "log.jsonl"
         self.settings_path = path / "settings.json"
         try:
@@ -97,7 +97,7 @@ class RunFolder:
         return self.checkpoint_path.exists() or self._read_settings() is not None
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if one was saved.
+        """The checkpoint to resume from, if one was saved.
 
         Raises:
             CheckpointError: it cannot be read.

@@ -18,9 +18,11 @@ import numpy as np
 from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest
 from cross4d_cache.console import follow
 from cross4d_cache.errors import user_errors
+from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_train.clips import ClipSettings
 from cross4d_train.evaluation.statistics import Spread
+from cross4d_train.features import student_features, teacher_features
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.pretrain import PretrainRequest, pretrain
 from cross4d_train.resources import Resources
@@ -28,7 +30,7 @@ from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.comparison import Budget, Comparison, Row
 from pipelines.experiment.table import Finished
 from pipelines.experiment.work import OPTIONS, Store
-from pipelines.pictures import colours_of_groups, image_of, scatter, student_features, teacher_features
+from pipelines.pictures import colours_of_groups, scatter
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -139,7 +141,7 @@ def draw(cache: Cache, checkpoint: Path, path: Path) -> None:
     rows = [name for name in PICTURED if name in ids]
     clips = [cache.read_clip(ids.index(name), np.arange(0, cache.sequences[ids.index(name)].num_frames, 3)) for name in rows]
     targets = [teacher_features(clip) for clip in clips]
-    predicted, own = student_features(cache, clips, checkpoint)
+    predicted, own = student_features(clips, checkpoint)
     shared = colours_of_groups(targets + predicted)
     columns = {
         f"teacher ({cache.manifest.teacher.name})": shared[: len(rows)],

@@ -3,6 +3,8 @@
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import typer
+from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.part import LAYOUT
 from cross4d_train.cli.app import app as train_app
+from cross4d_train.feature_files import ply
 
 APPS = {"cross4d-cache": cache_app, "cross4d-train": train_app}
 ROOT = next((folder for folder in Path(__file__).resolve().parents if (folder / "docs").is_dir()), None)
@@ -189,3 +193,34 @@ def test_example_of_a_teacher_keeps_its_promises() -> None:
     assert features.tokens.shape == (2, 1, teacher.spec.num_patches, 2)
     assert features.summary.shape == (2, 1, 2)
     assert features.tokens[1, 0, :, 0].argmax() == 3
+
+
+def test_blocks_of_the_python_page_print_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sequences of 24 frames of 1,500 points: a box that turns, and one that walks."""
+    assert ROOT is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    boxes = np.random.default_rng(0).uniform([-0.3, -0.9, -0.2], [0.3, 0.9, 0.2], size=(2, 24, 1500, 3)).astype(np.float32)
+    times = np.arange(24, dtype=np.float32)
+    cosine, sine = np.cos(times / 10)[:, None], np.sin(times / 10)[:, None]
+    x, _, z = np.moveaxis(boxes[0].copy(), -1, 0)
+    boxes[0, ..., 0], boxes[0, ..., 2] = cosine * x - sine * z, sine * x + cosine * z
+    boxes[1, ..., 0] += times[:, None] / 30
+    boxes[..., 2] += 3
+    for name, frames in zip(("turn", "walk"), boxes, strict=True):
+        Path("scans", name).mkdir(parents=True)
+        for number, points in enumerate(frames):
+            Path("scans", name, f"{number:03d}.ply").write_bytes(ply(points, np.zeros_like(points)))
+    np.save("walk.npy", boxes[1])
+    page = ROOT / "docs" / "python.md"
+    for words in command_lines(blocks(page, "sh")[0]):
+        if words:
+            result = CliRunner().invoke(APPS[words[0]], words[1:])
+            assert result.exit_code == 0, result.output
+    names: dict[str, Any] = {}
+    for code, printed in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page.read_text(), re.DOTALL):
+        with redirect_stdout(StringIO()) as stdout:
+            exec(compile(code, page.name, "exec"), names)
+        assert stdout.getvalue() == printed
+    assert len(blocks(page, "python")) == len(blocks(page, "text")) == 6
+    assert [len(list(filter(None, blocks(page, "python")[place].splitlines()))) for place in (0, 2)] == [5, 5]

@@ -30,6 +30,12 @@ class FrameAgain:
         return images
 
 
+def image_of(cache: Cache, index: int, frame: int, view: int = 0) -> Float32[np.ndarray, "height width"]:
+    """A frame of sequence `index` as the teacher saw it in a view, in [0, 1]. For several frames, keep a `SequenceAgain`."""
+    image: Float32[np.ndarray, "height width"] = SequenceAgain(cache, index).frame(frame).images[view]
+    return image
+
+
 class SequenceAgain:
     """A sequence of a store, whose frames can be rendered again. All its points are read once.
 

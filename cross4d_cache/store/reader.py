@@ -26,12 +26,30 @@ MOST_OPEN_PARTS = 256
 
 
 class Cache:
-    """An open store. Memory holds the listing and the frame tables of the parts that were read last."""
+    """An open store. Memory holds the listing and the frame tables of the parts that were read last.
+
+    `len(cache)` counts its sequences; `cache.sequences` says what is known of each.
+    """
 
     def __init__(self, storage: Storage, manifest: CacheManifest) -> None:
         self.storage, self.manifest = storage, manifest
         self._parts: OrderedDict[int, Part] = OrderedDict()
         self._first = np.cumsum([0, *(part.num_sequences for part in manifest.parts)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __bool__(self) -> bool:
+        return True  # an open store, also one without sequences
+
+    def __repr__(self) -> str:
+        manifest, parts = self.manifest, self.manifest.parts
+        frames, points, size = (sum(getattr(part, name) for part in parts) for name in ("num_frames", "num_points", "bytes"))
+        return (
+            f"<Cache {self.storage.place}: {manifest.dataset.name}, {len(self):,} sequences, {frames:,} frames, {points:,} points;"
+            f" targets of {manifest.teacher.name}, {manifest.projection.channels} channels, {manifest.render.views} views;"
+            f" {size / 1e6:,.0f} MB>"
+        )
 
     @cached_property
     def _index(self) -> StoreIndex | None:
@@ -101,6 +119,25 @@ class Cache:
         if len(frames) == 0 or frames[0] < 0 or frames[-1] >= part.infos[local].num_frames or (np.diff(frames) < 0).any():
             raise IndexError(f"frames {frames} of a sequence of {part.infos[local].num_frames} frames")
         return part.read_clip(local, frames, targets=targets, labels=labels)
+
+    def points(self, index: int) -> list[Float32[np.ndarray, "_ 3"]]:
+        """The points of every frame of sequence `index`, metres.
+
+        Raises:
+            CacheCorruptError: bytes that were read differ from the ones that were written.
+            IndexError: no such sequence.
+        """
+        clip = self.read_clip(index, np.arange(self.info(index).num_frames), targets=False)
+        return np.split(clip.points, clip.point_offsets[1:-1])
+
+    def frame(self, index: int, frame: int) -> CachedClip:
+        """One frame of sequence `index` with targets and labels: a clip of one frame.
+
+        Raises:
+            CacheCorruptError: bytes that were read differ from the ones that were written.
+            IndexError: no such sequence or frame.
+        """
+        return self.read_clip(index, np.array([frame]), labels=True)
 
     def cameras(self, index: int, frame: int) -> tuple[Camera, ...]:
         """The cameras that saw a frame of sequence `index`, one a view.

@@ -5,7 +5,7 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 
 from cross4d_cache.errors import user_errors
 from cross4d_cache.usage import examples, make_command_line
-from cross4d_train.cli import evaluate, pretrain
+from cross4d_train.cli import encode, evaluate, pretrain
 from cross4d_train.cli.options import OPTIONS
 
 GIVEN = "--checkpoint FILE --cache STORE"
@@ -26,13 +26,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "segment-actions": (f"cross4d-train segment-actions {GIVEN}",),
     "robustness": (f"cross4d-train robustness {GIVEN}",),
     "correspondence": (f"cross4d-train correspondence {GIVEN} --gap 8",),
+    "encode": (f"cross4d-train encode {GIVEN} --out features",),
     "transfer": ("cross4d-train transfer --checkpoint FILE --cache STORE --cache OTHER",),
 }
 """Lines to type, at the end of the help of every command."""
 
 app = make_command_line("Pre-train an encoder of point cloud sequences on a store that cross4d-cache built, and evaluate it.")
 
-for name, command in {**pretrain.COMMANDS, **evaluate.COMMANDS}.items():
+for name, command in {**pretrain.COMMANDS, **evaluate.COMMANDS, **encode.COMMANDS}.items():
     app.command(name, epilog=examples(*EXAMPLES[name]))(command)
 
 

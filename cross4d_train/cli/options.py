@@ -56,6 +56,10 @@ OPTIONS: dict[str, str] = {
     "ignored": "--ignore",
     "gaps": "--gap",
     "tolerance": "--tolerance",
+    # of encoding
+    "formats": "--format",
+    "limit": "--limit",
+    "stride": "--stride",
 }
 """The option of every setting that a command takes or a message names."""
 

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
@@ -19,10 +18,9 @@ from cross4d_train.encoders.encoder import Tokens
 from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
-from cross4d_train.evaluation.segment import SegmentHead
+from cross4d_train.evaluation.heads import Answers, HeadTraining, SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
 from cross4d_train.resources import Resources
-from cross4d_train.soundness import check_loss
 
 OVERLAPS = (0.10, 0.25, 0.50)
 
@@ -107,24 +105,18 @@ class ActionSegmentation(Evaluation[ActionSegmentSettings, ActionSegmentResult])
                 yield index
 
     def _train(self, head: SegmentHead, resources: Resources) -> Iterator[object]:
-        settings = self.settings
-        optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        settings, training = self.settings, HeadTraining(head.parameters(), self.settings)
+
+        def answer(batch: Batch) -> Answers | None:
+            target = self._targets(batch).to(resources.torch_device)
+            known = target != UNLABELLED
+            return (head(self._frames(batch, resources))[known], target[known]) if known.any() else None
+
         for epoch in range(settings.num_epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
             requests = epoch_requests(
                 self.dataset.clips, self.dataset.cache.sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch
             )
-            for batch in self._load(requests):
-                target = self._targets(batch).to(resources.torch_device)
-                known = target != UNLABELLED
-                if known.any():
-                    logits = head(self._frames(batch, resources))
-                    optimizer.zero_grad()
-                    loss = functional.cross_entropy(logits[known], target[known])
-                    check_loss(loss)
-                    loss.backward()
-                    optimizer.step()
+            for batch, _ in training.run_epoch(epoch, self._load(requests), answer):
                 yield len(batch)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -13,9 +13,12 @@ from torch import Tensor
 from cross4d_cache.types import UNLABELLED
 from cross4d_train.clips import even_requests
 from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.base import EvaluationSettings
+from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.corruption import Corruption
+from cross4d_train.evaluation.encoder_source import EncoderSource
+from cross4d_train.resources import Resources
 from cross4d_train.soundness import all_alike, finite_features
 
 Pooling = Literal["mean", "mean+max"]
@@ -98,6 +101,47 @@ def labelled(videos: VideoFeatures) -> VideoFeatures:
     keep = videos.actions != UNLABELLED
     ids = tuple(id for id, kept in zip(videos.ids, keep.tolist(), strict=True) if kept)
     return VideoFeatures(features=videos.features[keep], actions=videos.actions[keep], ids=ids)
+
+
+class FeatureSettings(EvaluationSettings):
+    """How tokens become the feature of a clip."""
+
+    pooling: Pooling = "mean"
+
+
+Settings = TypeVar("Settings", bound=FeatureSettings)
+Result = TypeVar("Result", bound=EvaluationResult, covariant=True)
+
+
+class FeatureEvaluation(Evaluation[Settings, Result]):
+    """An evaluation of the frozen features of labelled videos, which `run` computes and the result judges."""
+
+    def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: Settings) -> None:
+        super().__init__(source, dataset, settings)
+        self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
+
+    @property
+    def total(self) -> int:
+        """Videos of both sides."""
+        return len(self.train) + len(self.test)
+
+    def run(self, resources: Resources) -> Iterator[str]:
+        """Compute the frozen features; yields the id of each video that is done."""
+        self.resources = resources
+        encoder, loader = self.source.encoder, resources.loader(self.dataset)
+        for side, chosen in (("train", self.train), ("test", self.test)):
+            for part in extract_features(encoder, loader, chosen, self.settings, resources.torch_device, pooling=self.settings.pooling):
+                self._parts[side].append(part)
+                yield from part.ids
+
+    def features(self) -> tuple[VideoFeatures, VideoFeatures]:
+        """Those of the labelled videos of the training and of the test side, once `run` has ended."""
+        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
+        return train, test
+
+    def remarks(self) -> list[str]:
+        """As of every evaluation, and what its features lack."""
+        return super().remarks() + feature_remarks(*self.features())
 
 
 def feature_remarks(train: VideoFeatures, test: VideoFeatures) -> list[str]:

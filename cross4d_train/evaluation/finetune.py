@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated
 
@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional
 
 from cross4d_cache.record import Record
 from cross4d_cache.types import UNLABELLED, SequenceInfo
-from cross4d_train.augment import Augmentation, augment
+from cross4d_train.augment import augment
 from cross4d_train.clips import ClipRequest, epoch_requests, even_requests
 from cross4d_train.data import Batch, BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
@@ -22,13 +21,12 @@ from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, VideoPrediction
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import BATCH
+from cross4d_train.evaluation.heads import AUGMENTATION, Answers, HeadTraining, recompute_norm
 from cross4d_train.evaluation.linear import accuracy, check_labels
 from cross4d_train.initialise import Seed, build_seeded
 from cross4d_train.resources import Resources
-from cross4d_train.soundness import check_loss
 
 CPU = torch.device("cpu")
-AUGMENTATION = Augmentation(scale=0.1, yaw_degrees=15.0, jitter_metres=0.005)
 
 
 class Schedule(Record):
@@ -110,31 +108,28 @@ def finetune(
     # Without statistics of their own, features of a new and of a trained encoder would meet the head at different scales.
     norm = nn.BatchNorm1d(encoder.channels, affine=False)
     head = nn.Sequential(norm, build_seeded(lambda: nn.Linear(encoder.channels, len(classes)), settings.seed)).to(device)
-    optimizer = torch.optim.AdamW(
-        [*encoder.parameters(), *head.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    training = HeadTraining([*encoder.parameters(), *head.parameters()], settings)
     generator = torch.Generator().manual_seed(settings.seed)
+
+    def answer(batch: Batch) -> Answers:
+        logits = head(encoder(augment(batch.points, AUGMENTATION, generator).to(device)).features.float().mean(dim=1))
+        return logits, torch.searchsorted(classes, batch.actions).to(device)
+
     for epoch in range(settings.num_epochs):
         correct, seen = 0, 0
         encoder.train()
         head.train()
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
         requests = epoch_requests(dataset.clips, sequences, labelled, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
-        for batch in loader.load(_even_batches(requests, settings.batch_size)):
-            logits = head(encoder(augment(batch.points, AUGMENTATION, generator).to(device)).features.float().mean(dim=1))
-            target = torch.searchsorted(classes, batch.actions).to(device)
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(logits, target)
-            check_loss(loss)
-            loss.backward()
-            optimizer.step()
+        batches = loader.load(_even_batches(requests, settings.batch_size))
+        for batch, answers in training.run_epoch(epoch, batches, answer):
+            assert answers is not None
+            logits, target = answers
             correct, seen = correct + int((logits.argmax(dim=-1) == target).sum()), seen + len(batch)
         encoder.eval()
         head.eval()
         tested: tuple[VideoPrediction, ...] = ()
         if epoch == settings.num_epochs - 1 or (epoch + 1) % settings.test_every == 0:
-            _settle(norm, encoder, loader.load(in_batches(requests, BATCH)), device)
+            recompute_norm(norm, encoder, loader.load(in_batches(requests, BATCH)), device)
             tested = _predict(encoder, head, classes, loader, test, settings, device)
         yield EpochScore(
             num_labelled=len(labelled),
@@ -142,18 +137,6 @@ def finetune(
             video_accuracy=accuracy(tested) if tested else None,
             predictions=tested,
         )
-
-
-@torch.no_grad()
-def _settle(norm: nn.BatchNorm1d, encoder: Encoder, batches: Iterable[Batch], device: torch.device) -> None:
-    """Give the norm mean and variance of the labelled clips as the encoder sees them now; running ones lag, and after the few steps that a
-    few labels make they still are what they began with.
-    """
-    features = torch.cat([encoder(batch.points.to(device)).features.float().mean(dim=1) for batch in batches])
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean.copy_(features.mean(dim=0))
-    norm.running_var.copy_(features.var(dim=0, correction=0))
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """The nearest neighbours of frozen features: no training, so no learning rate that could decide the result."""
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
@@ -10,20 +8,18 @@ from torch.nn import functional
 
 from cross4d_cache.record import Record
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings, VideoPrediction
+from cross4d_train.evaluation.base import EvaluationResult, VideoPrediction
 from cross4d_train.evaluation.encoder_source import EncoderSource
-from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
+from cross4d_train.evaluation.features import FeatureEvaluation, FeatureSettings, VideoFeatures
 from cross4d_train.evaluation.linear import accuracy, check_labels, moments, predictions
-from cross4d_train.resources import Resources
 
 MOST_COSINES = 2**26
 """How many exist at a time."""
 
 
-class NeighbourSettings(EvaluationSettings):
+class NeighbourSettings(FeatureSettings):
     """How clips are pooled, and how many training clips vote for each test clip, each with its cosine as weight."""
 
-    pooling: Pooling = "mean"
     num_neighbours: int = Field(default=10, ge=1, le=100_000)
 
 
@@ -54,7 +50,7 @@ class NeighbourResult(EvaluationResult):
         )
 
 
-class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
+class NearestNeighbours(FeatureEvaluation[NeighbourSettings, NeighbourResult]):
     """Actions of test videos by the training clips whose frozen features are nearest by cosine."""
 
     name = "knn"
@@ -62,25 +58,10 @@ class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: NeighbourSettings) -> None:
         super().__init__(source, dataset, settings)
         check_labels(self.actions(self.train), self.actions(self.test))
-        self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
-
-    @property
-    def total(self) -> int:
-        """Videos of both sides."""
-        return len(self.train) + len(self.test)
-
-    def run(self, resources: Resources) -> Iterator[str]:
-        """Compute the frozen features; yields the id of each video that is done."""
-        self.resources = resources
-        encoder, loader = self.source.encoder, resources.loader(self.dataset)
-        for side, chosen in (("train", self.train), ("test", self.test)):
-            for part in extract_features(encoder, loader, chosen, self.settings, resources.torch_device, pooling=self.settings.pooling):
-                self._parts[side].append(part)
-                yield from part.ids
 
     def result(self) -> NeighbourResult:
         """Let the neighbours vote."""
-        train, test = self._features()
+        train, test = self.features()
         return NeighbourResult(
             **self.provenance() | {"num_train_videos": len(train.ids), "num_test_videos": len(test.ids)},
             settings=self.settings,
@@ -90,14 +71,10 @@ class NearestNeighbours(Evaluation[NeighbourSettings, NeighbourResult]):
 
     def remarks(self) -> list[str]:
         """As of every evaluation, what its features lack, and whether there are enough neighbours."""
-        train, test = self._features()
+        train, _ = self.features()
         clips, asked = len(train.ids) * self.settings.num_windows, self.settings.num_neighbours
         many = [f"{asked} neighbours of {clips} training clips: all of them vote for every test clip"] if asked >= clips else []
-        return super().remarks() + feature_remarks(train, test) + many
-
-    def _features(self) -> tuple[VideoFeatures, VideoFeatures]:
-        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
-        return train, test
+        return super().remarks() + many
 
     def _score(self, train: VideoFeatures, test: VideoFeatures, *, standardise: bool) -> NeighbourScore:
         mean, deviation = moments(train.features.flatten(0, 1)) if standardise else (torch.zeros(()), torch.ones(()))

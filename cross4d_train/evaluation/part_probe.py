@@ -16,6 +16,7 @@ from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.overlap import iou
 from cross4d_train.initialise import Seed
 from cross4d_train.token_targets import match_points
 
@@ -119,7 +120,7 @@ def mean_iou(predicted: Int64[Tensor, " token"], parts: Int64[Tensor, " token"],
     confusion = torch.bincount(parts * num_parts + predicted, minlength=num_parts**2).view(num_parts, num_parts).double()
     both, of_part, of_guess = confusion.diagonal(), confusion.sum(dim=1), confusion.sum(dim=0)
     present = of_part > 0
-    return float((both / (of_part + of_guess - both).clamp(min=1))[present].mean())
+    return float(iou(of_part, of_guess, both)[present].mean())
 
 
 def _fit(features: Float32[Tensor, "token channel"], parts: Int64[Tensor, " token"], num_parts: int, weight_decay: float) -> nn.Linear:

@@ -1,19 +1,15 @@
 """The linear probe of an encoder on a store: tables 1 and 11 of the paper, with standardisation off and on."""
 
-from collections.abc import Iterator
-
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
+from cross4d_train.evaluation.base import EvaluationResult
 from cross4d_train.evaluation.encoder_source import EncoderSource
-from cross4d_train.evaluation.features import Pooling, VideoFeatures, extract_features, feature_remarks, join_features, labelled
+from cross4d_train.evaluation.features import FeatureEvaluation, FeatureSettings
 from cross4d_train.evaluation.linear import HeadScore, HeadSettings, check_labels, fit_head
-from cross4d_train.resources import Resources
 
 
-class ProbeSettings(EvaluationSettings):
+class ProbeSettings(FeatureSettings):
     """How clips are pooled, and how the head is trained; it has a seed of its own."""
 
-    pooling: Pooling = "mean"
     head: HeadSettings = HeadSettings()
 
 
@@ -54,7 +50,7 @@ class ProbeResult(EvaluationResult):
         return "\n".join(lines)
 
 
-class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
+class LinearProbe(FeatureEvaluation[ProbeSettings, ProbeResult]):
     """Linear action probe of a frozen encoder, with standardisation of the features off and on."""
 
     name = "probe"
@@ -62,25 +58,10 @@ class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
     def __init__(self, source: EncoderSource, dataset: ClipDataset, settings: ProbeSettings) -> None:
         super().__init__(source, dataset, settings)
         check_labels(self.actions(self.train), self.actions(self.test))
-        self._parts: dict[str, list[VideoFeatures]] = {"train": [], "test": []}
-
-    @property
-    def total(self) -> int:
-        """Videos of both sides."""
-        return len(self.train) + len(self.test)
-
-    def run(self, resources: Resources) -> Iterator[str]:
-        """Compute the frozen features; yields the id of each video that is done."""
-        self.resources = resources
-        encoder, loader = self.source.encoder, resources.loader(self.dataset)
-        for side, chosen in (("train", self.train), ("test", self.test)):
-            for part in extract_features(encoder, loader, chosen, self.settings, resources.torch_device, pooling=self.settings.pooling):
-                self._parts[side].append(part)
-                yield from part.ids
 
     def result(self) -> ProbeResult:
         """Train both heads on the extracted features."""
-        train, test = self._features()
+        train, test = self.features()
         sequences = self.dataset.cache.sequences
         chosen = self.train + self.test
         full = {sequences[index].id for index in self.test if sequences[index].num_frames >= self.settings.clips.span}
@@ -97,11 +78,3 @@ class LinearProbe(Evaluation[ProbeSettings, ProbeResult]):
             raw_full_clip=raw.accuracy_over(full),
             standardised_full_clip=standardised.accuracy_over(full),
         )
-
-    def remarks(self) -> list[str]:
-        """As of every evaluation, and what its features lack."""
-        return super().remarks() + feature_remarks(*self._features())
-
-    def _features(self) -> tuple[VideoFeatures, VideoFeatures]:
-        train, test = (labelled(join_features(self._parts[side])) for side in ("train", "test"))
-        return train, test

@@ -8,8 +8,7 @@ from contextlib import nullcontext
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
@@ -22,11 +21,10 @@ from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.base import Evaluation, EvaluationResult, EvaluationSettings
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import frozen
-from cross4d_train.evaluation.finetune import AUGMENTATION
-from cross4d_train.initialise import build_seeded
+from cross4d_train.evaluation.heads import AUGMENTATION, Answers, HeadTraining, SegmentHead
+from cross4d_train.evaluation.overlap import iou
 from cross4d_train.interpolation import spread
 from cross4d_train.resources import Resources
-from cross4d_train.soundness import check_loss
 
 
 class SegmentSettings(EvaluationSettings):
@@ -124,35 +122,30 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         with nullcontext() if self.settings.end_to_end else frozen(encoder):
             yield from self._train(encoder, head, resources)
         with frozen(encoder):
-            yield from self._settle(encoder, head, resources)
+            yield from self._recompute_norm(encoder, head, resources)
             yield from self._test(encoder, head.eval(), resources)
 
-    def _train(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
+    def _train(self, encoder: Encoder, head: SegmentHead, resources: Resources) -> Iterator[int]:
         settings = self.settings
         encoder.train(settings.end_to_end)
-        learned = [*head.parameters(), *(encoder.parameters() if settings.end_to_end else ())]
-        optimizer = torch.optim.AdamW(learned, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        training = HeadTraining([*head.parameters(), *(encoder.parameters() if settings.end_to_end else ())], settings)
         sequences = self.dataset.cache.sequences
+
+        def answer(batch: Batch) -> Answers | None:
+            points = augment(batch.points, AUGMENTATION, batch.generator()) if settings.end_to_end else batch.points
+            points, target = points.to(resources.torch_device), self._targets(batch).to(resources.torch_device)
+            with torch.set_grad_enabled(settings.end_to_end):
+                tokens = encoder(points)
+            logits = spread(head(tokens.features), tokens, points)
+            known = target >= 0
+            return (logits[known], target[known]) if known.any() else None
+
         for epoch in range(settings.num_epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.num_epochs)) / 2
             requests = epoch_requests(self.dataset.clips, sequences, self.train, clips_per_sequence=1, seed=settings.seed, epoch=epoch)
-            for batch in self._load(requests):
-                points = augment(batch.points, AUGMENTATION, batch.generator()) if settings.end_to_end else batch.points
-                points, target = points.to(resources.torch_device), self._targets(batch).to(resources.torch_device)
-                with torch.set_grad_enabled(settings.end_to_end):
-                    tokens = encoder(points)
-                logits = spread(head(tokens.features), tokens, points)
-                known = target >= 0
-                if known.any():
-                    optimizer.zero_grad()
-                    loss = functional.cross_entropy(logits[known], target[known])
-                    check_loss(loss)
-                    loss.backward()
-                    optimizer.step()
+            for batch, _ in training.run_epoch(epoch, self._load(requests), answer):
                 yield len(batch)
 
-    def _settle(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
+    def _recompute_norm(self, encoder: Encoder, head: SegmentHead, resources: Resources) -> Iterator[int]:
         """Statistics of the training tokens as the encoder gives them now; those gathered on the way lag behind."""
         head.forget()
         requests = even_requests(self.dataset.clips, self.dataset.cache.sequences, self.train, num_windows=1, seed=self.settings.seed)
@@ -161,7 +154,7 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
                 head(encoder(batch.points.to(resources.torch_device)).features)
             yield len(batch)
 
-    def _test(self, encoder: Encoder, head: "SegmentHead", resources: Resources) -> Iterator[int]:
+    def _test(self, encoder: Encoder, head: SegmentHead, resources: Resources) -> Iterator[int]:
         sequences, settings = self.dataset.cache.sequences, self.settings
         requests = even_requests(self.dataset.clips, sequences, self.test, num_windows=settings.num_windows, seed=settings.seed)
         counts = torch.zeros(len(self.test), 3, len(self.classes), dtype=torch.int64)  # labelled, predicted, both
@@ -217,37 +210,14 @@ class Segmentation(Evaluation[SegmentSettings, SegmentResult]):
         if not labelled.any():
             raise SettingsError("no point of the test videos has a label that counts", hint="choose another `protocol`, or ignore fewer")
         present = labelled > 0
-        iou = both / (labelled + predicted - both).clamp(min=1)
+        shares = iou(labelled, predicted, both)
         return SegmentResult(
             **self.provenance(),
             settings=self.settings,
             labels={label: self.dataset.cache.manifest.dataset.part_names[label] for label in labels},
-            mean_iou=float(iou[present].mean()),
+            mean_iou=float(shares[present].mean()),
             mean_accuracy=float((both / labelled.clamp(min=1))[present].mean()),
             overall_accuracy=float(both.sum() / labelled.sum()),
-            iou={label: float(value) for label, value, there in zip(labels, iou, present, strict=True) if there},
+            iou={label: float(value) for label, value, there in zip(labels, shares, present, strict=True) if there},
             videos=tuple(self._videos),
         )
-
-
-class SegmentHead(nn.Module):
-    """A linear layer on standardised features, as those of different encoders have different scales.
-
-    In training mode a batch is standardised by itself; later by the mean over all batches since `forget`.
-    """
-
-    def __init__(self, channels: int, num_classes: int, seed: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(channels, affine=False, momentum=None)
-        self.layer = build_seeded(lambda: nn.Linear(channels, num_classes), seed)
-
-    def forget(self) -> None:
-        """Begin to gather statistics anew."""
-        self.norm.reset_running_stats()
-        self.train()
-
-    def forward(self, features: Float32[Tensor, "batch token channel"]) -> Float32[Tensor, "batch token class"]:
-        """Logits of every token."""
-        normed: Tensor = self.norm(features.float().flatten(0, 1)).view_as(features)
-        logits: Tensor = self.layer(normed)
-        return logits

@@ -7,7 +7,7 @@ from cross4d_train.initialise import build_seeded
 from cross4d_train.objectives.crossvideo import CrossVideo
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.forecast import Forecast
-from cross4d_train.objectives.global_distillation import WholeClip
+from cross4d_train.objectives.global_distillation import GlobalDistillation
 from cross4d_train.objectives.ijepa import IJEPA
 from cross4d_train.objectives.mastpre import MaSTPre
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, TargetSpec
@@ -16,7 +16,7 @@ from cross4d_train.objectives.vicreg import VICReg
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "dense": Dense,
-    "global": WholeClip,
+    "global": GlobalDistillation,
     "crossvideo": CrossVideo,
     "forecast": Forecast,
     "ijepa": IJEPA,

@@ -12,7 +12,7 @@ EPSILON = 1e-5
 """Within the deviation of mean tokens, as in a batch norm."""
 
 
-class WholeClip(Distillation):
+class GlobalDistillation(Distillation):
     """One target a clip. Its spread over a batch is that of a few clips, so the variance term is noisier than in dense.
 
     Mean tokens of different clips are nearly equal at first, so predictions are one constant and little else. Unless that is taken away,

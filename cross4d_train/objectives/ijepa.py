@@ -8,7 +8,7 @@ from cross4d_train.data import Batch
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.encoders.place import places
 from cross4d_train.objectives.masking import hide_tubes
-from cross4d_train.objectives.momentum_encoder import Average
+from cross4d_train.objectives.momentum_encoder import MomentumEncoder
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, Scalars, TargetSpec
 from cross4d_train.objectives.predictor import Predictor
 
@@ -31,7 +31,7 @@ class IJEPA(Objective):
     def __init__(self, settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec) -> None:
         super().__init__(settings, encoder, targets)
         width = encoder.channels // 2
-        self.target = Average(encoder)
+        self.target = MomentumEncoder(encoder)
         self.predictor = Predictor(encoder.channels, width=width, depth=DEPTH, num_heads=NUM_HEADS)
         self.head = nn.Linear(width, encoder.channels)
 

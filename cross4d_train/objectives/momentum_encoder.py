@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from cross4d_train.encoders.encoder import Encoder, Tokens
 
 
-class Average(nn.Module):
+class MomentumEncoder(nn.Module):
     """A frozen copy of an encoder that follows it; it begins as the encoder is, and its state travels in checkpoints."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> "Average":
+    def train(self, mode: bool = True) -> "MomentumEncoder":
         """Stays in evaluation mode."""
         return super().train(False)
 

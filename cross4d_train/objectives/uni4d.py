@@ -9,7 +9,7 @@ from cross4d_train.data import Batch
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.encoders.place import places
 from cross4d_train.objectives.masking import POINTS_PER_TUBE, TUBE_FRAMES, hide_tubes
-from cross4d_train.objectives.momentum_encoder import Average
+from cross4d_train.objectives.momentum_encoder import MomentumEncoder
 from cross4d_train.objectives.objective import Objective, ObjectiveSettings, Scalars, TargetSpec
 from cross4d_train.objectives.predictor import Predictor
 from cross4d_train.objectives.reconstruction import chamfer_distance, tube_contents
@@ -42,7 +42,7 @@ class Uni4D(Objective):
     def __init__(self, settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec) -> None:
         super().__init__(settings, encoder, targets)
         channels, width = encoder.channels, encoder.channels // 2
-        self.target = Average(encoder)
+        self.target = MomentumEncoder(encoder)
         self.decoder = Predictor(channels, width=width, depth=DEPTH, num_heads=NUM_HEADS, num_kinds=2)
         self.points_head = nn.Linear(width, TUBE_FRAMES * POINTS_PER_TUBE * 3)
         self.latent_head = nn.Linear(width, channels)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
@@ -18,11 +19,12 @@ from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluate import prepare
 from cross4d_train.evaluation.segment import Segmentation
+from cross4d_train.features import encoder_features, teacher_features
 from cross4d_train.resources import Resources
 from pipelines.experiment.table import Finished
 from pipelines.experiment.work import Student
 from pipelines.paper.benchmark import DENSE, GLOBAL, UNTRAINED, Setup
-from pipelines.pictures import colours_of_groups, encoder_features, image_of, scatter, teacher_features
+from pipelines.pictures import colours_of_groups, scatter
 
 FIGURES = {
     2: "features of points as colours",

@@ -32,6 +32,7 @@ COMMANDS = {
     "layer limit option out points project quiet seed teacher views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
     "derive": "STORE correspondence json out quiet",
+    "encode": "cache checkpoint device format json limit out quiet stride",
     "encoders": "frames json points quiet",
     "info": "STORE data fidelity json option png quiet read-all",
     "merge": "json out quiet stores",
@@ -65,6 +66,7 @@ ADDRESSED = {
     "pack": "STORE {}",
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
+    "encode": "--checkpoint FILE --cache STORE --out {}",
     **dict.fromkeys(OWN, "--checkpoint random --cache STORE --out {}"),
 }
 

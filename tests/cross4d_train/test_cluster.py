@@ -78,11 +78,11 @@ def test_several_start_alone_where_nobody_starts_them(surroundings):
 @pytest.mark.parametrize(
     ("surroundings", "message"),
     [
-        (SURROUNDINGS["a SLURM job of several nodes"], "--devices 2 on 4 nodes of SLURM\n.*one node.*\n  next: .*srun --nodes=1"),
-        (JOB | STEP | {"SLURM_STEP_NUM_NODES": "2"}, "--devices 2 on 2 nodes of SLURM"),
-        (TORCHRUN | {"GROUP_WORLD_SIZE": "3", "WORLD_SIZE": "12"}, "--devices 2 on 3 nodes of torchrun"),
-        (JOB | STEP, "--devices 2, but srun started 4 processes\n.*\n  next: use --devices 4, or srun --ntasks=2"),
-        (TORCHRUN, "--devices 2, but torchrun started 4 processes\n.*\n  next: use --devices 4, or torchrun --nproc-per-node=2"),
+        (SURROUNDINGS["a SLURM job of several nodes"], "`num_devices` 2 on 4 nodes of SLURM\n.*one node.*\n  next: .*srun --nodes=1"),
+        (JOB | STEP | {"SLURM_STEP_NUM_NODES": "2"}, "`num_devices` 2 on 2 nodes of SLURM"),
+        (TORCHRUN | {"GROUP_WORLD_SIZE": "3", "WORLD_SIZE": "12"}, "`num_devices` 2 on 3 nodes of torchrun"),
+        (JOB | STEP, "`num_devices` 2, but srun started 4 processes\n.*\n  next: use `num_devices` 4, or srun --ntasks=2"),
+        (TORCHRUN, "`num_devices` 2, but torchrun started 4 processes\n.*\n  next: use `num_devices` 4, or torchrun --nproc-per-node=2"),
     ],
 )
 def test_what_cannot_work_is_told_with_what_to_do(surroundings, message):
@@ -101,7 +101,7 @@ def test_a_step_on_one_node_of_a_larger_job_is_fine():
 
 def test_what_lightning_refuses_is_one_of_our_errors(monkeypatch):
     monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
-    with pytest.raises(SettingsError, match=r"(?s)cannot use 2 devices: .*interactive.*next: use --devices 1"):
+    with pytest.raises(SettingsError, match=r"(?s)cannot use 2 devices: .*interactive.*next: use `num_devices` 1"):
         make_fabric("cpu", 2)
 
 

@@ -388,7 +388,7 @@ def test_first_weights_are_those_of_the_checkpoint_and_must_be_named_until_somet
     resumed = run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume", "--init", file)
     assert resumed.exit_code == 0, resumed.output
     shutil.copy(tmp_path / "run" / "checkpoint.safetensors", tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="name its file with --init"):
+    with pytest.raises(CheckpointError, match="name its file with `initial`"):
         make_training(store, settings, initial=tmp_path / "other.safetensors")
     with pytest.raises(SettingsError, match="point4d tiny, and this run is to train point4d mini"):
         make_training(store, settings.changed({"encoder.size": "mini"}), initial=file)

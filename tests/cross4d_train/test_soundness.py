@@ -140,7 +140,7 @@ def test_targets_that_are_no_numbers_are_the_builds_fault(tmp_path, array, objec
 
 def test_a_loss_that_diverges_is_the_runs_fault(store, make_batch):
     cache = open_cache(store)
-    assert "lower --lr" in str(why_not_finite(float("nan"), 3, make_batch(), cache))
+    assert "lower `training.learning_rate`" in str(why_not_finite(float("nan"), 3, make_batch(), cache))
     far = replace(make_batch(), points=make_batch().points * torch.inf)
     assert "was built with points that are NaN or infinite, in s0, s1" in str(why_not_finite(float("nan"), 3, far, cache))
 
@@ -157,7 +157,7 @@ def test_frames_without_points_are_refused(tmp_path):
 
 
 def test_a_head_that_diverges_is_refused():
-    with pytest.raises(SettingsError, match=r"(?s)the loss became .* while labels were learned.*expected: .*next: lower --lr"):
+    with pytest.raises(SettingsError, match=r"(?s)the loss became .* while labels were learned.*expected: .*next: lower `learning_rate`"):
         fit_head(make_videos(8, 1, scale=1e38), make_videos(8, 2), HeadSettings(num_epochs=2), standardise=False)
 
 

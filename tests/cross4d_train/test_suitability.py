@@ -59,7 +59,7 @@ def test_long_sequences_are_told(tmp_path) -> None:
     long = write_store(tmp_path / "long.zarr", [SequenceInfo(id=name, num_frames=40) for name in "ab"], labels=False, protocols=())
     [remark] = remarks(make_training(long))
     assert "6 of 80 frames" in remark
-    assert "--clips-per-sequence 14 " in remark
+    assert "`training.clips_per_sequence` 14 " in remark
     assert list(remarks(make_training(long, clips_per_sequence=3))) == []
 
 

@@ -100,12 +100,13 @@ def test_signals_to_the_whole_job_are_the_matter_of_the_parent(two, by):
 def test_one_that_is_killed_is_one_message(two):
     code = "__import__('os').kill(__import__('os').getpid(), 9)"
     for _ in range(2):  # and again: nobody waits for what cannot come
-        with pytest.raises(WorkerError, match=r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer --workers, a smaller --batch-size"):
+        told = r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer `num_workers`, a smaller `training\.batch_size`"
+        with pytest.raises(WorkerError, match=told):
             list(two.map([code, "1", "2"]))
 
 
 def test_one_that_gets_no_memory_is_one_message(two):
-    with pytest.raises(WorkerError, match=r"(?s)got no more memory.*next: use fewer --workers"):
+    with pytest.raises(WorkerError, match=r"(?s)got no more memory.*next: use fewer `num_workers`"):
         list(two.map(["b'x' * 10**16"]))
     assert list(two.map(["1"])) == [1]
 
@@ -129,7 +130,7 @@ def test_one_that_is_killed_in_the_middle_of_an_answer_is_one_message():
 
 
 def test_one_that_ends_otherwise_is_told_with_its_code(two):
-    with pytest.raises(WorkerError, match=r"ended with exit code 3\n.*\n  next: .*--workers 0"):
+    with pytest.raises(WorkerError, match=r"ended with exit code 3\n.*\n  next: .*`num_workers` 0"):
         list(two.map(["__import__('os')._exit(3)"]))
 
 
@@ -177,7 +178,7 @@ def test_few_open_files_are_enough(few_files):
 
 def test_too_few_open_files_are_one_message(few_files):
     few_files(4)
-    with pytest.raises(WorkerError, match=r"(?s)cannot start a loader process: Too many open files.*next: use fewer --workers"):
+    with pytest.raises(WorkerError, match=r"(?s)cannot start a loader process: Too many open files.*next: use fewer `num_workers`"):
         Workers(eval, 4, get)
 
 

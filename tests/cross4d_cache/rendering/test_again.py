@@ -12,10 +12,9 @@ from cross4d_cache.build.plan import BuildPlan, plan_build
 from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.targets import TargetMaker
 from cross4d_cache.datasets import open_dataset
-from cross4d_cache.rendering.again import SequenceAgain
+from cross4d_cache.rendering.again import SequenceAgain, image_of
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
-from pipelines.pictures import image_of
 
 
 def write_walk(folder: Path) -> None:

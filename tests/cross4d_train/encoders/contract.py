@@ -80,7 +80,7 @@ class EncoderContract:
         assert torch.allclose(moved.features, encoder(points).features, atol=1e-3)
 
     def test_too_few_points_is_a_users_error(self, encoder: Encoder) -> None:
-        with pytest.raises(SettingsError, match="raise --points"):
+        with pytest.raises(SettingsError, match=r"raise `clips\.num_points`"):
             encoder(torch.zeros(1, 4, 3, 3))
 
     def test_bfloat16_autocast_leaves_coordinates_alone(self, encoder: Encoder, points: torch.Tensor, tokens: Tokens) -> None:

@@ -23,7 +23,7 @@ def test_windows_are_those_of_a_convolution(num_frames, reach, stride, padding):
     added = [None] * padding[0] + list(range(num_frames)) + [None] * padding[1]
     expected = [added[start : start + kernel.size] for start in range(0, len(added) - kernel.size + 1, stride)]
     if not expected:
-        with pytest.raises(SettingsError, match="raise --frames"):
+        with pytest.raises(SettingsError, match=r"raise `clips\.num_frames`"):
             windows(num_frames, kernel, CPU)
         return
     seen = windows(num_frames, kernel, CPU)

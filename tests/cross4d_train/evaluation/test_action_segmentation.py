@@ -19,7 +19,7 @@ from cross4d_train.evaluation.action_segmentation import (
     frame_features,
 )
 from cross4d_train.evaluation.encoder_source import EncoderSource
-from cross4d_train.evaluation.segment import SegmentHead
+from cross4d_train.evaluation.heads import SegmentHead
 from cross4d_train.evaluation.segments import Matches, edit_score, match_segments
 from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings

@@ -19,11 +19,11 @@ from cross4d_train.evaluation.finetune import (
     Finetuning,
     TuningSettings,
     _even_batches,
-    _settle,
     choose_labelled,
     finetune,
     tuning_score,
 )
+from cross4d_train.evaluation.heads import recompute_norm
 from tests.cross4d_train.conftest import make_infos, write_store
 from tests.cross4d_train.evaluation.by_hand import Coordinates, Video, across, clips_of, finish, record_rates, write_videos
 
@@ -181,7 +181,7 @@ def test_the_norm_is_that_of_the_labelled_clips(three_videos):
     dataset = ClipDataset(three_videos, clips_of(1))
     clips = [dataset[ClipRequest(sequence=number, start=0, key=(number,))] for number in range(4)]
     norm = nn.BatchNorm1d(3, affine=False)
-    _settle(norm, Coordinates(), [collate(clips[:1]), collate(clips[1:])], torch.device("cpu"))
+    recompute_norm(norm, Coordinates(), [collate(clips[:1]), collate(clips[1:])], torch.device("cpu"))
     assert float(norm.running_mean[0]) == pytest.approx(0, abs=1e-4)
     assert float(norm.running_var[0]) == pytest.approx(2.5, abs=1e-3)
     assert norm.running_mean[1:].tolist() == pytest.approx([0.5, 2], abs=1e-4)  # y is 0 or 1, z is 2

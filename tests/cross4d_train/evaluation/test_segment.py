@@ -9,7 +9,8 @@ from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.encoder_source import EncoderSource
 from cross4d_train.evaluation.features import weights_digest
-from cross4d_train.evaluation.segment import Segmentation, SegmentHead, SegmentSettings, VideoParts
+from cross4d_train.evaluation.heads import SegmentHead
+from cross4d_train.evaluation.segment import Segmentation, SegmentSettings, VideoParts
 from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 from tests.cross4d_train.evaluation import by_hand
@@ -83,7 +84,7 @@ def test_nothing_left_to_tell_apart(store):
 
 @pytest.mark.parametrize("label", [3, -1])
 def test_labels_to_ignore_are_labels_of_the_store(store, label):
-    with pytest.raises(SettingsError, match=f"--ignore {label}, a label that the store does not have") as error:
+    with pytest.raises(SettingsError, match=f"`ignored` {label}, a label that the store does not have") as error:
         make(store, ignored=(1, label))
     assert error.value.expected == "one of: 0 head, 1 trunk, 2 legs"
 

@@ -123,5 +123,5 @@ def test_switches_that_cannot_work_are_refused(name, views, message):
 
 def test_one_frame_cannot_be_forecast(make_batch):
     encoder = build_encoder("point4d", "tiny")
-    with pytest.raises(SettingsError, match=r"(?s)one frame.*--frames"):
+    with pytest.raises(SettingsError, match=r"(?s)one frame.*`clips.num_frames`"):
         make("forecast", encoder)(encoder, make_batch(frames=1))

@@ -10,12 +10,12 @@ from tests.cross4d_train.conftest import TARGETS
 from tests.cross4d_train.objectives.contract import DistillationContract
 
 
-class TestWholeClip(DistillationContract):
+class TestGlobalDistillation(DistillationContract):
     name = "global"
     conditionings = ("none", "center", "whiten:4")
 
 
-class TestStandardisedWholeClip(TestWholeClip):
+class TestStandardisedGlobalDistillation(TestGlobalDistillation):
     def make(self, encoder, conditioning):
         objective = super().make(encoder, conditioning)
         objective.standardised = True
@@ -25,7 +25,7 @@ class TestStandardisedWholeClip(TestWholeClip):
 @pytest.mark.parametrize("conditioning", ["center-patch", "whiten-patch:4"])
 def test_global_embeddings_have_no_patch(conditioning):
     settings = ObjectiveSettings(name="global", conditioning=conditioning)
-    with pytest.raises(SettingsError, match=r"(?s)belong to no patch.*none, center or whiten:K.*--conditioning"):
+    with pytest.raises(SettingsError, match=r"(?s)belong to no patch.*none, center or whiten:K.*`objective.conditioning`"):
         build_objective(settings, build_encoder("point4d", "tiny"), TARGETS)
 
 

@@ -15,7 +15,7 @@ class Sealed:
         self.batch = batch
 
 
-class Student(nn.Module):
+class TrainingModule(nn.Module):
     """An encoder and the objective that trains it."""
 
     def __init__(self, encoder: Encoder, objective: Objective) -> None:
