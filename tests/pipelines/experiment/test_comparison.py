@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from cross4d_train.evaluation.evaluate import EvaluationRequest
 from cross4d_train.evaluation.finetune import TuningSettings
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
+from pipelines import objectives, semantics
 from pipelines.experiment import pool
 from pipelines.experiment.comparison import FINE_TUNED, LOSSES, PARTS, RAW, STANDARDISED, Budget, Comparison, Row, as_record
 from pipelines.experiment.measures import HeldOut, TargetScores, TokenParts, held_out, target_scores, token_parts
-from pipelines.experiment.plan import runs_of, trained
+from pipelines.experiment.plan import runs_of, stores_of, trained
 from pipelines.experiment.report import markdown
 from pipelines.experiment.work import EvaluationRun, Store
 from tests.cross4d_train.conftest import make_infos, write_store
@@ -144,3 +146,20 @@ def test_budgets_are_described() -> None:
     lines = BUDGET.describe().splitlines()
     assert lines[0].startswith("point4d tiny, clips of 3 frames (every 1.) x 48 points, 2 epochs of 1 clips a sequence")
     assert lines[2] == "fine-tuning: AdamW, rate 0.001, 1 epochs, 100% of the labels, at least one of each action"
+
+
+@pytest.mark.parametrize("recipe", [semantics, objectives])
+@pytest.mark.parametrize("scale", ["small", "demo"])
+def test_recipes_lay_out_their_tables_and_derive_the_control_of_shuffled_points(recipe: ModuleType, scale: str, tmp_path: Path) -> None:
+    stores = semantics.stores_in(tmp_path, recipe.STORES, recipe.SCALES[scale])
+    common = semantics.budget(recipe.SCALES[scale], tuned=True)
+    made = Comparison(recipe.ROWS, stores, common, reference=recipe.REFERENCE, root=tmp_path)
+    table = made.table({row.name: row.learning_rates[-1] for row in recipe.ROWS})
+    assert set(table.rows) == {row.name for row in recipe.ROWS}
+    runs = runs_of(table.cells(), 1)
+    built = stores_of([run.store for run in runs], trained(run.student for run in runs))
+    assert len(built) == len(stores) * len(recipe.STORES | {"shuffled": None})
+    derived = [store for store in built if store.of is not None]
+    assert [store.path.name for store in derived] == ["shuffled.zarr"] * len(stores)
+    assert all(built.index(store.of) < built.index(store) for store in derived if store.of is not None)
+    assert len({store.request.dataset.options["seed"] for store in built}) == len(stores)
