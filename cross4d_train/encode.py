@@ -111,12 +111,12 @@ def _announce(request: EncodeRequest, student: Student, cache: Cache, num_frames
     free = shutil.disk_usage(there).free
     yield Remark(f"{student!r}")
     yield Remark(
-        f"{num_frames:,} frames, about {points:,} points, {student.channels} channels: {size / 1e9:,.3g} GB as"
-        f" {' and '.join(request.formats)}, with {free / 1e9:,.3g} GB free"
+        f"{num_frames:,} frames, about {points:,} points, {student.channels} channels: {size / 1e9:,.2f} GB as"
+        f" {' and '.join(request.formats)}, with {free / 1e9:,.2f} GB free"
     )
     if size - bytes_in(request.out) > free:
         raise OutputError(
-            f"about {size / 1e9:,.3g} GB of features do not fit to {there}, where {free / 1e9:,.3g} GB are free",
+            f"about {size / 1e9:,.2f} GB of features do not fit to {there}, where {free / 1e9:,.2f} GB are free",
             hint="choose another `out`, fewer `formats`, or a `limit`",
         )
 

@@ -141,7 +141,7 @@ class Student:
             raise SettingsError(
                 f"a student trained with objective {settings.name}, which predicts no features of points",
                 expected="objective dense",
-                hint="use `features`, or train one with `cross4d-train pretrain --objective dense`",
+                hint="take its features, or train a student with `objective.name` dense",
             )
         means = self._objective.get("conditioning.means")
         if means is None or means.ndim != 2:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
@@ -195,6 +196,12 @@ def test_example_of_a_teacher_keeps_its_promises() -> None:
     assert features.tokens[1, 0, :, 0].argmax() == 3
 
 
+def _run_commands(text: str) -> None:
+    for words in filter(None, command_lines(text)):
+        result = CliRunner().invoke(APPS[words[0]], words[1:])
+        assert result.exit_code == 0, result.output
+
+
 def test_blocks_of_the_python_page_print_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sequences of 24 frames of 1,500 points: a box that turns, and one that walks."""
     assert ROOT is not None
@@ -213,10 +220,13 @@ def test_blocks_of_the_python_page_print_what_it_says(tmp_path: Path, monkeypatc
             Path("scans", name, f"{number:03d}.ply").write_bytes(ply(points, np.zeros_like(points)))
     np.save("walk.npy", boxes[1])
     page = ROOT / "docs" / "python.md"
-    for words in command_lines(blocks(page, "sh")[0]):
-        if words:
-            result = CliRunner().invoke(APPS[words[0]], words[1:])
-            assert result.exit_code == 0, result.output
+    _run_commands(blocks(page, "sh")[0])
+    shutil.copytree("scans", "two lines/scans")
+    shutil.copytree("run", "two lines/run")
+    with monkeypatch.context() as there:
+        there.chdir("two lines")
+        _run_commands(blocks(page, "sh")[1])
+    np.testing.assert_array_equal(np.load("two lines/features/walk/features.npy"), np.load("features/walk/features.npy"))
     names: dict[str, Any] = {}
     for code, printed in re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page.read_text(), re.DOTALL):
         with redirect_stdout(StringIO()) as stdout:

@@ -45,10 +45,10 @@ class Cache:
     def __repr__(self) -> str:
         manifest, parts = self.manifest, self.manifest.parts
         frames, points, size = (sum(getattr(part, name) for part in parts) for name in ("num_frames", "num_points", "bytes"))
+        targets = f"targets of {manifest.teacher.name}, {manifest.projection.channels} channels, {manifest.render.views} views"
         return (
             f"<Cache {self.storage.place}: {manifest.dataset.name}, {len(self):,} sequences, {frames:,} frames, {points:,} points;"
-            f" targets of {manifest.teacher.name}, {manifest.projection.channels} channels, {manifest.render.views} views;"
-            f" {size / 1e6:,.0f} MB>"
+            f" {targets if any(part.num_rows for part in parts) else 'no targets'}; {size / 1e6:,.0f} MB>"
         )
 
     @cached_property

@@ -6,24 +6,24 @@ Heavy imports happen inside the command, so that `--help` answers at once.
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cross4d_cache.local import local_path
-from cross4d_train.cli.options import OPTIONS, CacheOption, DeviceOption, JsonOption, QuietOption
+from cross4d_train.cli.options import CLIPS, INPUT, OPTIONS, OUTPUT, CacheOption, DeviceOption, JsonOption, QuietOption, option
 
 
 def encode(
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Checkpoint file, or folder of a run.")],
+    checkpoint: Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or folder of a run.", metavar="FILE")],
     cache: CacheOption,
-    out: Annotated[Path, typer.Option("--out", parser=local_path, help="Folder to write. One that was begun is resumed.")] = Path(
-        "features"
-    ),
-    formats: Annotated[
-        str, typer.Option("--format", help="npy: features, points, offsets of frames. ply: a file a frame, features as colours.")
-    ] = "npy,ply",
-    stride: Annotated[int | None, typer.Option("--stride", help="Of the frames that are seen together. (default: as in training)")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many sequences.")] = None,
+    limit: Annotated[int | None, option("--limit", INPUT, "Only the first N sequences.", min=1, metavar="N")] = None,
+    stride: Annotated[
+        int | None, option("--stride", CLIPS, "Let a clip have every N-th frame. (default: as in training)", min=1, metavar="N")
+    ] = None,
     device: DeviceOption = "auto",
+    out: Annotated[
+        Path, option("--out", OUTPUT, "Folder to write; one that was begun is resumed.", parser=local_path, metavar="DIR")
+    ] = Path("features"),
+    formats: Annotated[
+        str, option("--format", OUTPUT, "npy: arrays. ply: a file a frame, features as colours.", metavar="NAME,...")
+    ] = "npy,ply",
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 
 from cross4d_cache import open_cache
+from cross4d_cache.build.engines.local import Build
+from cross4d_cache.build.plan import plan_build
+from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.datasets import open_dataset
+from cross4d_cache.teachers import load_teacher
 from cross4d_cache.types import CachedClip, SequenceInfo
 from tests.conftest import MSR_LENGTHS
 
@@ -64,3 +69,9 @@ def test_without_targets_none_is_visible(small_store: Path) -> None:
     targets, visible = clip.targets()
     assert targets.shape == (len(clip.points), 0)
     assert not visible.any()
+
+
+def test_a_store_of_points_alone_says_so(msr_folder: Path, tmp_path: Path) -> None:
+    dataset, teacher = open_dataset("msr_action3d", msr_folder), load_teacher("none")
+    list(Build(dataset, teacher, plan_build(dataset, teacher, BuildSettings(points_per_frame=50)), tmp_path / "store").run())
+    assert "points; no targets; " in repr(open_cache(tmp_path / "store"))
