@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import matplotlib.image
 import pytest
 
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
