@@ -59,7 +59,11 @@ class Recording:
 
     def __init__(self, frames: Sequence[Shaped[np.ndarray, "..."]]) -> None:
         if len(frames) == 0:
-            raise SettingsError("a recording without frames", expected="at least one frame of points")
+            raise SettingsError(
+                "a recording without frames",
+                expected="at least one frame of points",
+                hint="pass (frame, point, 3), or a list of (point, 3)",
+            )
         self.frames = tuple(_checked(frame, number) for number, frame in enumerate(frames))
 
     @classmethod
@@ -110,7 +114,11 @@ class Recording:
 def _checked(frame: Shaped[np.ndarray, "..."], number: int) -> Float32[np.ndarray, "point 3"]:
     if frame.ndim != 2 or frame.shape[1] != 3 or len(frame) == 0:
         found = "has no points" if frame.shape == (0, 3) else f"has the shape {frame.shape}"
-        raise SettingsError(f"frame {number} of the recording {found}", expected="(points, 3), at least one point")
+        raise SettingsError(
+            f"frame {number} of the recording {found}",
+            expected="(points, 3), at least one point",
+            hint="leave such frames out; one frame alone is points[None]",
+        )
     if not np.issubdtype(frame.dtype, np.floating):
         raise SettingsError(
             f"frame {number} of the recording has coordinates of type {frame.dtype}",

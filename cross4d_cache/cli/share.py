@@ -110,6 +110,8 @@ def _check_order(command: str, stores: list[str], out: Path) -> None:
     from cross4d_cache.errors import CacheError
     from cross4d_cache.store import open_cache
 
+    if not out.exists():
+        return
     try:
         open_cache(stores[0])
     except CacheError:

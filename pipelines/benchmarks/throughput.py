@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import deque
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def _warm_up(dataset: Dataset, teacher: Teacher, settings: BuildSettings, images
     """Let everything happen once that happens only once; the resident memory before it, megabytes."""
     with MemoryWatch() as memory:
         teach_alone(teacher, images, WARM_UP_BATCHES)
-        build_once(dataset, teacher, plan_build(dataset, teacher, replace(settings, limit=1)))
+        build_once(dataset, teacher, plan_build(dataset, teacher, settings.model_copy(update={"limit": 1})))
     if teacher.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(teacher.device)
     return memory.before
@@ -217,7 +217,7 @@ def stage_shares(builds: list[Built]) -> dict[str, float]:
 def compare_with_peer(dataset: Dataset, teacher: Teacher, settings: BuildSettings) -> dict[str, Any]:
     """Time and bytes of stage one and of the plain script on the same sequences, with the same number of points a frame."""
     chosen = dataset.sequences()[: sequences_for(dataset, PEER_FRAMES)][: settings.limit]
-    plan = plan_build(dataset, teacher, replace(settings, points_per_frame=NUM_POINTS, limit=len(chosen)))
+    plan = plan_build(dataset, teacher, settings.model_copy(update={"points_per_frame": NUM_POINTS, "limit": len(chosen)}))
     built = build_once(dataset, teacher, plan)
     with tempfile.TemporaryDirectory() as scratch:
         seconds, num_bytes = peer_build(dataset, teacher, chosen, Path(scratch))

@@ -29,9 +29,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "info --json": ("STORE", "--json"),
     "verify": ("STORE", "--json"),
     "merge": ("STORE", "OUT", "--json"),
-    "merge two": ("OUT", "STORE", "STORE"),
+    "merge two": ("STORE", "STORE", "OUT"),
     "subset": ("STORE", "OUT", "--split", "train"),
-    "subset of none": ("OUT", "STORE", "--action", "STORE"),
+    "subset of none": ("STORE", "OUT", "--action", "STORE"),
+    "derive": ("STORE", "OUT", "--json"),
     "pack": ("STORE", "OUT.zip", "--json"),
     "pull": ("STORE", "OUT", "--wait", "0", "--json"),
     "pretrain": ("--cache", "STORE", "--epochs", "1", *SMALL),
@@ -44,7 +45,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "correspondence": JUDGE,
     "transfer": (*JUDGE, "--epochs", "1", "--windows", "1"),
 }
-OF_STAGE_ONE = ("info", "verify", "merge", "subset", "pack", "pull")
+OF_STAGE_ONE = ("info", "verify", "merge", "subset", "derive", "pack", "pull")
 REFUSED = {"down": 2, "login": 2, "missing": 2, "page": 2, "unfinished": None, "damaged": None, "whole": None}
 """What a server may do, and the exit code of every command then, where it is the same."""
 
