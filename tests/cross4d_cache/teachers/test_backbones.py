@@ -282,10 +282,10 @@ VIDEO = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 @pytest.mark.parametrize(
     ("config", "hint"),
     [
-        (lambda: VideoMAEConfig(**VIDEO, patch_size=8), "--teacher videomae"),
+        (lambda: VideoMAEConfig(**VIDEO, patch_size=8), "`teacher.name` videomae"),
         (
             lambda: VJEPA2Config(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, crop_size=32, pred_hidden_size=24),
-            "--teacher vjepa2",
+            "`teacher.name` vjepa2",
         ),
         (lambda: VivitConfig(**VIDEO), "image backbone"),
         (lambda: TimesformerConfig(**VIDEO, num_frames=2), "image backbone"),
