@@ -349,5 +349,5 @@ def test_the_manifest_says_which_camera(tmp_path: Path) -> None:
 
 
 def test_an_unknown_camera_is_named() -> None:
-    with pytest.raises(SettingsError, match="unknown camera-model 'fisheye'"):
+    with pytest.raises(SettingsError, match="unknown camera model 'fisheye'"):
         plan_build(Street(), load_teacher("position"), BuildSettings(camera_model="fisheye"))
