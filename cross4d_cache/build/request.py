@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.record import Record
@@ -13,11 +13,11 @@ CPU_BATCH, CUDA_BATCH = 32, 256
 
 
 class DatasetRequest(Record):
-    """A dataset by name, the folder of its raw data, and options of its reader as a user writes them."""
+    """A dataset by name, the folder of its raw data, and options of its reader, also as a user writes them."""
 
     name: str = "synthetic"
     root: Path | None = None
-    options: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class TeacherRequest(Record):
