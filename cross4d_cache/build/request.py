@@ -1,5 +1,6 @@
 """What is asked of a build: all that decides the numbers of a store, as a value that is JSON. `build_store` does it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, JsonValue
@@ -17,7 +18,7 @@ class DatasetRequest(Record):
 
     name: str = "synthetic"
     root: Path | None = None
-    options: dict[str, JsonValue] = Field(default_factory=dict)
+    options: Mapping[str, JsonValue] = Field(default_factory=dict)
 
 
 class TeacherRequest(Record):

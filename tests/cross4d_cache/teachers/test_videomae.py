@@ -111,7 +111,9 @@ def test_features_equal_those_of_transformers(tmp_path: Path) -> None:
     torch.testing.assert_close(teacher(grey).tokens, expected)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"window": 8}, r"`teacher\.window` 16"), ({"image_size": 112}, "position table is fixed")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"window": 8}, r"`teacher\.window` 16"), ({"image_size": 112}, "position table is fixed")]
+)
 def test_other_windows_and_image_sizes_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(TeacherError, match=message):
         load_teacher("videomae-b", "random", **options)
