@@ -69,11 +69,11 @@ def find_environment(num_devices: int) -> ClusterEnvironment:
     """What tells this process its place among those of `num_devices` devices.
 
     Raises:
-        SettingsError: it was started as one of another number, or on several nodes.
+        SettingsError: it was started as one of another number, or on several nodes, or the process that started it has ended.
     """
     if num_devices == 1:
         return LightningEnvironment()
-    if os.environ.get(_FIRST_PROCESS) == str(os.getppid()):
+    if _was_started_by_the_first():
         _end_with_parent()
         return LightningEnvironment()
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -87,6 +87,31 @@ def find_environment(num_devices: int) -> ClusterEnvironment:
         os.environ.pop(name, None)
     os.environ[_FIRST_PROCESS] = str(os.getpid())
     return LightningEnvironment()
+
+
+def _was_started_by_the_first() -> bool:
+    """Whether this is a further process of a run, which its first one started.
+
+    Whatever the first process starts inherits its mark, also another run from the same notebook: a further process has a rank above 0
+    besides. One whose first process ended while it was starting must not begin a run of its own.
+
+    Raises:
+        SettingsError: the first process has ended.
+    """
+    first, rank = os.environ.get(_FIRST_PROCESS), os.environ.get("LOCAL_RANK", "0")
+    if first is None or rank == "0":
+        return False
+    if first == str(os.getppid()):
+        return True
+    try:
+        os.kill(int(first), 0)
+    except OSError:
+        raise SettingsError(
+            f"process {first}, which started this one for device {rank}, has ended",
+            expected="it waits for this one",
+            hint="start the run again",
+        ) from None
+    return False
 
 
 def _of_torchrun(num_devices: int) -> ClusterEnvironment:

@@ -105,6 +105,22 @@ def test_what_lightning_refuses_is_one_of_our_errors(monkeypatch):
         make_fabric("cpu", 2)
 
 
+def test_only_what_the_first_process_started_for_a_rank_is_one_of_the_run():
+    """Its mark is inherited by all that it starts; once it made the others hang, or begin a run of their own."""
+    parent = str(os.getppid())
+    os.environ.update(JOB | {"CROSS4D_FIRST_PROCESS": parent, "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1"})
+    assert find_environment(2).main_address == "10.0.0.1"
+    for inherited in ({"LOCAL_RANK": "0"}, {"CROSS4D_FIRST_PROCESS": str(os.getpid())}):
+        os.environ.update(JOB | {"CROSS4D_FIRST_PROCESS": parent, "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1"} | inherited)
+        assert find_environment(2).main_address == "127.0.0.1", "the first of a run of its own"
+        assert os.environ["CROSS4D_FIRST_PROCESS"] == str(os.getpid())
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    os.environ.update({"CROSS4D_FIRST_PROCESS": str(ended.pid), "LOCAL_RANK": "1"})
+    with pytest.raises(SettingsError, match=f"process {ended.pid}, which started this one for device 1, has ended"):
+        find_environment(2)
+
+
 @pytest.mark.parametrize("choose", [make_fabric, choose_device])
 def test_coordinates_are_never_multiplied_in_tensorfloat(choose):
     torch.set_float32_matmul_precision("high")
@@ -145,7 +161,10 @@ def test_however_two_devices_start_they_train_alike_and_none_outlives_the_first(
     """By torchrun, by srun, and alone; the last time the first process is killed, and the second must not hold the output."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
-    surroundings = os.environ | JOB | {"MASTER_ADDR": "10.0.0.1", "NODE_RANK": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    inherited = {"CROSS4D_FIRST_PROCESS": str(os.getpid())}  # of a run that this process began
+    surroundings = (
+        os.environ | JOB | inherited | {"MASTER_ADDR": "10.0.0.1", "NODE_RANK": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
     command = [sys.executable, str(script), str(store), str(20_000 + os.getpid() % 10_000)]
     done = subprocess.run(command, env=surroundings, stdout=subprocess.PIPE, text=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL
