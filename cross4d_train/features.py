@@ -28,7 +28,7 @@ POINTS_AT_A_TIME = 2**15
 
 
 class Student:
-    """A trained encoder with the head it was trained with, for recordings of one's own.
+    """A trained encoder with the head it was trained with, for your own recordings.
 
     A recording is `(frame, point, 3)`, or a list of `(point, 3)`, one a frame, where frames differ: numpy or torch, metres, consecutive
     frames at the frame rate of the stores that the student learned from, in their axes (x right, y down, z forward). Where the origin

@@ -1,4 +1,4 @@
-"""A recording of one's own: frames of points, and the clips of it that an encoder sees one after another."""
+"""Your own recording: frames of points, and the clips of it that an encoder sees one after another."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Clips of a store for training code of one's own: an ordinary dataset of torch, whose items have fixed shapes."""
+"""Clips of a store for your own training code: an ordinary dataset of torch, whose items have fixed shapes."""
 
 import os
 from copy import copy

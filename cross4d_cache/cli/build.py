@@ -163,7 +163,7 @@ def check_data(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """What a folder of raw data holds: what is there, missing, or damaged, and how large its store will be."""
+    """What a folder of raw data contains: what is there, missing, or damaged, and how large its store will be."""
     from cross4d_cache.build.request import DatasetRequest
     from cross4d_cache.console import follow, print_result, show
     from cross4d_cache.report import check_data as report

@@ -1,4 +1,4 @@
-"""What a folder of raw data holds, before hours are spent on it: complete, partly there, or damaged."""
+"""What a folder of raw data contains, before hours are spent on it: complete, partly there, or damaged."""
 
 import os
 from collections import Counter

@@ -33,8 +33,8 @@ def derive(store: Path | str, out: Path, correspondence: str = DERIVED) -> Work[
 
     Raises:
         CacheCorruptError: the store is damaged.
-        CacheMismatchError: `out` holds a store with other settings.
-        OutputError: `out` cannot be written, or holds something else.
+        CacheMismatchError: `out` contains a store with other settings.
+        OutputError: `out` cannot be written, or contains something else.
         SettingsError: no such correspondence, or one that cannot be derived from this store.
     """
     _check(correspondence)

@@ -37,7 +37,7 @@ class Merge:
 
     Raises:
         CacheMismatchError: the settings differ, or parts that differ hold the same sequence.
-        OutputError: `out` cannot be written, or holds something else.
+        OutputError: `out` cannot be written, or contains something else.
     """
 
     def __init__(self, out: Path, caches: Sequence[Cache]) -> None:

@@ -27,7 +27,7 @@ def subset(
 
     Raises:
         CacheError: the store cannot be used.
-        OutputError: `out` cannot be written, or holds something else.
+        OutputError: `out` cannot be written, or contains something else.
         SettingsError: as `Selection`.
     """
     cache = open_cache(store)
@@ -83,7 +83,7 @@ class Subset:
     """A store of the chosen sequences; parts of which all sequences are chosen are taken over as they are.
 
     Raises:
-        OutputError: `out` cannot be written, or holds something else.
+        OutputError: `out` cannot be written, or contains something else.
     """
 
     def __init__(self, out: Path, cache: Cache, selection: Selection) -> None:

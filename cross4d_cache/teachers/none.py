@@ -1,4 +1,4 @@
-"""No teacher: a store of points and labels alone, for evaluation and features of one's own points."""
+"""No teacher: a store of points and labels alone, for evaluation and features of your own points."""
 
 import torch
 from jaxtyping import Float, Float32

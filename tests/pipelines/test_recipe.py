@@ -15,7 +15,7 @@ from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
 from cross4d_train.clips import ClipSettings
 from cross4d_train.settings import EncoderSettings
-from pipelines import deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
+from pipelines import bodies, deforming_things4d, hoi4d, msr_action3d, ntu_rgbd, synthetic
 from pipelines.experiment import pool, work
 from pipelines.experiment.pool import do_all
 from pipelines.experiment.work import Piece, Student
@@ -213,6 +213,14 @@ def test_another_recipe_can_be_named_by_its_folder(finished: tuple[Path, Recipe]
         load_setup(out, "paper")
     with pytest.raises(SettingsError, match="no folder of a recipe"):
         load_setup(out / "stores", "small")
+
+
+def test_the_setup_of_a_recipe_that_release_01_ran_is_read(tmp_path: Path) -> None:
+    setup = make_setup(bodies.BENCHMARK, "small", data=None, out=tmp_path, teachers=None)
+    written = json.loads(setup.model_dump_json())
+    written["benchmark"]["stores"] = {"small": ["--points", "1024"]}
+    (tmp_path / "setup.json").write_text(json.dumps(written))
+    assert load_setup(tmp_path, "small") == setup
 
 
 @pytest.mark.parametrize("wanted", ["99", "one", "1,,2"])
