@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.datasets import open_dataset
@@ -57,18 +57,6 @@ class Benchmark(Record):
     tables: tuple[int, ...]
     figures: tuple[int, ...]
     scales: dict[str, Scale]
-
-    @field_validator("stores", mode="before")
-    @classmethod
-    def _as_settings(cls, stores: Any) -> Any:
-        """Setups of release 0.1 have words of a command line here; the only ones that a recipe ever had are `--points N`."""
-        if not isinstance(stores, dict):
-            return stores
-        return {scale: BuildSettings(points_per_frame=int(found[1])) if _is_points(found) else found for scale, found in stores.items()}
-
-
-def _is_points(words: object) -> bool:
-    return isinstance(words, list | tuple) and len(words) == 2 and words[0] == "--points"
 
 
 class Setup(Record):

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.errors import OutputError, SettingsError, user_errors
-from cross4d_cache.record import RecordError
 from cross4d_cache.store import open_cache
 from cross4d_train.loop import make_fabric
 from pipelines.benchmarks.machine import describe_machine
@@ -143,14 +143,26 @@ def load_setup(folder: Path, scale: str) -> Setup:
     if not path.exists():
         raise SettingsError(f"{folder} is no folder of a recipe", expected=f"a file {SETUP} in it", hint="run that recipe first")
     try:
-        setup = Setup.from_json(path.read_bytes()).model_copy(update={"out": folder})
-    except RecordError:
+        setup = Setup.from_json(_of_today(path.read_bytes())).model_copy(update={"out": folder})
+    except ValueError:
         raise SettingsError(
             f"{path} is damaged, or of another version", expected="a setup of this one", hint="run that recipe again"
         ) from None
     if setup.scale_name != scale:
         raise SettingsError(f"{folder} is of scale {setup.scale_name}", expected=scale, hint="run that recipe with the same --scale")
     return setup
+
+
+def _of_today(written: bytes) -> str:
+    """A setup with settings of builds; release 0.1 wrote words of a command line in their place, and only ever `--points N`."""
+    setup = json.loads(written)
+    match setup:
+        case {"benchmark": {"stores": dict(stores)}}:
+            for scale, found in stores.items():
+                match found:
+                    case ["--points", str(count)]:
+                        stores[scale] = BuildSettings(points_per_frame=int(count)).model_dump()
+    return json.dumps(setup)
 
 
 class Recipe:
