@@ -103,13 +103,13 @@ class Pull:
                 yield self.done
         wanted = [record for record in self.manifest.parts if record.name not in kept]
         self._check_space(sum(record.bytes for record in wanted))
+        copying: dict[Future[None], str] = {}
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="pull") as threads:
             try:
-                yield from self._copy_parts(wanted, threads)
+                yield from self._copy_parts(wanted, threads, copying)
             finally:
                 self._stopped.set()
-                self.storage.source.stop()
-                threads.shutdown(cancel_futures=True)
+                self.storage.source.end(copying)
         self._copy_projection()
         self._finish()
         yield self.total
@@ -150,10 +150,9 @@ class Pull:
                 hint="free some space, or choose another place",
             )
 
-    def _copy_parts(self, records: list[PartRecord], threads: ThreadPoolExecutor) -> Iterator[int]:
-        """All files of some parts; each part is put into place when its last file is here."""
+    def _copy_parts(self, records: list[PartRecord], threads: ThreadPoolExecutor, copying: dict[Future[None], str]) -> Iterator[int]:
+        """All files of some parts; each part is put into place when its last file is here. `copying` has what is under way."""
         waiting = iter(records)
-        copying: dict[Future[None], str] = {}
         left: dict[str, tuple[PartRecord, int]] = {}
         while True:
             while len(copying) < 2 * CONNECTIONS and (record := next(waiting, None)) is not None:

@@ -51,15 +51,15 @@ def verify(cache: Cache) -> Iterator[PartCheck]:
         present["/".join(name.split("/")[:2])].append(name)
     threads = ThreadPoolExecutor(os.cpu_count())
     tables = list[Table | None]()
+    futures = [threads.submit(_check_part, fresh, record, present) for record in cache.manifest.parts]
     try:
-        for check, infos in threads.map(lambda record: _check_part(fresh, record, present), cache.manifest.parts):
+        for future in futures:
+            check, infos = future.result()
             tables.append(infos)
             yield check
-    except BaseException:
-        fresh.storage.source.stop()
-        raise
     finally:
-        threads.shutdown(cancel_futures=True)
+        fresh.storage.source.end(futures)
+        threads.shutdown()
     yield PartCheck(name=METADATA_FILE, problems=_check_plan(fresh, tables), strays=_outside_parts(fresh, present))
     yield _check(GROUP_FILE, lambda: _check_group(fresh))
     yield _check(INDEX_FILE, lambda: _check_index(fresh, tables))

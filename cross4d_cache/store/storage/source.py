@@ -1,12 +1,17 @@
 """Where bytes come from: the files of a folder, the members of a zip, the objects of a server."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any
 
 BLOCK = 2**20
 """Bytes that are handed on at a time."""
 CONNECTIONS = 16
 """Requests to another machine at a time."""
+STOPPING = 0.05
+"""Seconds after which what waits for a server is stopped once more."""
 
 
 class Source(ABC):
@@ -56,6 +61,13 @@ class Source(ABC):
 
     def stop(self) -> None:  # noqa: B027  # only servers are waited for
         """End all reads that wait for a server; those that begin later are not concerned."""
+
+    def end(self, futures: Iterable[Future[Any]]) -> None:
+        """End work of other threads that reads from here. One may begin to wait for a server just after a stop: so it is stopped again."""
+        left = [future for future in futures if not future.cancel()]
+        while not all(future.done() for future in left):
+            self.stop()
+            time.sleep(STOPPING)
 
     def read(self, name: str, start: int, size: int) -> bytes:
         """`stream` as one piece."""

@@ -143,11 +143,15 @@ class Storage:
         items = list(items)
         if self.source.is_local or len(items) < 2:
             return list(map(function, items))
+        futures = [self._threads.submit(function, item) for item in items]
         try:
-            return list(self._threads.map(function, items))
+            return [future.result() for future in futures]
         except KeyboardInterrupt:
-            self.source.stop()  # or the process would not end before its threads have waited
+            self.source.end(futures)  # or the process would not end before its threads have waited
             raise
+        finally:
+            for future in futures:
+                future.cancel()
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from email.utils import formatdate
 from pathlib import Path
-from time import time
+from time import sleep, time
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from cross4d_cache.store.storage import waiting
 from cross4d_cache.store.storage.blobs import FOLDER
 from cross4d_cache.store.storage.source import CONNECTIONS
 from cross4d_cache.store.storage.waiting import WAIT_MINUTES, AgainError, Patience
+from cross4d_cache.store.storage.web import WebSource
 from tests.cross4d_cache.store.store_examples import two_parts, write_store
 from tests.servers.liar import Handler, Server, errors, honest, shifted_ranges
 
@@ -215,3 +217,26 @@ def test_nobody_waits_for_what_was_stopped(server: Server, tmp_path: Path, monke
     server.answer = answer
     with pytest.raises(CacheCorruptError, match="points"):
         pull(f"{server.url}/store.zarr", tmp_path / "out")
+
+
+def test_what_begins_to_wait_just_after_a_stop_is_stopped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    source, stopped_once = WebSource("http://127.0.0.1:9/store.zarr", minutes=10), threading.Event()
+    stop = source.stop
+
+    def stop_and_tell() -> None:
+        stop()
+        stopped_once.set()
+
+    def work() -> None:
+        assert stopped_once.wait(20)
+        source._patience.trial().failed(AgainError("it is away", retry_after=300), "a file")
+
+    monkeypatch.setattr(source, "stop", stop_and_tell)
+    with ThreadPoolExecutor(1) as threads:
+        futures = [threads.submit(work), threads.submit(work)]
+        while not futures[0].running():
+            sleep(0.01)
+        source.end(futures)
+    assert "no longer waited for" in str(futures[0].exception())
+    assert futures[1].cancelled()
