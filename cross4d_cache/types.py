@@ -5,7 +5,7 @@ Coordinates are metres in OpenCV axes (x right, y down, z forward) everywhere af
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, Int16, Int32, Int64, UInt16, UInt32
@@ -253,7 +253,7 @@ class TeacherSpec(Record):
     the weight file (of the parameters for random weights). `tubelet` is how many consecutive frames share a token, `window` how many
     frames the teacher sees at once. Images in [0, 1] are normalised before the teacher: `(image * scale - mean) / std`.
     `norm` is what tokens went through last: `final`, whatever the model ends with, the name of a norm that it keeps for its pooled
-    vector, or `none` where the weights lack that one.
+    vector, or `none` where the weights lack that one. `options` are those of a teacher of another package.
     """
 
     name: str
@@ -272,6 +272,7 @@ class TeacherSpec(Record):
     std: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     scale: FiniteFloat = added(1.0)
     norm: str = added("final")
+    options: dict[str, Any] = added({})
 
     @property
     def patches_per_side(self) -> int:

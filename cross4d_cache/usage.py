@@ -1,5 +1,7 @@
 """What both command lines have in common: their version, their help, and how they answer what was typed wrongly."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -9,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cross4d_cache.redaction import redact
+from cross4d_cache.registry import WORDS
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What all errors of usage are; typer does not export it."""
@@ -31,6 +34,13 @@ def make_command_line(description: str) -> typer.Typer:
         """Nothing but the options of the program itself."""
 
     return app
+
+
+def component(word: str) -> str:
+    """A name, or `module:Class`, whose module may lie in the working folder: Python looks there too, after all other places."""
+    if WORDS.fullmatch(word) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return word
 
 
 def examples(*lines: str) -> str:

@@ -7,12 +7,14 @@ import torch
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.progress import duration
+from cross4d_cache.record import Record
 from cross4d_cache.work import Advice
-from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
+from cross4d_train.encoders import configure_encoder, find_config, outline_encoder
+from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import RunSettings
 
 SMALLER = ("small", "mini")
-"""Sizes that students are compared in on a CPU; every encoder has them."""
+"""Sizes that students are compared in on a CPU; every encoder of this package has them."""
 
 
 def on_device(device: torch.device, settings: RunSettings | None = None) -> Advice:
@@ -30,21 +32,25 @@ def on_device(device: torch.device, settings: RunSettings | None = None) -> Advi
 
 def smaller_sizes(settings: RunSettings) -> Iterator[tuple[str, float]]:
     """Smaller sizes of the encoder of a run, each with its share of the time of a clip, forward and backward."""
-    kind, sizes = find_encoder(settings.encoder.name)
-    weights = {name: sum(item.numel() for item in outline_encoder(kind, config).parameters()) for name, config in sizes.items()}
+    chosen = settings.encoder
+    kind, _ = find_config(chosen.name, chosen.size, chosen.options)
+    weights = {name: _num_weights(kind, config) for name, config in kind.named_sizes().items()}
     whole = None
     for name in SMALLER:
-        if weights[name] < weights[settings.encoder.size]:
-            whole = whole or _seconds_of_clip(settings, settings.encoder.size)
+        if name in weights and weights[name] < weights[chosen.size]:
+            whole = whole or _seconds_of_clip(settings, chosen.size)
             try:
                 yield name, _seconds_of_clip(settings, name) / whole
             except SettingsError:
                 continue  # one that cannot take such clips
 
 
+def _num_weights(kind: type[Encoder], config: Record) -> int:
+    return sum(item.numel() for item in outline_encoder(kind, config).parameters())
+
+
 def _seconds_of_clip(settings: RunSettings, size: str) -> float:
-    kind, sizes = find_encoder(settings.encoder.name)
-    encoder, clips = configure_encoder(kind, sizes[size]), settings.clips
+    encoder, clips = configure_encoder(*find_config(settings.encoder.name, size, settings.encoder.options)), settings.clips
     # Bodies of about two metres: how many neighbours there are within a radius decides little of the time.
     points = torch.rand(1, clips.num_frames, clips.num_points, 3, generator=torch.Generator().manual_seed(0)) * 2
     started = time.perf_counter()

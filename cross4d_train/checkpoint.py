@@ -20,7 +20,7 @@ from cross4d_cache.errors import CheckpointError, OutputError
 from cross4d_cache.patience import hint_for, is_there, patiently
 from cross4d_cache.record import NewerRecordError, Record, RecordError
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_train.encoders import configure_encoder, find_encoder, outline_encoder
+from cross4d_train.encoders import ENCODERS, configure_encoder, outline_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import Origin, RunSettings
 
@@ -148,15 +148,19 @@ def _read_record(path: Path, metadata: Mapping[str, str]) -> CheckpointRecord:
     )
 
 
-def load_encoder(checkpoint: Checkpoint) -> Encoder:
+def load_encoder(checkpoint: Checkpoint, known_as: str | None = None) -> Encoder:
     """The trained encoder of a checkpoint, built from the configuration that is recorded there, whatever its size means today.
+
+    `known_as` names its class where that is another than the recorded one: a class that was given has the name of its module.
 
     Raises:
         CheckpointError: the configuration is none of this encoder's, or the weights do not fit it.
         SettingsError: this release has no encoder of that name.
     """
     name, weights = checkpoint.record.settings.encoder.name, checkpoint.part("encoder")
-    kind, _ = find_encoder(name)
+    if known_as not in (None, name) and ENCODERS.has(name):
+        raise CheckpointError(f"the checkpoint has the encoder {name}, not {known_as}", hint="leave `encoder.name` out")
+    kind = ENCODERS.find(known_as or name)
     try:
         config = kind.Config.from_json(json.dumps(checkpoint.record.encoder_config))
         if config.unknown:

@@ -10,17 +10,18 @@ from pydantic import Field
 from torch import Tensor
 
 from cross4d_cache.errors import OutputError, SettingsError
+from cross4d_cache.options import change
 from cross4d_cache.record import Record
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.store.digest import sha256_file
 from cross4d_cache.work import Remark, Stage, Work, newer, steps
 from cross4d_train.advice import on_device
+from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.feature_files import FORMATS, ColourSpace, FeatureFolder, FeatureIndex, FileFormat, folder_name
-from cross4d_train.features import Student, checkpoint_file, load
+from cross4d_train.features import Student, checkpoint_file
 from cross4d_train.recording import Recording
 from cross4d_train.report.colours import Palette
 from cross4d_train.resources import Resources
-from cross4d_train.settings import with_options
 
 COLOUR_SEQUENCES, COLOUR_FEATURES = 32, 2**17
 """Evenly spaced sequences that colours are fitted on, a clip of each, and how many features of points altogether."""
@@ -29,12 +30,14 @@ COLOUR_SEQUENCES, COLOUR_FEATURES = 32, 2**17
 class EncodeRequest(Record):
     """Features of every point of the first `limit` sequences of a store, of all by default, in the folder `out`.
 
-    `checkpoint` is a file or the folder of a run. `stride` replaces that of the clips in training.
+    `checkpoint` is a file or the folder of a run; `encoder` is the name of the class of its encoder, where that was given. `stride`
+    replaces that of the clips in training.
     """
 
     checkpoint: str
     store: str
     out: Path
+    encoder: str | None = None
     formats: tuple[FileFormat, ...] = Field(default=FORMATS, min_length=1)
     stride: int | None = None
     limit: int | None = Field(default=None, ge=1)
@@ -62,7 +65,8 @@ def encode(request: EncodeRequest, resources: Resources) -> Work[EncodeResult]:
         OutputError: a folder that cannot be written to, has no room, or has something else in it, or features of another request.
         Cross4DError: whatever else the user has to fix.
     """
-    student, cache = load(request.checkpoint, device=resources.device), open_cache(request.store)
+    checkpoint = load_checkpoint(checkpoint_file(request.checkpoint))
+    student, cache = Student(checkpoint, resources.torch_device, request.encoder), open_cache(request.store)
     yield from newer(student.record, request.checkpoint)
     yield from newer(cache.manifest, request.store)
     if len(cache) == 0:
@@ -90,7 +94,7 @@ def _index(request: EncodeRequest, student: Student, cache: Cache, ids: Sequence
         dataset=manifest.dataset.name,
         fingerprint=manifest.fingerprint,
         sequences_sha256=manifest.plan.sha256,
-        clips=with_options(student.clips, {} if request.stride is None else {"stride": request.stride}),
+        clips=change(student.clips, {} if request.stride is None else {"stride": request.stride}),
         formats=request.formats,
         colours=None,
         folders={id: folder_name(id) for id in ids},

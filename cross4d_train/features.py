@@ -10,9 +10,11 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from cross4d_cache.errors import CheckpointError, SettingsError
+from cross4d_cache.options import change
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import CHECKPOINT_FILE, Checkpoint, check_weights, load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import ENCODERS
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.interpolation import spread
 from cross4d_train.objectives.dense import Dense
@@ -20,7 +22,6 @@ from cross4d_train.objectives.objective import TargetSpec
 from cross4d_train.recording import Points, Recording, RecordingTokens, Window, arrays_of, like, split
 from cross4d_train.report.colours import Palette
 from cross4d_train.resources import Resources
-from cross4d_train.settings import with_options
 from cross4d_train.soundness import finite_features
 
 POINTS_AT_A_TIME = 2**15
@@ -39,9 +40,9 @@ class Student:
     bounded but for the result, and equal recordings give equal features on one machine. In another order of points, others are drawn.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, known_as: str | None = None) -> None:
         self.record, self.device = checkpoint.record, device
-        self.encoder: Encoder = load_encoder(checkpoint).eval().to(device)
+        self.encoder: Encoder = load_encoder(checkpoint, known_as).eval().to(device)
         self._objective = checkpoint.part("objective")
 
     def __repr__(self) -> str:
@@ -159,7 +160,7 @@ class Student:
 
     def _groups(self, recording: Recording, stride: int | None) -> Iterator[list[Window]]:
         recording.check_unit(self.encoder.reach)
-        return split(len(recording), with_options(self.clips, {} if stride is None else {"stride": stride}))
+        return split(len(recording), change(self.clips, {} if stride is None else {"stride": stride}))
 
     def _encode(self, recording: Recording, window: Window) -> Tokens:
         """The tokens of a window, a batch of one clip."""
@@ -189,14 +190,17 @@ class Student:
         )
 
 
-def load(place: Path | str, *, device: str = "auto") -> Student:
+def load(place: Path | str, *, encoder: type[Encoder] | str | None = None, device: str = "auto") -> Student:
     """The student of a run's folder or of a checkpoint file; `device` is auto, cpu, cuda or cuda:N.
+
+    `encoder` is the class of its encoder, or `module:Class`, which is imported: of one that is neither of this package nor installed.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.
         SettingsError: there is no such device.
     """
-    return Student(load_checkpoint(checkpoint_file(place)), Resources(device=device).torch_device)
+    known_as = None if encoder is None else ENCODERS.name_of(encoder)
+    return Student(load_checkpoint(checkpoint_file(place)), Resources(device=device).torch_device, known_as)
 
 
 def checkpoint_file(place: Path | str) -> Path:

@@ -5,7 +5,6 @@ from pathlib import Path
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.store.digest import sha256_file
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
-from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import InitialWeights, RunSettings
 
@@ -29,7 +28,7 @@ def first_encoder(settings: RunSettings, initial: Path | None) -> Encoder:
     """
     begun = settings.initial
     if begun is None:
-        return build_encoder(settings.encoder.name, settings.encoder.size, settings.training.seed)
+        return settings.encoder.build(settings.training.seed)
     if begun.settings.encoder != settings.encoder:
         theirs, mine = (f"{encoder.name} {encoder.size}" for encoder in (begun.settings.encoder, settings.encoder))
         raise SettingsError(

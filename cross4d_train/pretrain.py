@@ -19,7 +19,7 @@ from cross4d_train.cluster import launch
 from cross4d_train.first_weights import identify_weights
 from cross4d_train.loop import Pretraining
 from cross4d_train.metric_log import DEFAULT
-from cross4d_train.objectives import OBJECTIVES
+from cross4d_train.objectives import OBJECTIVES, settled
 from cross4d_train.objectives.distillation import Distillation
 from cross4d_train.resources import Resources
 from cross4d_train.run import RunFolder, RunResult, other_settings
@@ -119,6 +119,7 @@ def resolve_settings(folder: RunFolder, checkpoint: Checkpoint | None, defaults:
         weights = identify_weights(request.initial)
         wanted = wanted.model_copy(update={"initial": weights} | ({} if wanted is begun else {"encoder": weights.settings.encoder}))
     wanted = wanted.changed(request.options)
+    wanted = wanted.model_copy(update={"encoder": wanted.encoder.settled(), "objective": settled(wanted.objective)})
     if begun is None:
         return wanted.model_copy(update={"objective": wanted.objective.as_new()})
     step = 0 if checkpoint is None else checkpoint.record.step
@@ -132,12 +133,13 @@ def resolve_settings(folder: RunFolder, checkpoint: Checkpoint | None, defaults:
 
 def _check_teacher_options(settings: RunSettings, request: PretrainRequest) -> None:
     """Refuse what only an objective with a teacher takes."""
-    kind = OBJECTIVES.get(settings.objective.kind)
+    kind = OBJECTIVES.find(settings.objective.kind)
     given = [name for name in ("objective.conditioning", "objective.variance_weight") if name in request.options]
-    if kind is not None and not issubclass(kind, Distillation) and given:
+    if not issubclass(kind, Distillation) and given:
         raise SettingsError(
             f"`{given[0]}` with objective {settings.objective.name}, which has no teacher",
-            expected="an objective that learns targets: " + ", ".join(n for n, k in OBJECTIVES.items() if issubclass(k, Distillation)),
+            expected="an objective that learns targets: "
+            + ", ".join(n for n, k in OBJECTIVES.built_in.items() if issubclass(k, Distillation)),
             hint=f"leave `{given[0]}` out, or choose another `objective.name`",
         )
 

@@ -1,29 +1,48 @@
 """Everything that decides the numbers of a pre-training run, and where its targets came from; both go into every checkpoint."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue
 
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.options import change, value_of
 from cross4d_cache.record import Record, added, differences
 from cross4d_cache.store import CacheManifest
 from cross4d_cache.store.digest import Sha256
 from cross4d_cache.types import Side
 from cross4d_cache.work import Remark
 from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import build_encoder, find_config
+from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import Seed
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.recipes import recipe_for
 
-Model = TypeVar("Model", bound=Record)
-
 
 class EncoderSettings(Record):
-    """Which student, in which of its named sizes."""
+    """Which student, in which of its named sizes, with which settings of that size replaced, by dotted name (`fine.radius`)."""
 
     name: str = "point4d"
     size: str = "paper"
+    options: dict[str, JsonValue] = added({}, must_be_known=True)
+
+    def build(self, seed: int = 0) -> Encoder:
+        """The untrained encoder.
+
+        Raises:
+            SettingsError: unknown name, size or option.
+        """
+        return build_encoder(self.name, self.size, seed, self.options)
+
+    def settled(self) -> "EncoderSettings":
+        """These settings with options as values, not as the text that a command line has of them.
+
+        Raises:
+            SettingsError: as `build`.
+        """
+        if not self.options:
+            return self
+        _, config = find_config(self.name, self.size, self.options)
+        return self.model_copy(update={"options": {name: value_of(config, name) for name in sorted(self.options)}})
 
 
 class EarlierLength(Record):
@@ -98,7 +117,7 @@ class RunSettings(Record):
         Raises:
             SettingsError: a value that cannot work.
         """
-        return with_options(self, options)
+        return change(self, options)
 
     def lengthened(self, num_epochs: int, step: int) -> "RunSettings":
         """These settings for a run that is `num_epochs` long from `step` on."""
@@ -171,26 +190,3 @@ def recipe_clips(dataset: str) -> ClipSettings:
     """Clips as the recipe of a dataset has them."""
     recipe = recipe_for(dataset)
     return ClipSettings(num_frames=recipe.num_frames, num_points=recipe.num_points, stride=recipe.stride)
-
-
-def with_options(settings: Model, options: Mapping[str, object]) -> Model:
-    """Settings with some replaced by dotted name, validated again.
-
-    Raises:
-        SettingsError: a value that cannot work.
-    """
-    record: dict[str, Any] = settings.model_dump()
-    for name, value in options.items():
-        *groups, field = name.split(".")
-        target, known = record, settings
-        for group in groups:
-            target, known = target[group], getattr(known, group)
-        assert field in type(known).model_fields, name
-        target[field] = value
-    try:
-        return type(settings).model_validate(record, extra="allow")
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        setting = ".".join(part for part in first["loc"] if isinstance(part, str))
-        raise SettingsError(f"{name} = {first['input']!r}", expected=first["msg"], hint=f"choose another `{setting}`") from None

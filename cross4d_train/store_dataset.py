@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from cross4d_cache.options import change
 from cross4d_cache.store import open_cache
 from cross4d_cache.types import UNLABELLED_PART, Side, mean_over_views
 from cross4d_train.clips import even_requests, select_sequences
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.settings import recipe_clips, with_options
+from cross4d_train.settings import recipe_clips
 
 
 class StoreDataset(Dataset[dict[str, Any]]):
@@ -47,7 +48,7 @@ class StoreDataset(Dataset[dict[str, Any]]):
         cache = open_cache(store)
         shape = {"num_frames": num_frames, "num_points": num_points, "stride": stride}
         given = {name: value for name, value in shape.items() if value is not None}
-        self.clips = with_options(recipe_clips(cache.manifest.dataset.name), given)
+        self.clips = change(recipe_clips(cache.manifest.dataset.name), given)
         chosen = select_sequences(cache.sequences, cache.manifest.dataset.protocols, protocol=protocol, side=side)
         self.requests = even_requests(self.clips, cache.sequences, chosen, num_windows=num_windows, seed=seed)
         self._targets, self._has_parts = targets, len(cache.manifest.dataset.part_names) > 0

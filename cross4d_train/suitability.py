@@ -58,7 +58,7 @@ def others_within(points: Float32[Tensor, "point 3"], reach: float) -> Int64[Ten
 
 
 def _reaches() -> Iterator[tuple[str, float]]:
-    for name, (kind, sizes) in ENCODERS.items():
-        for size, config in sizes.items():
+    for name, kind in ENCODERS.built_in.items():
+        for size, config in kind.sizes.items():
             if (reach := outline_encoder(kind, config).reach) is not None:
                 yield f"{name} {size}", reach

@@ -31,6 +31,7 @@ class TeacherRequest(Record):
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[float, float, float] | None = None
     window: int = 16
+    options: Mapping[str, JsonValue] = Field(default_factory=dict)
 
 
 class BuildSettings(Record):

@@ -22,9 +22,10 @@ from cross4d_cache.cli.options import (
     Option,
     Points,
     Quiet,
-    parse_options,
 )
 from cross4d_cache.local import local_path
+from cross4d_cache.options import parse_pairs
+from cross4d_cache.usage import component
 
 
 def build(
@@ -36,8 +37,10 @@ def build(
     teacher: Annotated[
         str,
         typer.Option(
+            parser=component,
+            metavar="NAME",
             help="Frozen teacher: tiny, dinov2, dinov3, vjepa2, videomae, hf, position, or none, for points without targets; "
-            "`teachers` lists all.",
+            "`teachers` lists all. One that is installed, or MODULE:CLASS.",
             rich_help_panel=TEACHER,
         ),
     ] = "tiny",
@@ -61,6 +64,12 @@ def build(
         tuple[float, float, float] | None, typer.Option(metavar="R G B", help="Deviation, likewise.", rich_help_panel=TEACHER)
     ] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.", rich_help_panel=TEACHER)] = 16,
+    teacher_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher-option", metavar="KEY=VALUE", help="Option of a teacher that has some; repeatable.", rich_help_panel=TEACHER
+        ),
+    ] = None,
     points: Points = 4096,
     camera_model: Annotated[
         str,
@@ -113,21 +122,25 @@ def build(
     from cross4d_cache.build.estimate import estimate_build
     from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
     from cross4d_cache.console import follow, print_result
+    from cross4d_cache.datasets import DATASETS
     from cross4d_cache.report.store import about_finished, summary
     from cross4d_cache.store import open_cache
 
     if quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when the hub's client is imported
+    from cross4d_cache.teachers import TEACHERS
+
     request = BuildRequest(
-        dataset=DatasetRequest(name=dataset, root=data, options=parse_options(option)),
+        dataset=DatasetRequest(name=DATASETS.name_of(dataset), root=data, options=parse_pairs(option, setting="dataset.options")),
         teacher=TeacherRequest(
-            name=teacher,
+            name=TEACHERS.name_of(teacher),
             weights=weights,
             layer=layer,
             image_size=image_size,
             image_mean=image_mean,
             image_std=image_std,
             window=window,
+            options=parse_pairs(teacher_option, setting="teacher.options"),
         ),
         settings=BuildSettings(
             points_per_frame=points,
@@ -166,9 +179,10 @@ def check_data(
     """What a folder of raw data contains: what is there, missing, or damaged, and how large its store will be."""
     from cross4d_cache.build.request import DatasetRequest
     from cross4d_cache.console import follow, print_result, show
+    from cross4d_cache.datasets import DATASETS
     from cross4d_cache.report import check_data as report
 
-    request = DatasetRequest(name=dataset, root=data, options=parse_options(option))
+    request = DatasetRequest(name=DATASETS.name_of(dataset), root=data, options=parse_pairs(option, setting="dataset.options"))
     found = follow(report.check_data(request, read_all=read_all, kept_points=points, views=views), OPTIONS, quiet=quiet)
     if as_json:
         print_result(found.as_record(), as_json, OPTIONS)

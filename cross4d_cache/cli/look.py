@@ -8,14 +8,20 @@ from typing import Annotated
 
 import typer
 
-from cross4d_cache.cli.options import OPTIONS, Data, Json, Option, Quiet, Store, parse_options
+from cross4d_cache.cli.options import OPTIONS, Data, Json, Option, Quiet, Store
 from cross4d_cache.local import local_path
+from cross4d_cache.options import parse_pairs
+from cross4d_cache.usage import component
 
 
 def info(
     store: Store,
     fidelity: Annotated[bool, typer.Option("--fidelity", help="Measure on a sample how well targets belong to their points.")] = False,
     read_all: Annotated[bool, typer.Option("--read-all", help="Take the extent of every sequence, not of eight.")] = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(parser=component, metavar="MODULE:CLASS", help="The reader of the raw data, where it is not installed."),
+    ] = None,
     data: Data = None,
     option: Option = None,
     png: Annotated[
@@ -29,6 +35,7 @@ def info(
 
     from cross4d_cache.build.extent import store_extent
     from cross4d_cache.console import follow, print_overview, print_result, show
+    from cross4d_cache.datasets import DATASETS
     from cross4d_cache.report.fidelity import describe, measure_fidelity
     from cross4d_cache.report.store import about, summary
     from cross4d_cache.store import open_cache
@@ -39,7 +46,9 @@ def info(
 
         draw_summary(cache, png)
     if fidelity:
-        report = follow(measure_fidelity(store, data, parse_options(option)), OPTIONS, quiet=quiet)
+        if dataset is not None:
+            DATASETS.name_of(dataset)
+        report = follow(measure_fidelity(store, data, parse_pairs(option, setting="dataset.options")), OPTIONS, quiet=quiet)
         if as_json:
             print_result(asdict(report), as_json, OPTIONS)
         else:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cross4d_cache.errors import SettingsError
 from cross4d_cache.local import local_path
+from cross4d_cache.usage import component
 
 OPTIONS = {
     "dataset.name": "--dataset",
@@ -19,6 +19,7 @@ OPTIONS = {
     "teacher.image_mean": "--image-mean",
     "teacher.image_std": "--image-std",
     "teacher.window": "--window",
+    "teacher.options": "--teacher-option",
     "points_per_frame": "--points",
     "camera_model": "--camera-model",
     "camera": "--camera",
@@ -46,7 +47,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress; notes an
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel=RUNNING)]
 DatasetName = Annotated[
     str,
-    typer.Option(help="synthetic, msr_action3d, deforming_things4d, ntu_rgbd, hoi4d, or folder: your own files.", rich_help_panel=DATA),
+    typer.Option(
+        parser=component,
+        metavar="NAME",
+        help="synthetic, msr_action3d, deforming_things4d, ntu_rgbd, hoi4d, or folder: your own files; one that is installed, or "
+        "MODULE:CLASS.",
+        rich_help_panel=DATA,
+    ),
 ]
 Data = Annotated[Path | None, typer.Option(help="Folder of the raw data.", rich_help_panel=DATA)]
 Option = Annotated[
@@ -59,15 +66,3 @@ NewStore = Annotated[
     Path,
     typer.Argument(metavar="OUT", parser=local_path, help="Folder of the new store. An unfinished or damaged one is resumed."),
 ]
-
-
-def parse_options(pairs: list[str] | None) -> dict[str, str]:
-    """Options of a dataset from words such as `axes=x,y,z`.
-
-    Raises:
-        SettingsError: a word without `=`.
-    """
-    for pair in pairs or ():
-        if "=" not in pair:
-            raise SettingsError(f"--option {pair}", expected="KEY=VALUE", hint="see docs/quickstart.md")
-    return dict(pair.split("=", 1) for pair in pairs or ())

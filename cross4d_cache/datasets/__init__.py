@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.datasets.deforming_things4d.dataset import DeformingThings4D
 from cross4d_cache.datasets.files import FileDataset
@@ -14,10 +12,16 @@ from cross4d_cache.datasets.hoi4d.dataset import HOI4D
 from cross4d_cache.datasets.msr_action3d import MSRAction3D
 from cross4d_cache.datasets.ntu_rgbd.dataset import NTURGBD
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
-from cross4d_cache.errors import DatasetError, SettingsError
-from cross4d_cache.registry import look_up
+from cross4d_cache.errors import DatasetError
+from cross4d_cache.options import parse_options
+from cross4d_cache.registry import Components
 
-DATASETS: dict[str, type[Dataset]] = {cls.name: cls for cls in (Synthetic, MSRAction3D, DeformingThings4D, NTURGBD, HOI4D, Folder)}
+DATASETS = Components[Dataset](
+    "dataset",
+    Dataset,
+    {cls.name: cls for cls in (Synthetic, MSRAction3D, DeformingThings4D, NTURGBD, HOI4D, Folder)},
+    key="name",
+)
 
 
 def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any] | None = None) -> Dataset:
@@ -27,16 +31,8 @@ def open_dataset(name: str, root: Path | None = None, options: Mapping[str, Any]
         SettingsError: unknown dataset or option.
         DatasetError: the folder is missing.
     """
-    cls = look_up(DATASETS, name, what="dataset", setting="dataset.name")
-    try:
-        parsed = cls.Options.model_validate(options or {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(options)"
-        raise SettingsError(
-            f"option {field!r} of dataset {name}: {first['msg'].removeprefix('Value error, ')}",
-            expected=f"options: {', '.join(cls.Options.model_fields) or 'none'}",
-        ) from None
+    cls = DATASETS.find(name)
+    parsed = parse_options(cls.Options, options or {}, of=f"dataset {name}")
     if cls.needs_root:
         if root is None:
             raise DatasetError(f"dataset {name} lives in a folder, and none was given", hint="pass `dataset.root` FOLDER")

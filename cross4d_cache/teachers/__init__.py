@@ -1,19 +1,25 @@
 """Frozen teachers, by name."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib import import_module
 from math import isfinite
+from typing import Any
 
 import torch
 
 from cross4d_cache.catalogue import ALIASES, CATALOGUE
 from cross4d_cache.errors import SettingsError, TeacherError
-from cross4d_cache.registry import unknown_name
+from cross4d_cache.options import parse_options
+from cross4d_cache.registry import Components
 from cross4d_cache.teachers.hf import ImageTeacher
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.weights import Normalisation, load_pretrained
 
 Colour = tuple[float, float, float]
+
+TEACHERS = Components[Teacher]("teacher", Teacher, {}, taken=(*ALIASES, *CATALOGUE, "hf"))
+"""Teachers of other packages; those of this one are families of the catalogue."""
 
 IMAGES_AS_THEY_ARE = ("tiny", "position", "none")
 """Families that were not trained on photographs: black is nothing to them, and has to stay 0."""
@@ -21,7 +27,7 @@ IMAGES_AS_THEY_ARE = ("tiny", "position", "none")
 
 def teacher_names() -> list[str]:
     """Every name that `load_teacher` knows."""
-    return [*ALIASES, *CATALOGUE, "hf"]
+    return TEACHERS.names()
 
 
 def load_teacher(
@@ -35,34 +41,65 @@ def load_teacher(
     seed: int = 0,
     image_mean: Colour | None = None,
     image_std: Colour | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Teacher:
     """Load a frozen teacher by name: bfloat16 on CUDA, float32 elsewhere.
 
     `weights` is a hub id (`ID` or `ID@REVISION`), a local folder, a checkpoint file of the authors, or `random`; None means the
     published weights. `seed` is that of random weights and of the table of `position`. `image_size` in pixels defaults to the model's
     own; `window` is how many frames a video teacher sees at once. Features are those of block `layer`, counted from 1, or of the last.
-    `image_mean` and `image_std` normalise images in [0, 1] otherwise than the weights say.
+    `image_mean` and `image_std` normalise images in [0, 1] otherwise than the weights say. `options` are those of a teacher of another
+    package.
 
     Raises:
-        SettingsError: unknown teacher.
+        SettingsError: unknown teacher or option.
         TeacherError: the weights cannot be had or do not fit, or the image size or layer does not.
     """
     device = torch.device(device)
-    dtype = "bfloat16" if device.type == "cuda" else "float32"
     name = ALIASES.get(name, name)
     stated = _stated(name, image_mean, image_std)
+    choice = TeacherChoice(
+        name=name,
+        weights=weights,
+        image_size=image_size,
+        window=window,
+        layer=layer,
+        dtype="bfloat16" if device.type == "cuda" else "float32",
+        device=device,
+        seed=seed,
+    )
+    if name not in CATALOGUE and name != "hf":
+        return _stating(_load_other(choice, options or {}), stated)
+    if options:
+        raise SettingsError(f"options of teacher {name}: {', '.join(options)}", expected="none: it has no options", hint="leave them out")
     if name == "hf":
         if weights is None or weights == "random":
             raise TeacherError(
                 "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass `teacher.weights`"
             )
         loaded = load_pretrained(weights, None, stated)
-        return ImageTeacher(name, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)
-    if name not in CATALOGUE:
-        raise unknown_name(teacher_names(), name, what="teacher", setting="teacher.name")
+        return ImageTeacher(loaded, choice)
     family = import_module(f"{__name__}.{CATALOGUE[name].family}")
-    options = {"image_size": image_size, "window": window, "layer": layer, "dtype": dtype, "device": device, "seed": seed}
-    teacher: Teacher = family.load(name, weights, **options)
+    return _stating(family.load(choice), stated)
+
+
+def _load_other(choice: TeacherChoice, options: Mapping[str, Any]) -> Teacher:
+    """A teacher of another package, whose store records its options."""
+    cls = TEACHERS.find(choice.name)
+    chosen = parse_options(cls.Options, options, of=f"teacher {choice.name}")
+    teacher = cls.load(replace(choice, options=chosen))
+    if teacher.spec.name != choice.name:
+        raise SettingsError(
+            f"teacher {choice.name} calls itself {teacher.spec.name!r}",
+            expected="a spec with the name of the choice",
+            hint="correct its class",
+        )
+    teacher.spec = teacher.spec.model_copy(update={"options": chosen.model_dump(mode="json")})
+    return teacher
+
+
+def _stating(teacher: Teacher, stated: Normalisation | None) -> Teacher:
+    """The teacher with images normalised as the user says, if he does."""
     if stated is not None:
         teacher.spec = teacher.spec.model_copy(update=asdict(stated))
     return teacher

@@ -1,11 +1,11 @@
 """DINOv2 (Oquab et al. 2023): the paper's default teacher, patches of 14 px, four sizes, each with and without register tokens."""
 
-import torch
 from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.teachers.hf import ImageTeacher
+from cross4d_cache.teachers.teacher import TeacherChoice
 from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
 
@@ -54,33 +54,23 @@ def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename(split_rows(state, "mlp.w12", ("mlp.gate_proj", "mlp.up_proj")), NAMES)
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> ImageTeacher:
-    """A DINOv2 teacher; without `weights`, the published ones from the hub. An image model has no use for `window`.
+def load(choice: TeacherChoice) -> ImageTeacher:
+    """A DINOv2 teacher; without `weights`, the published ones from the hub.
 
     Raises:
         TeacherError: the weights cannot be had or do not fit.
     """
-    entry = CATALOGUE[variant]
+    entry = CATALOGUE[choice.name]
     source = WeightSource(
-        variant=variant,
+        variant=choice.name,
         variants=family("dinov2"),
         hub_id=entry.hub_id,
         revision=entry.revision,
-        model_types=(config(variant).model_type,),
+        model_types=(config(choice.name).model_type,),
         build=build,
         preprocessing=Preprocessing(image_size=entry.image),  # what the published preprocessing crops to
         original=Original(rename=from_original),
         unused=r"embeddings\.mask_token",  # masked patches belong to training
     )
-    loaded = load_weights(weights, source, seed)
-    return ImageTeacher(variant, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)
+    loaded = load_weights(choice.weights, source, choice.seed)
+    return ImageTeacher(loaded, choice)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from functools import partial
 
-import torch
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.teachers.hf import ImageTeacher
+from cross4d_cache.teachers.teacher import TeacherChoice
 from cross4d_cache.teachers.weights import Normalisation, Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
 
@@ -79,35 +79,25 @@ def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename({name: tensor for name, tensor in split.items() if not name.endswith(".attention.k_proj.bias")}, NAMES)
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> ImageTeacher:
+def load(choice: TeacherChoice) -> ImageTeacher:
     """A DINOv3 teacher; without `weights`, the published ones from the hub, for which access must be granted there.
 
-    An image model has no use for `window`.
+
 
     Raises:
         TeacherError: the weights cannot be had or do not fit.
     """
-    entry = CATALOGUE[variant]
+    entry = CATALOGUE[choice.name]
     source = WeightSource(
-        variant=variant,
+        variant=choice.name,
         variants=family("dinov3"),
         hub_id=entry.hub_id,
         revision=entry.revision,
         model_types=("dinov3_vit",),
         build=lambda name: DINOv3ViTModel(config(name)),
         preprocessing=Preprocessing(image_size=entry.image),
-        original=Original(rename=from_original, ignored=IGNORED, statistics=partial(statistics, variant)),
+        original=Original(rename=from_original, ignored=IGNORED, statistics=partial(statistics, choice.name)),
         unused=r"embeddings\.mask_token",
     )
-    loaded = load_weights(weights, source, seed)
-    return ImageTeacher(variant, loaded, image_size=image_size, layer=layer, dtype=dtype, device=device)
+    loaded = load_weights(choice.weights, source, choice.seed)
+    return ImageTeacher(loaded, choice)

@@ -13,7 +13,7 @@ from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.final_norm import pooled_norm, take
 from cross4d_cache.teachers.patch_grid import find_grid
 from cross4d_cache.teachers.position_embeddings import resample_as_the_authors, round_periods_as_the_authors
-from cross4d_cache.teachers.teacher import Teacher, normalise
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice, normalise
 from cross4d_cache.teachers.weights import LoadedModel, Normalisation
 from cross4d_cache.teachers.weights.model import first_line
 from cross4d_cache.types import TeacherSpec
@@ -30,11 +30,9 @@ class ImageTeacher(Teacher):
         TeacherError: the image size is not a whole number of patches, there is no grid of patches, or no such layer.
     """
 
-    def __init__(
-        self, name: str, loaded: LoadedModel, *, image_size: int | None, layer: int | None, dtype: str, device: torch.device
-    ) -> None:
-        self.model = loaded.model
-        layer = truncate(self.model, int(getattr(self.model.config, "num_hidden_layers", 0) or 0), layer)
+    def __init__(self, loaded: LoadedModel, choice: TeacherChoice) -> None:
+        self.model, device = loaded.model, choice.device
+        layer = truncate(self.model, int(getattr(self.model.config, "num_hidden_layers", 0) or 0), choice.layer)
         self.model.to(device)  # type: ignore[arg-type]  # transformers wraps the method's signature away
         if self.model.config.model_type == "dinov2":
             resample_as_the_authors(self.model.embeddings)
@@ -43,13 +41,13 @@ class ImageTeacher(Teacher):
         self._options = {"interpolate_pos_encoding": True} if _can_interpolate(self.model) else {}
         norm, self._norm = pooled_norm(self.model, loaded.missing)
         normalisation = loaded.preprocessing.normalisation
-        size = loaded.preprocessing.image_size if image_size is None else image_size
+        size = loaded.preprocessing.image_size if choice.image_size is None else choice.image_size
         if size is None:
             raise TeacherError(f"{loaded.label} does not say its image size", hint="pass `teacher.image_size`")
         run = partial(self._run_probe, normalisation)
-        self._grid = find_grid(run, size, self.model.config, device, check=name == "hf")
+        self._grid = find_grid(run, size, self.model.config, device, check=choice.name == "hf")
         spec = TeacherSpec(
-            name=name,
+            name=choice.name,
             weights=loaded.label,
             revision=loaded.revision,
             sha256=loaded.sha256,
@@ -60,7 +58,7 @@ class ImageTeacher(Teacher):
             window=1,
             channels=self._grid.channels,
             layer=layer,
-            dtype=dtype,
+            dtype=choice.dtype,
             norm=norm,
             **asdict(normalisation),
         )

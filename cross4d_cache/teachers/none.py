@@ -1,13 +1,11 @@
 """No teacher: a store of points and labels alone, for evaluation and features of your own points."""
 
-import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers.patch_grid import check_whole_patches
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.types import TeacherSpec
 
 IMAGE_SIZE, PATCH_SIZE = 224, 14
@@ -24,29 +22,17 @@ class NoTeacher(Teacher):
         raise AssertionError("a build without a teacher asked for features")
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> NoTeacher:
-    """It has no use for `window`, `dtype` and `seed`.
+def load(choice: TeacherChoice) -> NoTeacher:
+    """The size of images is all that there is to choose.
 
     Raises:
         TeacherError: weights, a layer, or an image size that is not a whole number of patches.
     """
-    if weights is not None or layer is not None:
-        given = f"weights {weights}" if weights is not None else f"layer {layer}"
-        raise TeacherError(f"{given} for teacher {variant}", hint="leave out `teacher.weights` and `teacher.layer`")
-    size = IMAGE_SIZE if image_size is None else image_size
+    choice.refuse("weights", "layer")
+    size = IMAGE_SIZE if choice.image_size is None else choice.image_size
     check_whole_patches(size, PATCH_SIZE)
     spec = TeacherSpec(
-        name=variant,
+        name=choice.name,
         weights="none",
         sha256=sha256_bytes(b""),
         num_parameters=0,
@@ -60,4 +46,4 @@ def load(
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )
-    return NoTeacher(spec, device)
+    return NoTeacher(spec, choice.device)

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers.patch_grid import check_whole_patches
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.types import TeacherSpec
 
 IMAGE_SIZE = 112
@@ -53,31 +52,16 @@ class PositionTeacher(Teacher):
         return self._table.expand(len(clips), 1, -1, -1), summary[:, None]
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> PositionTeacher:
-    """A table of standard normal numbers that follow `seed`. It has no use for `window` and `dtype`.
+def load(choice: TeacherChoice) -> PositionTeacher:
+    """A table of standard normal numbers that follow `seed`.
 
     Raises:
         TeacherError: weights, a layer, or an image size that is not a whole number of patches.
     """
-    if weights is not None:
-        raise TeacherError(
-            f"weights {weights} for teacher {variant}", expected="none: it is a table made from `seed`", hint="leave out `teacher.weights`"
-        )
-    if layer is not None:
-        raise TeacherError(f"layer {layer} of teacher {variant}, which is a table", hint="leave out `teacher.layer`")
-    size = IMAGE_SIZE if image_size is None else image_size
+    choice.refuse("weights", "layer")
+    size = IMAGE_SIZE if choice.image_size is None else choice.image_size
     check_whole_patches(size, PATCH_SIZE)
     # A stream of its own: the projection draws from the seed alone.
-    rng = np.random.default_rng([seed, zlib.crc32(variant.encode())])
+    rng = np.random.default_rng([choice.seed, zlib.crc32(choice.name.encode())])
     table = rng.standard_normal(((size // PATCH_SIZE) ** 2, CHANNELS), dtype=np.float32)
-    return PositionTeacher(variant, table, seed=seed, image_size=size, device=device)
+    return PositionTeacher(choice.name, table, seed=choice.seed, image_size=size, device=choice.device)

@@ -1,14 +1,21 @@
 """What every frozen teacher offers, and the windows in which it reads a sequence."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Float32
-from torch import Tensor
+from torch import Tensor, nn
 
+from cross4d_cache.errors import TeacherError
+from cross4d_cache.record import Record
+from cross4d_cache.teachers.weights.digest import digest_of
 from cross4d_cache.teachers.weights.model import Normalisation
 from cross4d_cache.types import TeacherSpec
+
+AS_THEY_ARE = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+"""Of images that a model takes in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +63,84 @@ def normalise(
     return (images[:, :, None] * to.scale - mean) / std
 
 
-class Teacher(ABC):
-    """A frozen 2D or video model. `spec.window` frames go in together; `spec.tubelet` of them share a token."""
+@dataclass(frozen=True, kw_only=True)
+class TeacherChoice:
+    """What is asked of a teacher by name; None is the teacher's own choice.
 
+    `weights` is a hub id, a folder, a file, or `random`. `window` is how many frames a video teacher sees at once; one of images sees one.
+    `dtype` is bfloat16 on CUDA, else float32. `seed` is that of random weights. `options` are those of the class.
+    """
+
+    name: str
+    weights: str | None = None
+    image_size: int | None = None
+    window: int = 16
+    layer: int | None = None
+    dtype: str = "float32"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    options: Any = None
+
+    def describe(
+        self,
+        model: nn.Module,
+        *,
+        weights: str,
+        image_size: int,
+        patch_size: int,
+        channels: int,
+        tubelet: int = 1,
+        window: int = 1,
+        layer: int = 0,
+        normalisation: Normalisation = AS_THEY_ARE,
+    ) -> TeacherSpec:
+        """What a store records of a teacher whose numbers are those of a model; its weights are hashed. `weights` says whence they are."""
+        return TeacherSpec(
+            name=self.name,
+            weights=weights,
+            sha256=digest_of(model),
+            num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+            image_size=image_size,
+            patch_size=patch_size,
+            tubelet=tubelet,
+            window=window,
+            channels=channels,
+            layer=layer,
+            dtype=self.dtype,
+            **asdict(normalisation),
+        )
+
+    def refuse(self, *settings: str) -> None:
+        """Refuse what a teacher cannot do otherwise, of `weights`, `image_size` and `layer`.
+
+        Raises:
+            TeacherError: one of these was chosen.
+        """
+        chosen = [name for name in settings if getattr(self, name) is not None]
+        if chosen:
+            found = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in chosen)
+            hint = "leave out " + " and ".join(f"`teacher.{name}`" for name in chosen)
+            raise TeacherError(f"{found} for teacher {self.name}, which has no choice of that", hint=hint)
+
+
+class Teacher(ABC):
+    """A frozen 2D or video model. `spec.window` frames go in together; `spec.tubelet` of them share a token.
+
+    One of another package says in `load` how it is made; its name there is `choice.name`.
+    """
+
+    Options: ClassVar[type[Record]] = Record
+    """What can be chosen about it beside what all teachers have; all fields have defaults, and a store records them."""
     spec: TeacherSpec
+
+    @classmethod
+    def load(cls, choice: TeacherChoice) -> "Teacher":
+        """The teacher as it was asked for; `choice.options` are of the class `Options`.
+
+        Raises:
+            TeacherError: the weights cannot be had or do not fit, or something else that was chosen does not.
+        """
+        raise NotImplementedError(f"{cls.__name__}.load")
 
     def __init__(self, spec: TeacherSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device

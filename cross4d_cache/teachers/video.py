@@ -10,7 +10,7 @@ from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.final_norm import OWN
 from cross4d_cache.teachers.patch_grid import check_whole_patches
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec
 
@@ -22,20 +22,9 @@ class VideoTeacher(Teacher):
         TeacherError: the window is not a whole number of tubelets, the image not one of patches, or there is no such layer.
     """
 
-    def __init__(
-        self,
-        name: str,
-        loaded: LoadedModel,
-        encoder: torch.nn.Module,
-        *,
-        image_size: int,
-        window: int,
-        layer: int | None,
-        dtype: str,
-        device: torch.device,
-        norm: str = OWN,
-    ) -> None:
-        settings = loaded.model.config
+    def __init__(self, loaded: LoadedModel, encoder: torch.nn.Module, choice: TeacherChoice, *, norm: str = OWN) -> None:
+        settings, window, image_size = loaded.model.config, choice.window, choice.image_size
+        assert image_size is not None, "families know their sizes"
         tubelet = settings.tubelet_size
         if window < tubelet or window % tubelet:
             raise TeacherError(
@@ -43,10 +32,10 @@ class VideoTeacher(Teacher):
                 hint=f"pass `teacher.window` {max(1, window // tubelet) * tubelet}",
             )
         check_whole_patches(image_size, settings.patch_size)
-        layer = truncate(encoder, settings.num_hidden_layers, layer)
-        self.encoder = encoder.to(device)
+        layer = truncate(encoder, settings.num_hidden_layers, choice.layer)
+        self.encoder = encoder.to(choice.device)
         spec = TeacherSpec(
-            name=name,
+            name=choice.name,
             weights=loaded.label,
             revision=loaded.revision,
             sha256=loaded.sha256,
@@ -57,11 +46,11 @@ class VideoTeacher(Teacher):
             window=window,
             channels=settings.hidden_size,
             layer=layer,
-            dtype=dtype,
+            dtype=choice.dtype,
             norm=norm,
             **asdict(loaded.preprocessing.normalisation),
         )
-        super().__init__(spec, device)
+        super().__init__(spec, choice.device)
 
     def forward(
         self, clips: Float32[Tensor, "window frame 3 height width"]

@@ -3,13 +3,15 @@
 Its position table is fixed for that many frames and patches, so it takes no other window and no other image size.
 """
 
-import torch
+from dataclasses import replace
+
 from torch import Tensor
 from transformers import PretrainedConfig, VideoMAEConfig, VideoMAEModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.final_norm import NONE, OWN
+from cross4d_cache.teachers.teacher import TeacherChoice
 from cross4d_cache.teachers.video import VideoTeacher
 from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
@@ -73,25 +75,15 @@ def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename(split_rows(state, "attn.qkv", ("attn.query", "attn.key", "attn.value")), NAMES)
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> VideoTeacher:
+def load(choice: TeacherChoice) -> VideoTeacher:
     """A VideoMAE V2 teacher; without `weights`, the published ones from the hub.
 
     Raises:
         TeacherError: the weights cannot be had or do not fit, or another window or image size.
     """
-    entry = CATALOGUE[variant]
+    entry = CATALOGUE[choice.name]
     source = WeightSource(
-        variant=variant,
+        variant=choice.name,
         variants=family("videomae"),
         hub_id=entry.hub_id,
         revision=entry.revision,
@@ -101,21 +93,20 @@ def load(
         original=Original(rename=from_original, entries=("module", "model"), ignored=IGNORED, on_hub=True),
         adapt=adopt_norm,
     )
-    loaded = load_weights(weights, source, seed)
+    loaded = load_weights(choice.weights, source, choice.seed)
     settings = loaded.model.config
-    if window != settings.num_frames:
+    if choice.window != settings.num_frames:
         raise TeacherError(
-            f"a window of {window} frames for {variant}",
+            f"a window of {choice.window} frames for {choice.name}",
             expected=f"{settings.num_frames}",
             hint=f"pass `teacher.window` {settings.num_frames}",
         )
-    if image_size not in (None, settings.image_size):
+    if choice.image_size not in (None, settings.image_size):
         raise TeacherError(
-            f"image size {image_size} for {variant}",
+            f"image size {choice.image_size} for {choice.name}",
             expected=f"{settings.image_size} px, as its position table is fixed",
             hint="leave out `teacher.image_size`",
         )
     # Bare models that were saved without a head have no last norm at all.
     norm = "fc_norm" if loaded.adopted else OWN if loaded.model.layernorm is not None else NONE
-    options = {"image_size": settings.image_size, "window": window, "layer": layer, "dtype": dtype, "device": device}
-    return VideoTeacher(variant, loaded, loaded.model, norm=norm, **options)
+    return VideoTeacher(loaded, loaded.model, replace(choice, image_size=settings.image_size), norm=norm)

@@ -1,10 +1,12 @@
 """V-JEPA 2 (Assran et al. 2025): a video teacher, patches of 16 px, tubelets of 2 frames, rotary positions, four variants."""
 
-import torch
+from dataclasses import replace
+
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2Model
 
 from cross4d_cache.catalogue import CATALOGUE, family
+from cross4d_cache.teachers.teacher import TeacherChoice
 from cross4d_cache.teachers.video import VideoTeacher
 from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
@@ -48,36 +50,26 @@ def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename(split_rows(state, "attn.qkv", ("attn.query", "attn.key", "attn.value")), NAMES)
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> VideoTeacher:
+def load(choice: TeacherChoice) -> VideoTeacher:
     """The encoder of a V-JEPA 2 (its predictor is dropped), which sees `window` frames at once; without `weights`, the published ones.
 
     Raises:
         TeacherError: the weights cannot be had or do not fit.
     """
-    entry = CATALOGUE[variant]
+    entry = CATALOGUE[choice.name]
     source = WeightSource(
-        variant=variant,
+        variant=choice.name,
         variants=family("vjepa2"),
         hub_id=entry.hub_id,
         revision=entry.revision,
         model_types=("vjepa2",),
-        build=lambda name: VJEPA2Model(config(name, image_size)),
-        preprocessing=Preprocessing(image_size=entry.image if image_size is None else image_size),
+        build=lambda name: VJEPA2Model(config(name, choice.image_size)),
+        preprocessing=Preprocessing(image_size=entry.image if choice.image_size is None else choice.image_size),
         # Positions are rotary; the tables in the authors' files are leftovers that their own model does not load.
         original=Original(rename=from_original, entries=ORIGINAL_ENTRIES, ignored="pos_embed"),
         unused=r"predictor\..*",
-        overrides={} if image_size is None else {"crop_size": image_size},
+        overrides={} if choice.image_size is None else {"crop_size": choice.image_size},
     )
-    loaded = load_weights(weights, source, seed)
+    loaded = load_weights(choice.weights, source, choice.seed)
     encoder, size = loaded.model.get_submodule("encoder"), loaded.model.config.crop_size
-    return VideoTeacher(variant, loaded, encoder, image_size=size, window=window, layer=layer, dtype=dtype, device=device)
+    return VideoTeacher(loaded, encoder, replace(choice, image_size=size))

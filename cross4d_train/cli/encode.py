@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Annotated
 
 from cross4d_cache.local import local_path
-from cross4d_train.cli.options import CLIPS, INPUT, OPTIONS, OUTPUT, CacheOption, DeviceOption, JsonOption, QuietOption, option
+from cross4d_cache.usage import component
+from cross4d_train.cli.options import CLIPS, ENCODER, INPUT, OPTIONS, OUTPUT, CacheOption, DeviceOption, JsonOption, QuietOption, option
 
 
 def encode(
     checkpoint: Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or folder of a run.", metavar="FILE")],
     cache: CacheOption,
+    encoder: Annotated[
+        str | None,
+        option(
+            "--encoder",
+            ENCODER,
+            "The class of its encoder, where it is not installed.",
+            metavar="MODULE:CLASS",
+            parser=component,
+        ),
+    ] = None,
     limit: Annotated[int | None, option("--limit", INPUT, "Only the first N sequences.", min=1, metavar="N")] = None,
     stride: Annotated[
         int | None, option("--stride", CLIPS, "Let a clip have every N-th frame. (default: as in training)", min=1, metavar="N")
@@ -35,6 +46,7 @@ def encode(
     from cross4d_cache.errors import SettingsError
     from cross4d_train.encode import EncodeRequest
     from cross4d_train.encode import encode as encode_work
+    from cross4d_train.encoders import ENCODERS
     from cross4d_train.feature_files import FORMATS
     from cross4d_train.resources import Resources
 
@@ -48,6 +60,7 @@ def encode(
         formats=tuple(name for name in FORMATS if name in names),
         stride=stride,
         limit=limit,
+        encoder=None if encoder is None else ENCODERS.name_of(encoder),
     )
     result = follow(encode_work(request, Resources(device=device)), OPTIONS, quiet=quiet)
     if json:

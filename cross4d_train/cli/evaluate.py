@@ -7,6 +7,7 @@ happen inside the commands, so that `--help` answers at once.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from cross4d_cache.options import parse_pairs
 from cross4d_train.cli.options import (
     CLIPS,
     INPUT,
@@ -16,6 +17,7 @@ from cross4d_train.cli.options import (
     CheckpointOption,
     DeviceOption,
     EncoderOption,
+    EncoderOptionsOption,
     EpochsOption,
     FramesOption,
     JsonOption,
@@ -48,6 +50,7 @@ def probe(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -72,6 +75,7 @@ def knn(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -95,6 +99,7 @@ def finetune(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -124,6 +129,7 @@ def segment(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -151,6 +157,7 @@ def segment_actions(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -173,6 +180,7 @@ def robustness(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -197,6 +205,7 @@ def correspondence(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -227,6 +236,7 @@ def transfer(
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,
     size: SizeOption = None,
+    encoder_option: EncoderOptionsOption = None,
     frames: FramesOption = None,
     points: PointsOption = None,
     stride: StrideOption = None,
@@ -279,11 +289,14 @@ def _evaluate(name: str, values: Mapping[str, Any]) -> None:
 
 
 def _encoder(values: Mapping[str, Any]) -> "EncoderSettings | None":
-    """The untrained encoder that was asked for, if one was."""
+    """The untrained encoder that was asked for, or the class of that of a checkpoint, if either was."""
+    from cross4d_train.encoders import ENCODERS
     from cross4d_train.settings import EncoderSettings
 
-    given = {name: values[option] for name, option in (("name", "encoder"), ("size", "size")) if values[option] is not None}
-    return EncoderSettings(**given) if given else None
+    name = None if values["encoder"] is None else ENCODERS.name_of(values["encoder"])
+    options = parse_pairs(values["encoder_option"], setting="encoder.options") or None
+    given = {key: value for key, value in (("name", name), ("size", values["size"]), ("options", options)) if value is not None}
+    return EncoderSettings.model_validate(given) if given else None
 
 
 def _resources(values: Mapping[str, Any]) -> "Resources":

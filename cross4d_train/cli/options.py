@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cross4d_cache.local import local_path
+from cross4d_cache.options import parse_pairs
+from cross4d_cache.usage import component
 
 if TYPE_CHECKING:
     from cross4d_cache.record import Record
@@ -17,6 +19,7 @@ OPTIONS: dict[str, str] = {
     "out": "--out",
     "encoder.name": "--encoder",
     "encoder.size": "--size",
+    "encoder.options": "--encoder-option",
     "clips.num_frames": "--frames",
     "clips.num_points": "--points",
     "clips.stride": "--stride",
@@ -27,6 +30,7 @@ OPTIONS: dict[str, str] = {
     "objective.name": "--objective",
     "objective.variance_weight": "--variance-weight",
     "objective.conditioning": "--conditioning",
+    "objective.options": "--objective-option",
     "training.num_epochs": "--epochs",
     "training.batch_size": "--batch-size",
     "training.clips_per_sequence": "--clips-per-sequence",
@@ -65,9 +69,16 @@ OPTIONS: dict[str, str] = {
 
 
 def given_settings(settings: "type[Record]", values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model that a command was given, by dotted name, from the values of its options; lists become tuples."""
+    """The settings of a model that a command was given, by dotted name, from the values of its options; lists become tuples, and of
+    KEY=VALUE a mapping."""
     found = {name: values.get(option.removeprefix("--").replace("-", "_")) for name, option in OPTIONS.items() if _has(settings, name)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items() if value is not None}
+    return {name: _value(name, value) for name, value in found.items() if value is not None}
+
+
+def _value(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return parse_pairs(value, setting=name) if name.endswith(".options") else tuple(value)
 
 
 def _has(model: "type[Record]", name: str) -> bool:
@@ -94,8 +105,21 @@ ProtocolOption = Annotated[
     str | None,
     option("--protocol", INPUT, "Split protocol; by default the checkpoint's, or the dataset's first.", metavar="NAME"),
 ]
-EncoderOption = Annotated[str | None, option("--encoder", ENCODER, "Encoder, with `random`. (default: point4d)", metavar="NAME")]
+EncoderOption = Annotated[
+    str | None,
+    option(
+        "--encoder",
+        ENCODER,
+        "Encoder, with `random` (default: point4d); or MODULE:CLASS, that of the checkpoint, where it is not installed.",
+        metavar="NAME",
+        parser=component,
+    ),
+]
 SizeOption = Annotated[str | None, option("--size", ENCODER, "Size of the encoder, with `random`. (default: paper)", metavar="NAME")]
+EncoderOptionsOption = Annotated[
+    list[str] | None,
+    option("--encoder-option", ENCODER, "Setting of the encoder in place of that of its size; repeatable.", metavar="KEY=VALUE"),
+]
 FramesOption = Annotated[int | None, option("--frames", CLIPS, "Frames of a clip.", metavar="N")]
 PointsOption = Annotated[int | None, option("--points", CLIPS, "Points a frame.", metavar="N")]
 StrideOption = Annotated[int | None, option("--stride", CLIPS, "Take every N-th frame of a sequence.", metavar="N")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cross4d_cache.errors import printable
 from cross4d_cache.local import local_path
+from cross4d_cache.usage import component
 from cross4d_train.catalogue import COSTS, NUM_FRAMES, NUM_POINTS
 from cross4d_train.cli.options import (
     CLIPS,
@@ -22,6 +23,7 @@ from cross4d_train.cli.options import (
     TRAINING,
     CacheOption,
     DeviceOption,
+    EncoderOptionsOption,
     FramesOption,
     JsonOption,
     PointsOption,
@@ -56,20 +58,29 @@ def pretrain(
         Path | None, option("--init", INPUT, "Begin with the encoder of a checkpoint, not with drawn weights.", metavar="FILE")
     ] = None,
     encoder: Annotated[
-        str | None, option("--encoder", ENCODER, "point4d, p4transformer or pstnet. (default: point4d)", metavar="NAME")
+        str | None,
+        option(
+            "--encoder",
+            ENCODER,
+            "point4d, p4transformer or pstnet; one that is installed, or MODULE:CLASS. (default: point4d)",
+            metavar="NAME",
+            parser=component,
+        ),
     ] = None,
     size: Annotated[
         str | None,
         option("--size", ENCODER, "paper, small, mini, tiny and more, see `encoders`. (default: paper)", metavar="NAME"),
     ] = None,
+    encoder_option: EncoderOptionsOption = None,
     objective: Annotated[
         str | None,
         option(
             "--objective",
             OBJECTIVE,
             "dense, global, crossvideo, forecast (and forecast:SWITCH+SWITCH with field, rollout, consistency), ijepa, mastpre, uni4d or"
-            " vicreg. (default: dense)",
+            " vicreg; one that is installed, or MODULE:CLASS. (default: dense)",
             metavar="NAME",
+            parser=component,
         ),
     ] = None,
     conditioning: Annotated[
@@ -83,6 +94,9 @@ def pretrain(
     ] = None,
     variance_weight: Annotated[
         float | None, option("--variance-weight", OBJECTIVE, "Weight of the variance term. (default: 1)", metavar="W")
+    ] = None,
+    objective_option: Annotated[
+        list[str] | None, option("--objective-option", OBJECTIVE, "Option of an objective that has some; repeatable.", metavar="KEY=VALUE")
     ] = None,
     frames: FramesOption = None,
     points: PointsOption = None,
@@ -143,12 +157,18 @@ def pretrain(
     """
     values = locals()
     from cross4d_cache.console import follow, say, show_json
+    from cross4d_train.encoders import ENCODERS
+    from cross4d_train.objectives import OBJECTIVES
     from cross4d_train.pretrain import PretrainRequest, Stopped
     from cross4d_train.pretrain import pretrain as pretrain_work
     from cross4d_train.resources import Resources
     from cross4d_train.settings import RunSettings
     from cross4d_train.signals import STOPPED
 
+    values |= {
+        "encoder": None if encoder is None else ENCODERS.name_of(encoder),
+        "objective": None if objective is None else OBJECTIVES.name_of(objective),
+    }
     options = given_settings(RunSettings, values)
     options.pop("initial", None)  # a file here, and what is recorded of it there
     request = PretrainRequest(

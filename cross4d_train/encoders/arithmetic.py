@@ -37,7 +37,9 @@ def count_cost(encoder: Encoder, *, num_frames: int, num_points: int) -> Cost:
 
 def count_costs(*, num_frames: int, num_points: int) -> Work[dict[tuple[str, str], Cost]]:
     """What a clip costs every encoder in each of its sizes; those that cannot take such a clip are left out, and said."""
-    outlines = {(name, size): outline_encoder(kind, config) for name, (kind, sizes) in ENCODERS.items() for size, config in sizes.items()}
+    outlines = {
+        (name, size): outline_encoder(kind, config) for name, kind in ENCODERS.built_in.items() for size, config in kind.sizes.items()
+    }
     stage, costs = Stage(name="encoders", unit="encoder", total=len(outlines)), {}
     for done, ((name, size), encoder) in enumerate(outlines.items()):
         yield Step(stage=stage, done=done)

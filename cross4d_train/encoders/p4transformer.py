@@ -106,6 +106,7 @@ class P4Transformer(Encoder):
     """
 
     Config = P4TransformerConfig
+    sizes = SIZES
     config: P4TransformerConfig
 
     def __init__(self, config: P4TransformerConfig) -> None:

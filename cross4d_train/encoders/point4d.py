@@ -157,6 +157,7 @@ class Point4D(Encoder):
     """
 
     Config = Point4DConfig
+    sizes = SIZES
     config: Point4DConfig
 
     def __init__(self, config: Point4DConfig) -> None:

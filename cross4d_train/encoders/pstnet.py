@@ -120,6 +120,7 @@ class PSTNet(Encoder):
     """Six convolutions that leave a quarter of the frames and a sixteenth of the points, which are the tokens."""
 
     Config = PSTNetConfig
+    sizes = SIZES
     config: PSTNetConfig
 
     def __init__(self, config: PSTNetConfig) -> None:

@@ -9,7 +9,7 @@ from cross4d_cache.errors import SettingsError
 from cross4d_cache.types import Side
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
-from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders import ENCODERS
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, recipe_clips
 
@@ -48,15 +48,17 @@ def recorded_places(places: Iterable[str]) -> tuple[str, ...]:
 def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, dataset: str) -> EncoderSource:
     """The encoder of a checkpoint file or, for `random`, one of these settings and that seed with the clips of the recipe.
 
+    Beside a checkpoint, `encoder` may name the class of its encoder, one that is not of this package.
+
     Raises:
         CheckpointError: the file cannot be read or does not fit.
-        SettingsError: unknown encoder, or one named beside a checkpoint.
+        SettingsError: unknown encoder, or beside a checkpoint one of this package, a size or options.
     """
     if checkpoint == UNTRAINED:
-        settings = encoder or EncoderSettings()
+        settings = (encoder or EncoderSettings()).settled()
         return EncoderSource(
             label=UNTRAINED,
-            encoder=build_encoder(settings.name, settings.size, seed),
+            encoder=settings.build(seed),
             settings=settings,
             clips=recipe_clips(dataset),
             protocol=None,
@@ -64,12 +66,10 @@ def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, 
             origin=None,
             step=0,
         )
-    if encoder is not None:
-        raise SettingsError("`encoder.name` and `encoder.size` beside a checkpoint, which decides both", hint="leave them out")
     loaded = load_checkpoint(Path(checkpoint))
     return EncoderSource(
         label=checkpoint,
-        encoder=load_encoder(loaded),
+        encoder=load_encoder(loaded, _class_of(encoder)),
         settings=loaded.record.settings.encoder,
         clips=loaded.record.settings.clips,
         protocol=loaded.record.settings.training.protocol,
@@ -78,3 +78,14 @@ def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, 
         step=loaded.record.step,
         training=loaded.record.settings,
     )
+
+
+def _class_of(encoder: EncoderSettings | None) -> str | None:
+    """The name of the class that a checkpoint's encoder is said to be of."""
+    if encoder is not None and (encoder.name in ENCODERS.built_in or encoder != EncoderSettings(name=encoder.name)):
+        raise SettingsError(
+            "`encoder.name`, `encoder.size` or `encoder.options` beside a checkpoint, which decides them",
+            expected="at most the class of its encoder, module:Class, where it is not installed",
+            hint="leave them out",
+        )
+    return None if encoder is None else encoder.name

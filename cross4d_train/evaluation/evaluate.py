@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from cross4d_cache.durable import write_durably
 from cross4d_cache.errors import OutputError
+from cross4d_cache.options import change
 from cross4d_cache.record import Record
 from cross4d_cache.registry import look_up
 from cross4d_cache.store import open_cache
@@ -26,7 +27,7 @@ from cross4d_train.evaluation.robustness import Robustness
 from cross4d_train.evaluation.segment import Segmentation, SegmentSettings
 from cross4d_train.recipes import recipe_for
 from cross4d_train.resources import Resources
-from cross4d_train.settings import EncoderSettings, recipe_clips, with_options
+from cross4d_train.settings import EncoderSettings, recipe_clips
 
 EVALUATIONS: dict[str, tuple[type[Evaluation[Any, Any]], type[EvaluationSettings]]] = {
     kind.name: (kind, settings)
@@ -100,7 +101,7 @@ def resolve_settings(evaluation: str, dataset: str, options: Mapping[str, object
     defaults = settings_type(clips=recipe_clips(dataset))
     if isinstance(defaults, SegmentSettings):
         defaults = defaults.model_copy(update={"ignored": recipe_for(dataset).ignored_parts})
-    return with_options(defaults, options)
+    return change(defaults, options)
 
 
 def _announce(evaluation: Evaluation[Any, Any], resources: Resources) -> Iterator[Remark]:

@@ -1,7 +1,8 @@
 """Pre-training objectives, by name."""
 
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.registry import look_up
+from cross4d_cache.options import value_of
+from cross4d_cache.registry import Components
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.initialise import build_seeded
 from cross4d_train.objectives.crossvideo import CrossVideo
@@ -14,16 +15,32 @@ from cross4d_train.objectives.objective import Objective, ObjectiveSettings, Tar
 from cross4d_train.objectives.uni4d import Uni4D
 from cross4d_train.objectives.vicreg import VICReg
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "dense": Dense,
-    "global": GlobalDistillation,
-    "crossvideo": CrossVideo,
-    "forecast": Forecast,
-    "ijepa": IJEPA,
-    "mastpre": MaSTPre,
-    "uni4d": Uni4D,
-    "vicreg": VICReg,
-}
+OBJECTIVES = Components[Objective](
+    "objective",
+    Objective,
+    {
+        "dense": Dense,
+        "global": GlobalDistillation,
+        "crossvideo": CrossVideo,
+        "forecast": Forecast,
+        "ijepa": IJEPA,
+        "mastpre": MaSTPre,
+        "uni4d": Uni4D,
+        "vicreg": VICReg,
+    },
+)
+
+
+def settled(settings: ObjectiveSettings) -> ObjectiveSettings:
+    """Settings with options as values, not as the text that a command line has of them.
+
+    Raises:
+        SettingsError: unknown objective or option.
+    """
+    if not settings.options:
+        return settings
+    options = OBJECTIVES.find(settings.kind).parse(settings)
+    return settings.model_copy(update={"options": {name: value_of(options, name) for name in sorted(settings.options)}})
 
 
 def build_objective(settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec, seed: int = 0) -> Objective:
@@ -32,7 +49,7 @@ def build_objective(settings: ObjectiveSettings, encoder: Encoder, targets: Targ
     Raises:
         SettingsError: unknown name or switch, or a setting that does not suit the targets.
     """
-    make = look_up(OBJECTIVES, settings.kind, what="objective", setting="objective.name")
+    make = OBJECTIVES.find(settings.kind)
     unknown = [switch for switch in settings.switches if switch not in make.switches]
     if unknown:
         raise SettingsError(

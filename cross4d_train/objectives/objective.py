@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float32
-from pydantic import Field
+from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
+from cross4d_cache.options import parse_options
 from cross4d_cache.record import Record, added
+from cross4d_cache.registry import WORDS
 from cross4d_cache.store import CacheManifest
 from cross4d_train.conditioning import ConditioningName
 from cross4d_train.data import Batch
@@ -29,6 +31,8 @@ class ObjectiveSettings(Record):
     conditioning: ConditioningName = "whiten:32"
     standardised: bool = added(False, must_be_known=True)
     """Of `global`: whether the mean tokens of a batch are standardised before the head. Release 0.1 never did."""
+    options: dict[str, JsonValue] = added({}, must_be_known=True)
+    """Of an objective that has some."""
 
     def as_new(self) -> "ObjectiveSettings":
         """These settings for a run that begins today, by today's rules in place of those of release 0.1.
@@ -40,13 +44,13 @@ class ObjectiveSettings(Record):
 
     @property
     def kind(self) -> str:
-        """The name without switches."""
-        return self.name.partition(":")[0]
+        """The name without switches. One that is given, `module:Class`, has none."""
+        return self.name if WORDS.fullmatch(self.name) else self.name.partition(":")[0]
 
     @property
     def switches(self) -> tuple[str, ...]:
         """The switches of the name."""
-        text = self.name.partition(":")[2]
+        text = self.name.removeprefix(self.kind).removeprefix(":")
         return tuple(text.split("+")) if text else ()
 
 
@@ -75,11 +79,23 @@ class Objective(nn.Module, ABC):
 
     switches: ClassVar[tuple[str, ...]] = ()
     """What can be switched on by the name."""
+    Options: ClassVar[type[Record]] = Record
+    """What else can be chosen about it; all fields have defaults. `self.options` is one."""
 
     @abstractmethod
     def __init__(self, settings: ObjectiveSettings, encoder: Encoder, targets: TargetSpec) -> None:
         """An untrained objective for encoders such as this one."""
         super().__init__()
+        self.options = self.parse(settings)
+
+    @classmethod
+    def parse(cls, settings: ObjectiveSettings) -> Record:
+        """The options of such an objective.
+
+        Raises:
+            SettingsError: an unknown one, or an impossible value.
+        """
+        return parse_options(cls.Options, settings.options, of=f"objective {settings.kind}")
 
     @abstractmethod
     def forward(self, encoder: Encoder, batch: Batch) -> tuple[Float32[Tensor, ""], Scalars]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from cross4d_cache.options import change
 from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
 from cross4d_train.checkpoint import load_checkpoint, load_encoder, load_weights
@@ -15,7 +16,6 @@ from cross4d_train.clips import even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning
 from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
-from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.base import EvaluationSettings
 from cross4d_train.evaluation.encoder_source import open_source
 from cross4d_train.evaluation.evaluate import EvaluationRequest
@@ -27,7 +27,7 @@ from cross4d_train.evaluation.probe import ProbeSettings
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import TargetSpec
-from cross4d_train.settings import recipe_clips, with_options
+from cross4d_train.settings import recipe_clips
 from cross4d_train.token_targets import match_points, point_targets
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def settings_of(kind: str, dataset: str, options: Mapping[str, object]) -> Evalu
     Raises:
         SettingsError: a value that cannot work.
     """
-    return with_options((ProbeSettings if kind == "targets" else EvaluationSettings)(clips=recipe_clips(dataset)), options)
+    return change((ProbeSettings if kind == "targets" else EvaluationSettings)(clips=recipe_clips(dataset)), options)
 
 
 def token_parts(request: EvaluationRequest) -> TokenParts:
@@ -129,7 +129,7 @@ def _token_targets(
 ) -> Iterator[tuple[Float32[Tensor, "batch token channel"], Bool[Tensor, "batch token"], Int64[Tensor, "batch token"]]]:
     """Stored targets, whether there is one, and parts (0 without labels) of the tokens that an encoder would make."""
     assert request.encoder is not None
-    encoder = build_encoder(request.encoder.name, request.encoder.size, seed)
+    encoder = request.encoder.build(seed)
     conditioning = Conditioning("none", target_channels=dataset.cache.manifest.projection.channels, num_patches=None)
     requests = even_requests(dataset.clips, dataset.cache.sequences, chosen, num_windows=num_windows, seed=seed)
     step = max(1, BATCH // num_windows) * num_windows

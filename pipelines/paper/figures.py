@@ -15,7 +15,6 @@ from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import CachedClip
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
-from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.evaluate import prepare
 from cross4d_train.evaluation.segment import Segmentation
@@ -57,7 +56,7 @@ def draw_figure(number: int, setup: Setup, others: Sequence[Setup], finished: Se
 def load(student: Student, setup: Setup) -> Encoder:
     """The encoder of a student."""
     if student.settings is None:
-        return build_encoder(setup.scale.encoder.name, setup.scale.encoder.size, student.seed).eval()
+        return setup.scale.encoder.build(student.seed).eval()
     return load_encoder(load_checkpoint(Path(student.checkpoint))).eval()
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from cross4d_cache.errors import CheckpointError, Cross4DError, OutputError
 from cross4d_train.checkpoint import METADATA_KEY, Checkpoint, CheckpointRecord, load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
-from cross4d_train.encoders import ENCODERS, build_encoder
+from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.point4d import SIZES, Point4D
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, TrainingSettings
 from tests.cross4d_cache.store.test_hostile import WORDS
@@ -119,7 +119,7 @@ def test_weights_that_do_not_fit_are_named(checkpoint):
 
 @pytest.mark.parametrize("sizes", [{}, {"tiny": SIZES["small"]}], ids=["gone", "changed"])
 def test_sizes_may_change_or_go(checkpoint, monkeypatch, sizes):
-    monkeypatch.setitem(ENCODERS, "point4d", (Point4D, sizes))
+    monkeypatch.setattr(Point4D, "sizes", sizes)
     encoder = load_encoder(checkpoint)
     assert encoder.config == SIZES["tiny"]
     assert all(torch.equal(value, checkpoint.tensors[f"encoder.{name}"]) for name, value in encoder.state_dict().items())

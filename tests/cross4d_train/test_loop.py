@@ -77,7 +77,7 @@ def hidden_state(module):
     }
 
 
-SWITCHED = [*OBJECTIVES, "forecast:field+rollout"]
+SWITCHED = [*OBJECTIVES.built_in, "forecast:field+rollout"]
 OTHERS = [("ijepa", "p4transformer"), ("vicreg", "p4transformer")]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from cross4d_train.cli.app import main
-from cross4d_train.encoders import ENCODERS, arithmetic
+from cross4d_train.encoders import ENCODERS
 from tests.cross4d_train.conftest import make_infos, write_store
 
 SMALL = ["--size", "tiny", "--frames", "3", "--points", "48", "--epochs", "2", "--device", "cpu"]
@@ -144,11 +144,12 @@ def test_a_run_that_takes_long_says_so_and_what_is_faster(store, tmp_path, monke
 
 
 def test_encoders_are_listed_with_what_they_cost(monkeypatch):
-    monkeypatch.setattr(arithmetic, "ENCODERS", {name: (make, {"tiny": sizes["tiny"]}) for name, (make, sizes) in ENCODERS.items()})
+    for kind in ENCODERS.built_in.values():
+        monkeypatch.setattr(kind, "sizes", {"tiny": kind.sizes["tiny"]})
     listed = run("encoders", "--frames", 4, "--points", 256, "--json")
     assert listed.exit_code == 0, listed.output
     rows = {(row["encoder"], row["size"]): row for row in json.loads(listed.stdout)}
-    assert set(rows) == {(name, "tiny") for name in ENCODERS}
+    assert set(rows) == {(name, "tiny") for name in ENCODERS.built_in}
     assert rows["point4d", "tiny"]["parameters"] == 15_120
     assert rows["point4d", "tiny"]["tokens"] == 16
     assert "point4d        tiny             15,120      16        32" in run("encoders", "--frames", 4, "--points", 256).stdout

@@ -57,7 +57,7 @@ def measure_fidelity(store: Path | str, root: Path | None = None, options: Mappi
             f"{cache.storage.place} was built without a teacher", expected="a store with targets", hint="build one with a `teacher.name`"
         )
     record = cache.manifest.dataset
-    if root is not None or (record.name in DATASETS and not DATASETS[record.name].needs_root):
+    if root is not None or (DATASETS.has(record.name) and not DATASETS.find(record.name).needs_root):
         asked = DatasetRequest(name=record.name, root=root, options={**cache.manifest.reader_options, **(options or {})})
         dataset = yield from listed(asked)
     measure = Fidelity(cache, dataset, why_no_dataset="meshes lie in the folder of the raw data: pass `dataset.root`")

@@ -10,7 +10,7 @@ from torch import Tensor
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers.blocks import truncate
-from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.tiny.vit import CHANNELS, DEPTH, IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
 from cross4d_cache.teachers.weights import build_random
 from cross4d_cache.types import TeacherSpec
@@ -24,9 +24,9 @@ WEIGHTS = "model.safetensors"
 class TinyTeacher(Teacher):
     """The model as a teacher; the global embedding is the mean over the patches that hold the subject."""
 
-    def __init__(self, model: TinyViT, *, weights: str, sha256: str, layer: int | None, dtype: str, device: torch.device) -> None:
-        layer = truncate(model, DEPTH, layer)
-        self.model = model.to(device).eval().requires_grad_(False)
+    def __init__(self, model: TinyViT, *, weights: str, sha256: str, choice: TeacherChoice) -> None:
+        layer = truncate(model, DEPTH, choice.layer)
+        self.model = model.to(choice.device).eval().requires_grad_(False)
         spec = TeacherSpec(
             name="tiny",
             weights=weights,
@@ -38,11 +38,11 @@ class TinyTeacher(Teacher):
             window=1,
             channels=CHANNELS,
             layer=layer,
-            dtype=dtype,
+            dtype=choice.dtype,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
         )
-        super().__init__(spec, device)
+        super().__init__(spec, choice.device)
 
     def forward(
         self, clips: Float32[Tensor, "window 1 3 height width"]
@@ -65,35 +65,27 @@ class TinyTeacher(Teacher):
         return tokens.unsqueeze(1), (tokens.sum(dim=1) / count.clamp(min=1).unsqueeze(1)).unsqueeze(1)
 
 
-def load(
-    variant: str,
-    weights: str | None,
-    *,
-    image_size: int | None,
-    window: int,
-    layer: int | None,
-    dtype: str,
-    device: torch.device,
-    seed: int,
-) -> TinyTeacher:
-    """The embedded model, or with `weights="random"` the same architecture untrained. An image model has no use for `window`.
+def load(choice: TeacherChoice) -> TinyTeacher:
+    """The embedded model, or with `weights="random"` the same architecture untrained.
 
     Raises:
         TeacherError: other weights or another image size: the model is what the package carries.
     """
-    if image_size not in (None, IMAGE_SIZE):
+    if choice.image_size not in (None, IMAGE_SIZE):
         raise TeacherError(
-            f"image size {image_size}", expected=f"{IMAGE_SIZE} px, which {variant} was trained on", hint="leave out `teacher.image_size`"
+            f"image size {choice.image_size}",
+            expected=f"{IMAGE_SIZE} px, which {choice.name} was trained on",
+            hint="leave out `teacher.image_size`",
         )
-    if weights not in (None, "random"):
+    if choice.weights not in (None, "random"):
         raise TeacherError(
-            f"weights {weights} for {variant}",
+            f"weights {choice.weights} for {choice.name}",
             expected="none: its weights are part of the package",
             hint="leave out `teacher.weights`, or choose `teacher.name` hf for a model of your own",
         )
-    model, digest = build_random(TinyViT, seed)
-    if weights == "random":
-        return TinyTeacher(model, weights=f"random:{seed}", sha256=digest, layer=layer, dtype=dtype, device=device)
+    model, digest = build_random(TinyViT, choice.seed)
+    if choice.weights == "random":
+        return TinyTeacher(model, weights=f"random:{choice.seed}", sha256=digest, choice=choice)
     data = resources.files(__package__).joinpath(WEIGHTS).read_bytes()
     model.load_state_dict({name: tensor.float() for name, tensor in load_tensors(data).items()})
-    return TinyTeacher(model, weights=LABEL, sha256=sha256_bytes(data), layer=layer, dtype=dtype, device=device)
+    return TinyTeacher(model, weights=LABEL, sha256=sha256_bytes(data), choice=choice)

@@ -1,12 +1,12 @@
 """Weights that were never trained: seeded random numbers."""
 
-import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
+from cross4d_cache.teachers.weights.digest import digest_of
 from cross4d_cache.teachers.weights.model import LoadedModel, Preprocessing
 
 Module = TypeVar("Module", bound=torch.nn.Module)
@@ -23,7 +23,4 @@ def build_random(build: Callable[[], Module], seed: int) -> tuple[Module, str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return model, digest.hexdigest()
+    return model, digest_of(model)

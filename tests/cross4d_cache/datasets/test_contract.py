@@ -37,7 +37,7 @@ def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_dataset_has_an_example() -> None:
-    assert {example.dataset for example in EXAMPLES} | {"synthetic"} == set(DATASETS)
+    assert {example.dataset for example in EXAMPLES} | {"synthetic"} == set(DATASETS.built_in)
     assert len(FORMS) == len(EXAMPLES)
 
 

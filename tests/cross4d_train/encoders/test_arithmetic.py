@@ -3,7 +3,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cross4d_train.encoders import ENCODERS, build_encoder, outline_encoder
+from cross4d_train.encoders import ENCODERS, build_encoder, find_config, outline_encoder
 from cross4d_train.encoders.arithmetic import count_cost
 
 
@@ -35,7 +35,7 @@ def test_paper_sizes_cost_what_the_paper_says(name, parameters, linear, with_pro
         assert cost.linear_flops + cost.product_flops == pytest.approx(with_products, rel=0.005)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS.built_in)
 def test_counting_without_numbers_is_counting_a_run(name):
     """The slow twin: the same encoder with weights, on points."""
     encoder = build_encoder(name, "tiny")
@@ -43,7 +43,7 @@ def test_counting_without_numbers_is_counting_a_run(name):
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         tokens = encoder(points)
     counts = {str(operation): count for operation, count in counter.get_flop_counts()["Global"].items()}
-    cost = count_cost(outline_encoder(ENCODERS[name][0], ENCODERS[name][1]["tiny"]), num_frames=6, num_points=128)
+    cost = count_cost(outline_encoder(*find_config(name, "tiny", {})), num_frames=6, num_points=128)
     assert cost == count_cost(encoder, num_frames=6, num_points=128)
     assert cost.linear_flops == counts.get("aten.addmm", 0) + counts.get("aten.mm", 0)
     assert (cost.product_flops, cost.tokens) == (counts.get("aten.bmm", 0), tokens.frame.shape[1])
@@ -53,4 +53,4 @@ def test_counting_without_numbers_is_counting_a_run(name):
 def test_the_largest_encoders_are_counted_at_once():
     """A forward pass of these takes half a minute on two cores: were one run, this would be noticed."""
     for name, size in (("p4transformer", "ntu"), ("pstnet", "paper")):
-        assert count_cost(outline_encoder(ENCODERS[name][0], ENCODERS[name][1][size]), num_frames=240, num_points=2048).tokens > 7000
+        assert count_cost(outline_encoder(*find_config(name, size, {})), num_frames=240, num_points=2048).tokens > 7000

@@ -43,7 +43,7 @@ class ObjectiveContract:
 
     name: str
     conditionings: tuple[str, ...] = ("none",)
-    encoders: tuple[str, ...] = tuple(ENCODERS)
+    encoders: tuple[str, ...] = tuple(ENCODERS.built_in)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "conditioning" in metafunc.fixturenames:
