@@ -1,6 +1,6 @@
 """Options and settings as a user writes them, by name: what they become, and what is said where that cannot be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,18 +10,6 @@ from cross4d_cache.record import Record
 
 Options = TypeVar("Options", bound=BaseModel)
 Model = TypeVar("Model", bound=Record)
-
-
-def parse_pairs(pairs: Sequence[str] | None, *, setting: str) -> dict[str, str]:
-    """Options from words such as `axes=x,y,z`.
-
-    Raises:
-        SettingsError: a word without `=`.
-    """
-    for pair in pairs or ():
-        if "=" not in pair:
-            raise SettingsError(f"`{setting}` {pair}", expected="KEY=VALUE", hint=f"write `{setting}` {pair}=VALUE")
-    return dict(pair.split("=", 1) for pair in pairs or ())
 
 
 def parse_options(model: type[Options], options: Mapping[str, Any], *, of: str) -> Options:

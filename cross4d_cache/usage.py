@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cross4d_cache.errors import SettingsError
 from cross4d_cache.redaction import redact
 from cross4d_cache.registry import WORDS
 
@@ -41,6 +42,18 @@ def component(word: str) -> str:
     if WORDS.fullmatch(word) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return word
+
+
+def parse_pairs(pairs: Sequence[str] | None, *, setting: str) -> dict[str, str]:
+    """Options from words such as `axes=x,y,z`.
+
+    Raises:
+        SettingsError: a word without `=`.
+    """
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise SettingsError(f"`{setting}` {pair}", expected="KEY=VALUE", hint=f"write `{setting}` {pair}=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs or ())
 
 
 def examples(*lines: str) -> str:

@@ -16,9 +16,9 @@ import typer
 from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
-from cross4d_cache.errors import DatasetError
 from cross4d_cache.store import open_cache
 from cross4d_cache.store.part import LAYOUT
+from cross4d_cache.teachers import TEACHERS, load_teacher
 from cross4d_train.cli.app import app as train_app
 from cross4d_train.feature_files import ply
 
@@ -137,11 +137,11 @@ def test_pages_hold_no_paths_of_one_machine(page: Path) -> None:
     assert re.findall(r"(?<![\w.~/])/(?:work|tmp|home|root|mnt|Users)\b\S*", page.read_text()) == []
 
 
-def run_block(name: str) -> dict[str, Any]:
-    """The names that the one Python block of a page defines; the last one, where others lead up to it."""
+def run_block(name: str, place: int = -1) -> dict[str, Any]:
+    """The names that a Python block of a page defines, by default its last one."""
     assert ROOT is not None
     names: dict[str, Any] = {}
-    exec(compile(blocks(ROOT / "docs" / name, "python")[-1], name, "exec"), names)
+    exec(compile(blocks(ROOT / "docs" / name, "python")[place], name, "exec"), names)
     return names
 
 
@@ -174,20 +174,22 @@ def test_format_page_lists_every_array_as_it_is_written() -> None:
 
 def test_example_of_a_dataset_reads(tmp_path: Path) -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
-    np.save(tmp_path / "walk.npy", values)
+    np.save(tmp_path / "walk_1.npy", values)
     example = run_block("adding_a_dataset.md")["NpyFolder"]
     dataset = example(tmp_path, example.Options())
     [info] = dataset.sequences()
     x, y, z = values[1, 2] / 1000
     np.testing.assert_allclose(dataset.read(info).frame(1)[2], [x, -z, y], rtol=1e-6)
-    (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DatasetError, match=r"broken\.npy"):
-        example(tmp_path, example.Options()).sequences()
+    assert (info.action, info.splits) == (0, {"odd-even": "train"})
+    (tmp_path / "broken_2.npy").write_bytes(b"\x93NUMPY")
+    (tmp_path / "nobody.npy").write_bytes(b"")
+    damaged = example(tmp_path, example.Options()).listing.damaged
+    assert [str(item.error).splitlines()[0].partition("npy ")[2][:16] for item in damaged] == ["cannot be read: ", "has no number of"]
 
 
 def test_example_of_a_teacher_keeps_its_promises() -> None:
-    load = run_block("adding_a_teacher.md")["load"]
-    teacher = load("brightness", None, image_size=64, window=16, dtype="float32", device=torch.device("cpu"), seed=0)
+    example = type("Brightness", (run_block("adding_a_teacher.md", 0)["Brightness"],), {"__module__": "lab.brightness"})
+    teacher = load_teacher(TEACHERS.name_of(example), image_size=64)
     images = torch.zeros(2, 1, 64, 64)
     images[1, 0, :16, -16:] = 1.0
     features = teacher(images)

@@ -24,8 +24,7 @@ from cross4d_cache.cli.options import (
     Quiet,
 )
 from cross4d_cache.local import local_path
-from cross4d_cache.options import parse_pairs
-from cross4d_cache.usage import component
+from cross4d_cache.usage import component, parse_pairs
 
 
 def build(

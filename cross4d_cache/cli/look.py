@@ -10,8 +10,7 @@ import typer
 
 from cross4d_cache.cli.options import OPTIONS, Data, Json, Option, Quiet, Store
 from cross4d_cache.local import local_path
-from cross4d_cache.options import parse_pairs
-from cross4d_cache.usage import component
+from cross4d_cache.usage import component, parse_pairs
 
 
 def info(
@@ -35,8 +34,6 @@ def info(
 
     from cross4d_cache.build.extent import store_extent
     from cross4d_cache.console import follow, print_overview, print_result, show
-    from cross4d_cache.datasets import DATASETS
-    from cross4d_cache.report.fidelity import describe, measure_fidelity
     from cross4d_cache.report.store import about, summary
     from cross4d_cache.store import open_cache
 
@@ -46,6 +43,9 @@ def info(
 
         draw_summary(cache, png)
     if fidelity:
+        from cross4d_cache.datasets import DATASETS
+        from cross4d_cache.report.fidelity import describe, measure_fidelity
+
         if dataset is not None:
             DATASETS.name_of(dataset)
         report = follow(measure_fidelity(store, data, parse_pairs(option, setting="dataset.options")), OPTIONS, quiet=quiet)

@@ -7,7 +7,7 @@ happen inside the commands, so that `--help` answers at once.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cross4d_cache.options import parse_pairs
+from cross4d_cache.usage import parse_pairs
 from cross4d_train.cli.options import (
     CLIPS,
     INPUT,

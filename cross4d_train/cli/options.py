@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cross4d_cache.local import local_path
-from cross4d_cache.options import parse_pairs
-from cross4d_cache.usage import component
+from cross4d_cache.usage import component, parse_pairs
 
 if TYPE_CHECKING:
     from cross4d_cache.record import Record

@@ -16,7 +16,7 @@ from cross4d_cache.cli import app as cache_app
 from cross4d_cache.errors import SettingsError
 from cross4d_train.cli.app import app as train_app
 
-EVALUATION = "cache checkpoint device encoder frames json out points protocol quiet seed size stride workers"
+EVALUATION = "cache checkpoint device encoder encoder-option frames json out points protocol quiet seed size stride workers"
 OWN = {
     "probe": "epochs lr pooling windows",
     "knn": "neighbours pooling windows",
@@ -29,20 +29,20 @@ OWN = {
 }
 COMMANDS = {
     "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json "
-    "layer limit option out points project quiet seed teacher views visibility weights window",
+    "layer limit option out points project quiet seed teacher teacher-option views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
     "derive": "STORE correspondence json out quiet",
-    "encode": "cache checkpoint device format json limit out quiet stride",
+    "encode": "cache checkpoint device encoder format json limit out quiet stride",
     "encoders": "frames json points quiet",
-    "info": "STORE data fidelity json option png quiet read-all",
+    "info": "STORE data dataset fidelity json option png quiet read-all",
     "merge": "json out quiet stores",
     "pack": "STORE json out quiet",
     "pull": "STORE json out quiet wait",
     "subset": "STORE action json out protocol quiet sequences split",
     "teachers": "json",
     "verify": "STORE json quiet",
-    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder epochs frames init json keep logger "
-    "lr objective out points protocol quiet resume save-every seed size split stride variance-weight workers",
+    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder encoder-option epochs frames init json keep "
+    "logger lr objective objective-option out points protocol quiet resume save-every seed size split stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 

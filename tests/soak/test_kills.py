@@ -1,4 +1,4 @@
-"""Ten kills of every job; `python -m tests.soak` does a hundred."""
+"""A few kills of every job; `python -m tests.soak` does a hundred."""
 
 import shutil
 import signal
@@ -18,11 +18,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory, msr_folder: Path, tiny_vit:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_ten_kills_change_nothing(driver: Driver, tmp_path: Path, job: str) -> None:
-    found = soak(driver, job, 10, tmp_path)
-    assert found.kills == 10
+def test_kills_change_nothing(driver: Driver, tmp_path: Path, job: str) -> None:
+    found = soak(driver, job, 4, tmp_path)
+    assert found.kills == 4
     assert found.at_work > 0
-    assert found.compared >= 3
+    assert found.compared >= 1
 
 
 @pytest.mark.parametrize("job", ["merge", "subset", "derive", "pack", "pull"])
@@ -30,7 +30,7 @@ def test_killed_at_each_of_its_first_files_it_goes_on(driver: Driver, tmp_path: 
     """Random instants seldom meet the moment when a folder has been made and does not yet say what it is."""
     driver.finish(job, tmp_path / "whole")
     expected = outcome(job, tmp_path / "whole")
-    for event in range(1, 13):
+    for event in range(1, 8):
         out = tmp_path / "out"
         [[code, _]] = driver.run(job, out, kill_at=event)
         if code == 0:  # it does no more

@@ -180,7 +180,7 @@ def subset(out: Path, store: Path, **conditions: object) -> Cache:
     return open_cache(out)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(0, 7), min_size=1))
 def test_any_subset_holds_the_same_numbers(whole: Path, tmp_path_factory: pytest.TempPathFactory, chosen: set[int]) -> None:
     out = tmp_path_factory.mktemp("subset") / "store"

@@ -221,7 +221,7 @@ def test_nobody_waits_for_what_was_stopped(server: Server, tmp_path: Path, monke
 
 def test_what_begins_to_wait_just_after_a_stop_is_stopped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    source, stopped_once = WebSource("http://127.0.0.1:9/store.zarr", minutes=10), threading.Event()
+    source, stopped_once = WebSource("http://127.0.0.1:9/store.zarr", minutes=10.0), threading.Event()
     stop = source.stop
 
     def stop_and_tell() -> None:
@@ -230,7 +230,7 @@ def test_what_begins_to_wait_just_after_a_stop_is_stopped_too(monkeypatch: pytes
 
     def work() -> None:
         assert stopped_once.wait(20)
-        source._patience.trial().failed(AgainError("it is away", retry_after=300), "a file")
+        source._patience.trial().failed(AgainError("it is away", retry_after=300.0), "a file")
 
     monkeypatch.setattr(source, "stop", stop_and_tell)
     with ThreadPoolExecutor(1) as threads:
