@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -95,6 +96,21 @@ def test_an_encoder_takes_at_most_twelve_lines(listing: Path) -> None:
     lines = (listing / "lab" / "encoder.py").read_text().splitlines()
     [first] = [number for number, line in enumerate(lines) if line.startswith("class ")]
     assert len(list(filter(str.strip, lines[first:]))) <= 12
+
+
+def test_the_package_passes_the_suites_that_ship(listing: Path, installed: Path, tmp_path: Path) -> None:
+    """As its author runs them: in ten lines or so each, without a file of this repository."""
+    assert ROOT is not None
+    tests = {name: next(code for code in blocks(ROOT / "docs" / page, "py") if "class Test" in code) for name, page in PAGES.items()}
+    for name, code in tests.items():
+        (tmp_path / f"test_{name}.py").write_text(code)
+    places = [str(installed), *(place for place in sys.path if place and Path(place) != ROOT)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    words = ["-q", "-p", "no:cacheprovider", "-p", "no:dash", "--rootdir", str(tmp_path), "--import-mode=importlib"]
+    command = [sys.executable, "-m", "pytest", *words, str(tmp_path)]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stdout
+    assert int(re.search(r"(\d+) passed", ended.stdout)[1]) > 60  # type: ignore[index]
 
 
 def test_an_installed_package_builds_trains_is_evaluated_and_loads(installed: Path, at_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
