@@ -1,11 +1,11 @@
-"""The student that comes with the package: pre-trained on procedural bodies with the embedded teacher, then measured beside an untrained one.
+"""The student that comes with the package: pre-trained on procedural bodies with the embedded teacher, measured beside an untrained one.
 
     python -m pipelines.packaged_student [--out out/student] [--msr DIR] [--scans DIR] [--seeds 5]
 
-Train: a store of synthetic people and animals, and one dense run of Point4D small. Measure, with encoders that stay frozen: actions of real
-people (`--msr`, a folder of MSR-Action3D, protocol development), tracks of real scans (`--scans`, as `python -m pipelines.scans` takes them),
-actions and parts of synthetic people that it has not seen. The untrained encoder is drawn once for each seed; the student is one, whose
-evaluations are repeated with each seed. What is finished is kept; a second call resumes there.
+Train: a store of synthetic people and animals, and one dense run of Point4D small. Measure, with encoders that stay frozen: actions of
+real people (`--msr`, a folder of MSR-Action3D, protocol development), tracks of real scans (`--scans`, as `python -m pipelines.scans` takes
+them), actions and parts of synthetic people that it has not seen. The untrained encoder is drawn once for each seed; the student is one,
+whose evaluations are repeated with each seed. What is finished is kept; a second call resumes there.
 """
 
 import argparse
