@@ -29,7 +29,6 @@ def info(
 
     from cross4d_cache.build.extent import store_extent
     from cross4d_cache.console import follow, print_overview, print_result, show
-    from cross4d_cache.report.fidelity import describe, measure_fidelity
     from cross4d_cache.report.store import about, summary
     from cross4d_cache.store import open_cache
 
@@ -39,6 +38,8 @@ def info(
 
         draw_summary(cache, png)
     if fidelity:
+        from cross4d_cache.report.fidelity import describe, measure_fidelity
+
         report = follow(measure_fidelity(store, data, parse_options(option)), OPTIONS, quiet=quiet)
         if as_json:
             print_result(asdict(report), as_json, OPTIONS)
