@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.errors import NotInstalledError
 
 EVERYTHING = "pip install cross4d, which installs all that is missing"
 
@@ -13,9 +13,9 @@ def needed(package: str, purpose: str, install: str = EVERYTHING) -> Iterator[No
     """Around the import of a package that `purpose` asks for ("draws pictures"); `install` is what the user may do where it is missing.
 
     Raises:
-        SettingsError: it is not installed, or lacks a system library.
+        NotInstalledError: it is not installed, or lacks a system library.
     """
     try:
         yield
     except (ImportError, OSError) as error:
-        raise SettingsError(f"{package}, which {purpose}, cannot be imported: {error}", hint=install) from None
+        raise NotInstalledError(f"{package}, which {purpose}, cannot be imported: {error}", hint=install) from None
