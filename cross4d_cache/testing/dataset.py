@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.datasets.files import FileDataset
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.testing.folders import folders_reversed
+from cross4d_cache.testing.frame import check_frame
 from cross4d_cache.testing.randomness import global_generators_untouched
-from cross4d_cache.types import UNLABELLED, Frame
+from cross4d_cache.types import UNLABELLED
 
 Opener = Callable[[], Dataset]
 MOST_BYTES = 2_000_000
@@ -83,7 +85,7 @@ class DatasetContract:
         assert list(again.sequences()) == list(dataset.sequences()), "options that were recorded and read back list other sequences"
 
     def test_listing_is_the_same_every_time(self, opener: Opener) -> None:
-        """In another process, asked twice, and after something was read."""
+        """Opened again, asked twice, after reading, and in another process, where no suite looks: a set has another order there."""
         dataset, other = opener(), opener()
         first = list(dataset.sequences())
         assert list(other.sequences()) == first, "two openings of the same data list other sequences, or in another order"
@@ -91,6 +93,15 @@ class DatasetContract:
         dataset.read(first[0])
         assert list(dataset.sequences()) == first, "the listing changed after a sequence was read"
         assert list(dataset.listing.sequences) == first, "`listing` has other sequences than `sequences()`"
+
+    def test_listing_does_not_follow_the_file_system(self, opener: Opener) -> None:
+        """Folders list their files in any order; a dataset sorts them."""
+        with folders_reversed():
+            found, points = list(opener().sequences()), opener().read(opener().sequences()[0]).points
+        dataset = opener()
+        assert found == list(dataset.sequences()), "where a folder lists its files in another order, the dataset lists other sequences"
+        same = np.array_equal(points, dataset.read(dataset.sequences()[0]).points)
+        assert same, "where a folder lists its files in another order, a sequence has other points"
 
     def test_listing_reads_no_points(self, opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
         """It looks at names, headers and sizes. The memory it takes says something only if the example has some megabytes of points."""
@@ -182,7 +193,7 @@ class DatasetContract:
         frames = list(dataset.frames(info := dataset.sequences()[0]))
         assert len(frames) == info.num_frames, f"{info.id}: {info.num_frames} frames listed, {len(frames)} came"
         for number, (frame, alone) in enumerate(zip(frames, dataset.frames(info), strict=True)):
-            _check_arrays(f"{info.id}, frame {number}", frame)
+            check_frame(f"{info.id}, frame {number}", frame)
             same = np.array_equal(frame.points, alone.points)
             assert same, f"{info.id}, frame {number} changes when the next ones come: its array was used again"
         for number, (frame, whole) in enumerate(zip(frames, dataset.read(info).frames(), strict=True)):
@@ -237,14 +248,3 @@ class DatasetContract:
         assert list(here.sequences()) == list(dataset.sequences()), "opened as `.`, the folder lists other sequences"
         info = dataset.sequences()[0]
         assert np.array_equal(here.read(info).points, dataset.read(info).points), "opened as `.`, the folder has other points"
-
-
-def _check_arrays(where: str, frame: Frame) -> None:
-    """The arrays of a frame have the types that a store takes, and equal lengths."""
-    points = frame.points
-    assert points.dtype == np.float32, f"{where}: points are float32; found {points.dtype}"
-    assert points.shape == (len(points), 3), f"{where}: points are (point, 3); found {points.shape}"
-    for name, kind in (("part_labels", np.uint16), ("surface_ids", np.uint32)):
-        values = getattr(frame, name)
-        assert values is None or values.dtype == kind, f"{where}: {name} are {np.dtype(kind)}; found {values.dtype}"
-        assert values is None or len(values) == len(points), f"{where}: {len(values)} {name} of {len(points)} points"

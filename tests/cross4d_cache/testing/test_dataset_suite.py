@@ -1,5 +1,6 @@
 """A dataset that keeps its promises passes the suite; one that breaks a promise falls by the check of it."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,6 +193,16 @@ def unconverted(self: Clips, info: SequenceInfo) -> Iterator[Frame]:
     return self.read_frames(info, range(info.num_frames))
 
 
+def unsorted(self: Clips) -> Iterator[SequenceInfo]:
+    for path in self.root.glob("*.npy"):
+        yield SequenceInfo(id=path.stem, num_frames=5, splits={"halves": "train"})
+
+
+def by_listing(self: Clips, info: SequenceInfo, numbers: range) -> Iterator[Frame]:
+    values = np.load(self.root / os.listdir(self.root)[int(info.id.removeprefix("clip"))])
+    return (Frame(points=values[number]) for number in numbers)
+
+
 class Unscanned(Dataset):
     """Reads whatever the folder has, and finds nothing wrong with nothing."""
 
@@ -218,6 +229,8 @@ BROKEN = {
     "OtherFileOptions": ("what_is_used_is_recorded", "axes", of_files(Clips, Options=Unsaid)),
     "Shrinking": ("listing_is_the_same_every_time", "two openings", generated(sequences=shrinking)),
     "Forgetting": ("listing_is_the_same_every_time", "after a sequence was read", generated(sequences=forgetting, frames=remembering)),
+    "Unsorted": ("listing_does_not_follow_the_file_system", "lists other sequences", of_files(Clips, scan=unsorted)),
+    "ByListing": ("listing_does_not_follow_the_file_system", "has other points", of_files(Clips, read_frames=by_listing)),
     "Reading": ("listing_reads_no_points", "it called", generated(sequences=reading)),
     "Loading": ("listing_reads_no_points", "MB at once", generated(sequences=loading)),
     "NoSequence": ("ids_are_unique_and_safe_as_names", "no sequence", generated(sequences=lambda self: [])),
