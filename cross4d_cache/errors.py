@@ -63,6 +63,10 @@ class SettingsError(Cross4DError):
     """An option or a combination of options that cannot work."""
 
 
+class NotInstalledError(SettingsError, ImportError):
+    """A package that this installation lacks. An ImportError as well: tools that import modules to look at them pass over those."""
+
+
 class DatasetError(Cross4DError):
     """Raw data that is missing, damaged or not what the reader expects; `sequence` is the id of the one it concerns, if it is one."""
 

@@ -294,6 +294,11 @@ class TeacherSpec(Record):
         """Whether the weights were never trained."""
         return self.weights.startswith("random:")
 
+    @property
+    def warning(self) -> str:
+        """What has to be said of targets of a teacher that was never trained."""
+        return f"WARNING: teacher {self.name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing"
+
 
 class RenderSettings(Record):
     """How frames become images and which points count as visible; every field decides numbers.

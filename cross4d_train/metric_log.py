@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
-from cross4d_cache.errors import OutputError, SettingsError
+from cross4d_cache.errors import OutputError
+from cross4d_cache.installed import needed
 from cross4d_cache.record import flatten
 from cross4d_cache.registry import look_up
 from cross4d_train.loop import StepRecord
@@ -159,11 +160,5 @@ def _flat(settings: RunSettings) -> dict[str, Any]:
 
 
 def _import_wandb() -> ModuleType:
-    try:
+    with needed("wandb", "logs to Weights & Biases", "pip install wandb, or choose another `logger`"):
         return importlib.import_module("wandb")
-    except ImportError:
-        raise SettingsError(
-            "the logger wandb needs the package wandb, which is not installed",
-            expected="wandb beside cross4d",
-            hint="run `pip install wandb`, or choose another `logger`",
-        ) from None

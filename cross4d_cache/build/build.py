@@ -97,17 +97,12 @@ def _announce(prepared: PreparedBuild) -> Iterator[Remark]:
     spec, rules = prepared.teacher.spec, prepared.plan.manifest.render
     yield Remark(f"device {prepared.teacher.device} (choose with `device`); teacher {spec.name}, weights {spec.weights}, {spec.dtype}")
     if spec.is_random:
-        yield Remark(random_teacher(spec.name))
+        yield Remark(spec.warning)
     sequences = [info for part in prepared.plan.parts for info in part]
     extent = of_dataset(prepared.dataset, sequences, rules, spec.patch_size)
     if extent is not None:
         options = prepared.dataset.options.model_dump(mode="json")
         yield from map(Remark, extent.report(options, spherical=rules.camera_model == "spherical"))
-
-
-def random_teacher(name: str) -> str:
-    """The warning about targets of a teacher that was never trained."""
-    return f"WARNING: teacher {name} has RANDOM weights: for plumbing and throughput only, its targets mean nothing"
 
 
 def _advice(teacher: Teacher) -> Advice:

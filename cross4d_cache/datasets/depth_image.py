@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Integer, Shaped
-from PIL import Image
 
 from cross4d_cache.datasets.looking import look_at
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.installed import needed
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MODES = {"I;16": np.uint16, "I": np.int32, "L": np.uint8, "RGB": np.uint8}
@@ -37,7 +37,10 @@ def read_png(path: Path, width: int, height: int, mode: str = "I;16") -> Shaped[
 
     Raises:
         DatasetError: the file is missing, damaged (naming the byte), or of another size or kind.
+        SettingsError: Pillow is not installed.
     """
+    with needed("Pillow", "decodes PNG files"):
+        from PIL import Image
     data = look_at(path, path.read_bytes, _AGAIN)
     check_chunks(path, data, width, height)
     try:

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from cross4d_cache.errors import SettingsError
+from cross4d_cache.installed import needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +23,7 @@ def import_open3d() -> ModuleType:
     Raises:
         SettingsError: it is not installed, or lacks a system library.
     """
-    try:
+    with needed("Open3D", "casts rays at meshes", "pip install 'cross4d[mesh]'; it needs the system library libusb-1.0-0"):
         import open3d
-    except (ImportError, OSError) as error:
-        raise SettingsError(
-            f"Open3D, which casts rays at meshes, cannot be imported: {error}",
-            hint="pip install 'cross4d[mesh]'; it needs the system library libusb-1.0-0",
-        ) from None
     module: ModuleType = open3d
     return module

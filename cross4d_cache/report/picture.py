@@ -4,17 +4,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from cross4d_cache.errors import OutputError
+from cross4d_cache.installed import needed
 from cross4d_cache.store import Cache
 from cross4d_cache.types import UNLABELLED
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+with needed("matplotlib", "draws pictures"):
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.ticker import MaxNLocator
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
 
 MOST_BINS, LEAST_ROWS, MOST_LABELS = 30, 4, 15
 """Bins of lengths; places on an axis, so that one bar alone stays a bar; bars that bear their number."""

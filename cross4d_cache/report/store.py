@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from cross4d_cache.build.build import random_teacher
 from cross4d_cache.store import Cache
 from cross4d_cache.types import UNLABELLED
 from cross4d_cache.work import Remark, Work, newer
@@ -14,7 +13,7 @@ def about(cache: Cache) -> Work[Cache]:
     """What a user should know of a store: fields of a newer release, an untrained teacher, and what `about_finished` says."""
     yield from newer(cache.manifest, cache.storage.place)
     if cache.manifest.teacher.is_random:
-        yield Remark(random_teacher(cache.manifest.teacher.name))
+        yield Remark(cache.manifest.teacher.warning)
     return (yield from about_finished(cache))
 
 

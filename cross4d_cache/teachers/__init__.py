@@ -10,8 +10,13 @@ import torch
 
 from cross4d_cache.catalogue import ALIASES, CATALOGUE
 from cross4d_cache.errors import SettingsError, TeacherError
+from cross4d_cache.installed import needed
 from cross4d_cache.options import parse_options
 from cross4d_cache.registry import Components
+
+with needed("transformers", "runs teachers"):
+    import_module("transformers")
+
 from cross4d_cache.teachers.hf import ImageTeacher
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.weights import Normalisation, load_pretrained

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cross4d_cache.store import NOT_VISIBLE, CacheManifest, CacheWriter, DatasetRecord, PartContents, PlanRecord, ProjectionRecord
 from cross4d_cache.store.quantize import bounding_box, encode
 from cross4d_cache.types import RenderSettings, SequenceInfo, TeacherSpec
 from cross4d_train.data import Batch
-from cross4d_train.objectives.objective import TargetSpec
+from cross4d_train.testing.batch import CHANNELS, PATCHES, VIEWS, random_batch
+from cross4d_train.testing.batch import TARGETS as TARGETS
 
-CHANNELS, PATCHES, VIEWS = 8, 8, 2
-TARGETS = TargetSpec(channels=CHANNELS, num_views=VIEWS, num_patches=PATCHES)
 PROTOCOLS = ("cross-subject", "cross-view")
 PART_NAMES = ("head", "trunk", "legs")
 """Parts of a body, from its highest point down."""
@@ -121,22 +119,4 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
     """A batch of random points; a share of `visible` of the rows points at a feature."""
-
-    def make(
-        clips: int = 2, frames: int = 3, points: int = 64, views: int = 2, rows: int = 20, visible: float = 0.6, seed: int = 0
-    ) -> Batch:
-        generator = torch.Generator().manual_seed(seed)
-        picks = torch.randint(max(rows, 1), (clips, frames, points, views), generator=generator)
-        hidden = torch.rand(picks.shape, generator=generator) >= visible
-        return Batch(
-            key=seed,
-            points=torch.randn(clips, frames, points, 3, generator=generator) * 0.4 + 2,
-            rows=picks.masked_fill(hidden, -1).int(),
-            features=torch.randn(rows, CHANNELS, generator=generator).half(),
-            patches=torch.randint(PATCHES, (rows,), generator=generator, dtype=torch.int32),
-            frame_features=torch.randn(clips, frames, CHANNELS, generator=generator).half(),
-            actions=torch.zeros(clips, dtype=torch.int64),
-            sequences=torch.arange(clips),
-        )
-
-    return make
+    return random_batch

@@ -101,9 +101,11 @@ def test_the_class_of_a_checkpoint_is_compared_with_what_it_records() -> None:
     assert isinstance(load_encoder(other, "point4d"), Point4D)
 
 
-@pytest.mark.parametrize(
-    "settings", [EncoderSettings(), EncoderSettings(name="a:B", size="tiny"), EncoderSettings(name="a:B", options={"b": 1})]
-)
+GIVEN = EncoderSettings(name="a:B")
+CHANGED = [GIVEN.model_copy(update=more) for more in ({"size": "tiny"}, {"options": {"b": 1}})]
+
+
+@pytest.mark.parametrize("settings", [EncoderSettings(), *CHANGED])
 def test_a_checkpoint_decides_its_encoder(settings: EncoderSettings) -> None:
     with pytest.raises(SettingsError, match="beside a checkpoint, which decides them"):
         open_source(str(RUN), encoder=settings, seed=0, dataset="synthetic")

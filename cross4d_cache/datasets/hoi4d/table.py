@@ -11,19 +11,21 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Shaped
 
 from cross4d_cache.datasets.looking import look_at, unreadable
 from cross4d_cache.errors import DatasetError
+from cross4d_cache.installed import needed
 
 LARGEST = 2**28
 """Bytes of a chunk, and of the frames that share a chunk, at most."""
 MOST = (10_000, 10_000, 2**20)
 """Sequences of a file, frames of a sequence and points of a frame, at most."""
-_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE}
+_DEFLATE, _SHUFFLE = 1, 2
+"""Filters, as the HDF5 format numbers them."""
 _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, AttributeError, OverflowError, SystemError)
 """What h5py raises for damaged files."""
 _AGAIN = "fetch the file again, or move it out of the folder"
@@ -36,7 +38,10 @@ def open_tables(path: Path) -> Iterator["Tables"]:
 
     Raises:
         DatasetError: it is missing, cut off, or no HDF5 file.
+        SettingsError: h5py is not installed.
     """
+    with needed("h5py", "reads HDF5 files"):
+        import h5py
     try:
         size = look_at(path, path.stat, _AGAIN).st_size
         look_at(path, lambda: path.open("rb").close(), _AGAIN)  # the system's own words if it cannot be read
@@ -52,7 +57,7 @@ def open_tables(path: Path) -> Iterator["Tables"]:
 class Tables:
     """The arrays of an open HDF5 file."""
 
-    def __init__(self, path: Path, size: int, file: h5py.File) -> None:
+    def __init__(self, path: Path, size: int, file: Any) -> None:
         self.path, self._size, self._file = path, size, file
 
     def __contains__(self, name: str) -> bool:
@@ -67,6 +72,8 @@ class Tables:
         Raises:
             DatasetError: it is missing, is not a plain array of numbers in this file, or does not fit into the file.
         """
+        import h5py
+
         if name not in self:
             raise DatasetError(f"{self.path}: no array `{name}`", expected="the arrays of an HOI4D file", hint=_AGAIN)
         try:
@@ -84,7 +91,9 @@ class Table:
         ValueError: it is stored in a way that is not read here, or its sizes cannot be true.
     """
 
-    def __init__(self, path: Path, size: int, name: str, dataset: h5py.h5d.DatasetID) -> None:
+    def __init__(self, path: Path, size: int, name: str, dataset: Any) -> None:
+        import h5py
+
         self._path, self._size, self._name, self._dataset = path, size, name, dataset
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype = dataset.dtype
@@ -136,8 +145,8 @@ class Table:
         return int(start)
 
     def _check_chunks(self, chunk: tuple[int, ...]) -> None:
-        if set(self._filters) - _FILTERS:
-            raise ValueError(f"`{self._name}` is packed with filter {sorted(set(self._filters) - _FILTERS)[0]}; {_REPACK}")
+        if others := set(self._filters) - {_DEFLATE, _SHUFFLE}:
+            raise ValueError(f"`{self._name}` is packed with filter {sorted(others)[0]}; {_REPACK}")
         together = min(chunk[1], self.shape[1]) * self._frame_bytes
         if max(together, self._chunk_bytes(chunk)) > LARGEST:
             raise ValueError(f"`{self._name}` has chunks of {chunk}, more than {LARGEST} bytes at once; rewrite it with smaller ones")
@@ -170,7 +179,7 @@ class Table:
         for number in reversed(range(len(self._filters))):
             if stored.filter_mask >> number & 1:
                 continue  # this chunk was stored without it
-            if self._filters[number] == h5py.h5z.FILTER_DEFLATE:
+            if self._filters[number] == _DEFLATE:
                 try:
                     data = zlib.decompressobj().decompress(data, size + 1)
                 except zlib.error as error:

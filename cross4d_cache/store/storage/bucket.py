@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from cross4d_cache.errors import CacheUnreachableError, SettingsError
+from cross4d_cache.errors import CacheUnreachableError
+from cross4d_cache.installed import needed
 from cross4d_cache.store.storage.source import BLOCK, Source
 
 REQUEST = 8 * BLOCK
@@ -24,12 +25,10 @@ class BucketSource(Source):
         parts = urlsplit(url)
         super().__init__(url.rstrip("/"))
         self._root = f"{parts.netloc}{parts.path}".rstrip("/")
-        try:
+        with needed("s3fs", f"reads {url}", "pip install 'cross4d[s3]'"):
             import fsspec
 
             self._files = fsspec.filesystem("s3")
-        except ImportError:
-            raise SettingsError(f"{url} needs s3fs, which is not installed", hint="pip install 'cross4d[s3]'") from None
 
     def size(self, name: str) -> int:
         """Bytes of an object."""

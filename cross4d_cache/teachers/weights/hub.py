@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.installed import needed
 from cross4d_cache.teachers.weights.files import SHARDS, WHOLE
 from cross4d_cache.teachers.weights.model import first_line
 
@@ -13,10 +14,18 @@ def fetch(weights: str) -> tuple[Path, str]:
     """Local folder of `ID` or `ID@REVISION`, and the commit that it holds. A revision is a commit, a tag or a branch.
 
     Raises:
+        SettingsError: the package of the hub is not installed.
         TeacherError: the hub does not have it or cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    with needed("huggingface_hub", "fetches weights from the hub"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
 
     identifier, pinned, revision = weights.partition("@")
     if pinned and not revision:

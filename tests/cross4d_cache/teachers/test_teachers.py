@@ -1,4 +1,4 @@
-"""What every teacher must do; a new one is done when it stands in `teacher` and passes."""
+"""The shipped suite on the teachers of the package, and what each of them does; a new one is done when it passes the suite."""
 
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers import dinov2, dinov3, load_teacher, teacher_names, videomae, vjepa2
 from cross4d_cache.teachers.position_embeddings import round_periods_as_the_authors
 from cross4d_cache.teachers.teacher import Teacher
+from cross4d_cache.testing import TeacherContract
+from cross4d_cache.testing.teacher import random_images
 
 
 def save_dinov2(folder: Path, registers: int) -> Path:
@@ -82,71 +84,42 @@ SEEING = ["hf", "convolutional", "dinov2", "registers", "dinov3", "vjepa2", "vje
 """Teachers whose tokens depend on the image."""
 
 
-@pytest.fixture(params=[*SEEING, "position"])
-def teacher(request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny_vjepa2: Path) -> Teacher:
-    match request.param:
-        case "hf":
-            return load_teacher("hf", str(tiny_vit))
-        case "convolutional":
-            return load_teacher("hf", str(save_resnet(tmp_path)), **STATED)
-        case "dinov2":
-            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)))
-        case "registers":
-            return load_teacher("dinov2-s-reg", str(save_dinov2(tmp_path, 3)))
-        case "vjepa2":
-            return load_teacher("vjepa2", str(tiny_vjepa2))
-        case "dinov3":
-            return load_teacher("dinov3-s", str(save_dinov3(tmp_path)))
-        case "videomae":
-            return load_teacher("videomae", str(save_videomae(tmp_path)))
-        case "layer":
-            return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)), layer=1)
-        case "tiny":
-            return load_teacher("tiny", "random")
-        case "position":
-            return load_teacher("position")
-        case _:
-            return load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+class TestTeachers(TeacherContract):
+    @pytest.fixture(params=SEEING)
+    def teacher(self, request: pytest.FixtureRequest, tmp_path: Path, tiny_vit: Path, tiny_vjepa2: Path) -> Teacher:
+        match request.param:
+            case "hf":
+                return load_teacher("hf", str(tiny_vit))
+            case "convolutional":
+                return load_teacher("hf", str(save_resnet(tmp_path)), **STATED)
+            case "dinov2":
+                return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)))
+            case "registers":
+                return load_teacher("dinov2-s-reg", str(save_dinov2(tmp_path, 3)))
+            case "vjepa2":
+                return load_teacher("vjepa2", str(tiny_vjepa2))
+            case "dinov3":
+                return load_teacher("dinov3-s", str(save_dinov3(tmp_path)))
+            case "videomae":
+                return load_teacher("videomae", str(save_videomae(tmp_path)))
+            case "layer":
+                return load_teacher("dinov2-s", str(save_dinov2(tmp_path, 0)), layer=1)
+            case "tiny":
+                return load_teacher("tiny", "random")
+            case _:
+                return load_teacher("vjepa2", str(tiny_vjepa2), window=4)
+
+
+class TestPosition(TeacherContract):
+    sees_images = False
+
+    @pytest.fixture
+    def teacher(self) -> Teacher:
+        return load_teacher("position")
 
 
 def images(teacher: Teacher, num_windows: int) -> torch.Tensor:
-    size = teacher.spec.image_size
-    return torch.rand(num_windows, teacher.spec.window, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def test_features_have_the_shape_that_the_spec_promises(teacher: Teacher) -> None:
-    spec = teacher.spec
-    features = teacher(images(teacher, 3))
-    assert features.tokens.shape == (3, spec.window // spec.tubelet, spec.num_patches, spec.channels)
-    assert features.summary.shape == (3, spec.window // spec.tubelet, spec.channels)
-    assert spec.image_size % spec.patch_size == 0
-    assert features.tokens.isfinite().all()
-
-
-def test_features_are_the_same_every_time_and_for_every_batch(teacher: Teacher) -> None:
-    clips = images(teacher, 4)
-    together = teacher(clips)
-    torch.testing.assert_close(teacher(clips[:2]).tokens, together.tokens[:2])
-    assert torch.equal(teacher(clips).tokens, together.tokens)
-
-
-def test_no_weight_can_be_trained(teacher: Teacher) -> None:
-    clips = images(teacher, 1).requires_grad_()
-    assert not teacher(clips).tokens.requires_grad
-
-
-@pytest.mark.parametrize("teacher", SEEING, indirect=True)
-def test_tokens_are_laid_out_row_by_row(teacher: Teacher) -> None:
-    """A change in one corner of the image shows most in the token of that corner, or beside it in a convolutional model."""
-    spec = teacher.spec
-    side = spec.patches_per_side
-    clips = images(teacher, 1) * 0.1
-    changed = clips.clone()
-    changed[..., : spec.patch_size, -spec.patch_size :] += 0.8
-    difference = (teacher(changed).tokens - teacher(clips).tokens).norm(dim=-1)[0, 0]
-    row, column = divmod(int(difference.argmax()), side)
-    assert row <= int(spec.layer == 0)
-    assert column == side - 1
+    return random_images(teacher.spec, num_windows)
 
 
 def test_image_features_equal_those_of_transformers(tiny_vit: Path) -> None:

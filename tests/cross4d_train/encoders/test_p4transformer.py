@@ -6,10 +6,10 @@ from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.grouping import farthest_points
 from cross4d_train.encoders.p4transformer import MOST_PRODUCTS, P4Transformer, TubeMaximum
-from tests.cross4d_train.encoders.contract import EncoderContract
+from tests.cross4d_train.encoders.contract import BuiltInEncoderContract
 
 
-class TestP4Transformer(EncoderContract):
+class TestP4Transformer(BuiltInEncoderContract):
     name = "p4transformer"
 
 

@@ -4,10 +4,10 @@ import torch
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.point4d import SIZES
-from tests.cross4d_train.encoders.contract import EncoderContract
+from tests.cross4d_train.encoders.contract import BuiltInEncoderContract
 
 
-class TestPoint4D(EncoderContract):
+class TestPoint4D(BuiltInEncoderContract):
     name = "point4d"
 
 

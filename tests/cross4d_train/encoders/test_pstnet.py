@@ -6,10 +6,10 @@ from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.grouping import farthest_points
 from cross4d_train.encoders.pstnet import HALVING, KEEPING, POINT, Convolution, PSTConvolution
 from cross4d_train.initialise import build_seeded
-from tests.cross4d_train.encoders.contract import EncoderContract
+from tests.cross4d_train.encoders.contract import BuiltInEncoderContract
 
 
-class TestPSTNet(EncoderContract):
+class TestPSTNet(BuiltInEncoderContract):
     name = "pstnet"
 
 

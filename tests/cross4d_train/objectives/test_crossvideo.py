@@ -6,10 +6,10 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.crossvideo import TEMPERATURE
 from cross4d_train.objectives.objective import ObjectiveSettings
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import DistillationContract
+from tests.cross4d_train.objectives.contract import BuiltInDistillationContract
 
 
-class TestCrossVideo(DistillationContract):
+class TestCrossVideo(BuiltInDistillationContract):
     name = "crossvideo"
     conditionings = ("none", "center", "whiten:4")
 

@@ -5,18 +5,30 @@ import torch
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.encoders import build_encoder
-from cross4d_train.encoders.encoder import Tokens
+from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import EPSILON
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.token_targets import match_points
 from tests.cross4d_train.conftest import CHANNELS, TARGETS
-from tests.cross4d_train.objectives.contract import DistillationContract, FixedEncoder
+from tests.cross4d_train.objectives.contract import BuiltInDistillationContract
 
 
-class TestDense(DistillationContract):
+class TestDense(BuiltInDistillationContract):
     name = "dense"
     conditionings = ("none", "center", "whiten:4", "center-patch", "whiten-patch:4")
+
+
+class FixedEncoder(Encoder):
+    """Gives the same tokens whatever it sees."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.tokens = tokens
+        self.channels = tokens.features.shape[-1]
+
+    def forward(self, points):
+        return self.tokens
 
 
 def make_tokens(batch, count=10, seed=1):

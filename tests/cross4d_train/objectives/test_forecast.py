@@ -10,36 +10,36 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives import forecast as module
 from cross4d_train.objectives.objective import ObjectiveSettings
 from tests.cross4d_train.conftest import CHANNELS, TARGETS
-from tests.cross4d_train.objectives.contract import DistillationContract
+from tests.cross4d_train.objectives.contract import BuiltInDistillationContract
 
 SWITCHED = ("point4d",)
 """Switches change what is asked of tokens, not how they come about: one encoder is enough."""
 
 
-class TestFutureView(DistillationContract):
+class TestFutureView(BuiltInDistillationContract):
     name = "forecast"
     conditionings = ("none", "whiten-patch:4")
 
 
-class TestField(DistillationContract):
+class TestField(BuiltInDistillationContract):
     name = "forecast:field"
     conditionings = ("center",)
     encoders = SWITCHED
 
 
-class TestRollout(DistillationContract):
+class TestRollout(BuiltInDistillationContract):
     name = "forecast:rollout"
     conditionings = ("none",)
     encoders = SWITCHED
 
 
-class TestConsistency(DistillationContract):
+class TestConsistency(BuiltInDistillationContract):
     name = "forecast:consistency"
     conditionings = ("none",)
     encoders = SWITCHED
 
 
-class TestConsistentRollout(DistillationContract):
+class TestConsistentRollout(BuiltInDistillationContract):
     name = "forecast:rollout+consistency"
     conditionings = ("none",)
     encoders = SWITCHED

@@ -7,19 +7,19 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.global_distillation import EPSILON, standardise
 from cross4d_train.objectives.objective import ObjectiveSettings
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import DistillationContract
+from tests.cross4d_train.objectives.contract import BuiltInDistillationContract
 
 
-class TestGlobalDistillation(DistillationContract):
+class TestGlobalDistillation(BuiltInDistillationContract):
     name = "global"
     conditionings = ("none", "center", "whiten:4")
 
 
 class TestStandardisedGlobalDistillation(TestGlobalDistillation):
-    def make(self, encoder, conditioning):
-        objective = super().make(encoder, conditioning)
-        objective.standardised = True
-        return objective
+    @pytest.fixture
+    def make_objective(self, conditioning):
+        settings = ObjectiveSettings(name="global", conditioning=conditioning, standardised=True)
+        return lambda encoder, targets: build_objective(settings, encoder, targets)
 
 
 @pytest.mark.parametrize("conditioning", ["center-patch", "whiten-patch:4"])

@@ -8,10 +8,10 @@ from cross4d_train.objectives.ijepa import HIDDEN, MOMENTUM
 from cross4d_train.objectives.masking import hide_tubes
 from cross4d_train.objectives.objective import ObjectiveSettings
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import IntraModalContract
+from tests.cross4d_train.objectives.contract import BuiltInIntraModalContract
 
 
-class TestIJEPA(IntraModalContract):
+class TestIJEPA(BuiltInIntraModalContract):
     name = "ijepa"
 
 

@@ -8,10 +8,10 @@ from cross4d_train.objectives.mastpre import HIDDEN
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.objectives.reconstruction import chamfer_distance, tube_contents
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import IntraModalContract
+from tests.cross4d_train.objectives.contract import BuiltInIntraModalContract
 
 
-class TestMaSTPre(IntraModalContract):
+class TestMaSTPre(BuiltInIntraModalContract):
     name = "mastpre"
 
 

@@ -7,10 +7,10 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.objectives.uni4d import QUEUE, frame_features
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import IntraModalContract
+from tests.cross4d_train.objectives.contract import BuiltInIntraModalContract
 
 
-class TestUni4D(IntraModalContract):
+class TestUni4D(BuiltInIntraModalContract):
     name = "uni4d"
 
 

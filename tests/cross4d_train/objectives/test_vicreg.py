@@ -6,10 +6,10 @@ from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.objectives.vicreg import covariance, variance
 from tests.cross4d_train.conftest import TARGETS
-from tests.cross4d_train.objectives.contract import IntraModalContract
+from tests.cross4d_train.objectives.contract import BuiltInIntraModalContract
 
 
-class TestVICReg(IntraModalContract):
+class TestVICReg(BuiltInIntraModalContract):
     name = "vicreg"
 
 
