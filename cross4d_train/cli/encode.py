@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cross4d_cache.local import local_path
-from cross4d_train.cli.options import CLIPS, INPUT, OPTIONS, OUTPUT, CacheOption, DeviceOption, JsonOption, QuietOption, option
+from cross4d_train.cli.options import CLIPS, INPUT, OPTIONS, OUTPUT, STUDENT, CacheOption, DeviceOption, JsonOption, QuietOption, option
 
 
 def encode(
-    checkpoint: Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or folder of a run.", metavar="FILE")],
+    checkpoint: Annotated[str, option("--checkpoint", INPUT, f"Student: {STUDENT}.", metavar="FILE")],
     cache: CacheOption,
     limit: Annotated[int | None, option("--limit", INPUT, "Only the first N sequences.", min=1, metavar="N")] = None,
     stride: Annotated[

@@ -19,6 +19,7 @@ from cross4d_train.cli.options import (
     MACHINE,
     OPTIONS,
     OUTPUT,
+    STUDENT,
     TRAINING,
     CacheOption,
     DeviceOption,
@@ -53,7 +54,7 @@ def pretrain(
     ] = None,
     protocol: ProtocolOption = None,
     init: Annotated[
-        Path | None, option("--init", INPUT, "Begin with the encoder of a checkpoint, not with drawn weights.", metavar="FILE")
+        str | None, option("--init", INPUT, f"Begin with the encoder of a student, not with drawn weights: {STUDENT}.", metavar="FILE")
     ] = None,
     encoder: Annotated[
         str | None, option("--encoder", ENCODER, "point4d, p4transformer or pstnet. (default: point4d)", metavar="NAME")

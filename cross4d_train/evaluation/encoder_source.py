@@ -11,6 +11,7 @@ from cross4d_train.checkpoint import load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import build_encoder
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.places import checkpoint_at
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, recipe_clips
 
 UNTRAINED = "random"
@@ -46,10 +47,12 @@ def recorded_places(places: Iterable[str]) -> tuple[str, ...]:
 
 
 def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, dataset: str) -> EncoderSource:
-    """The encoder of a checkpoint file or, for `random`, one of these settings and that seed with the clips of the recipe.
+    """The encoder of a checkpoint, named by any place that `checkpoint_at` takes, or for `random` one of these settings and that seed with
+    the clips of the recipe.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit.
+        CheckpointError: there is none, it cannot be read, or it does not fit.
+        CacheUnreachableError, OutputError: as `checkpoint_at`.
         SettingsError: unknown encoder, or one named beside a checkpoint.
     """
     if checkpoint == UNTRAINED:
@@ -66,7 +69,7 @@ def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, 
         )
     if encoder is not None:
         raise SettingsError("`encoder.name` and `encoder.size` beside a checkpoint, which decides both", hint="leave them out")
-    loaded = load_checkpoint(Path(checkpoint))
+    loaded = load_checkpoint(checkpoint_at(checkpoint))
     return EncoderSource(
         label=checkpoint,
         encoder=load_encoder(loaded),
