@@ -49,6 +49,7 @@ def _heading(config: StudentConfig, encoder: Encoder, license: str | None) -> st
         f"An encoder of point cloud sequences: `points (frame, point, 3)` in, features of {encoder.channels} channels for every point out."
         f" {parameters:,} parameters. It comes with the head of its objective, without the state of the optimizer. Licence:"
         f" {NOT_RECORDED if license is None else license}."
+        + "".join(f"\n\n**{_safe(warning.text)}.**" for warning in config.origin.warnings())
     )
 
 
@@ -153,7 +154,7 @@ def _table(heading: str, rows: Iterable[tuple[str, object]]) -> str:
     return "\n".join([heading, "|---|---|", *(f"| {_safe(name)} | {_safe(value)} |" for name, value in rows)])
 
 
-_MARKUP: Mapping[str, Any] = {letter: f"&#{ord(letter)};" for letter in "|`[]*_\\"}
+_MARKUP: Mapping[str, Any] = {letter: f"&#{ord(letter)};" for letter in "|`[]*\\"}
 
 
 def _safe(value: object) -> str:

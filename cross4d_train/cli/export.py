@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from cross4d_cache.local import local_path
-from cross4d_train.cli.options import INPUT, OPTIONS, OUTPUT, JsonOption, option
+from cross4d_train.cli.options import INPUT, OPTIONS, JsonOption, option
+
+ARGUMENTS = "Arguments"
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", rich_help_panel=INPUT, help="Folder of a run, or a checkpoint file.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", rich_help_panel=OUTPUT, help="Folder to write.", parser=local_path)],
+    run: Annotated[str, typer.Argument(metavar="RUN", rich_help_panel=ARGUMENTS, help="Folder of a run, or a checkpoint file.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", rich_help_panel=ARGUMENTS, help="Folder to write.", parser=local_path)],
     results: Annotated[
         list[Path] | None,
         option("--results", INPUT, "Result of an evaluation, written with its --out, for the card; repeatable.", metavar="FILE"),

@@ -92,7 +92,7 @@ def option(name: str, group: str, text: str, **how: Any) -> Any:
 
 
 CacheOption = Annotated[str, option("--cache", INPUT, "Store: folder, zip, or either at http://, https:// or s3://.", metavar="STORE")]
-STUDENT = "a run's folder, its checkpoint, an exported folder or zip, an http(s) address, or OWNER/NAME[@REVISION] on the hub"
+STUDENT = "a run's folder, its checkpoint, an exported folder or zip, an http(s) address, or on the hub OWNER/NAME or OWNER/NAME@REVISION"
 """Where a trained student may lie."""
 CheckpointOption = Annotated[
     str, option("--checkpoint", INPUT, f"Student: {STUDENT}; or `random` for an untrained encoder.", metavar="FILE")

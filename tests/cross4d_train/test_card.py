@@ -50,7 +50,7 @@ tags:
 - self-supervised-learning
 ---
 
-# point4d tiny, pretrained on ntu&#95;rgbd
+# point4d tiny, pretrained on ntu_rgbd
 
 An encoder of point cloud sequences: `points (frame, point, 3)` in, features of 32 channels for every point out. 15,120 parameters. It \
 comes with the head of its objective, without the state of the optimizer. Licence: cc-by-4.0.
@@ -59,7 +59,7 @@ comes with the head of its objective, without the state of the optimizer. Licenc
 
 | | |
 |---|---|
-| dataset | ntu&#95;rgbd |
+| dataset | ntu_rgbd |
 | its release | NTU RGB+D, https://rose1.ntu.edu.sg/dataset/actionRecognition/ |
 | its licence | not recorded |
 | sequences | side: train, protocol cross-view |
@@ -73,7 +73,7 @@ comes with the head of its objective, without the state of the optimizer. Licenc
 
 - **Unit**: metres. Nothing is normalised.
 - **Axes**: x right, y down, z forward. Where the origin lies does not matter.
-- **Frames**: consecutive ones, at the frame rate of ntu&#95;rgbd, which is not recorded here.
+- **Frames**: consecutive ones, at the frame rate of ntu_rgbd, which is not recorded here.
 - **Clips**: it learned from 16 frames x 1,024 points, one of every 2 frames. `features` takes any number of frames and points, shows the \
 encoder such clips, and interpolates to all points.
 
@@ -103,16 +103,16 @@ None were given.
 | encoder.name | point4d |
 | encoder.size | tiny |
 | objective.name | dense |
-| objective.variance&#95;weight | 1.0 |
+| objective.variance_weight | 1.0 |
 | objective.conditioning | whiten:32 |
-| clips.num&#95;frames | 16 |
-| clips.num&#95;points | 1024 |
+| clips.num_frames | 16 |
+| clips.num_points | 1024 |
 | clips.stride | 2 |
-| training.num&#95;epochs | 3 |
-| training.batch&#95;size | 16 |
-| training.clips&#95;per&#95;sequence | 1 |
-| training.learning&#95;rate | 0.0005 |
-| training.weight&#95;decay | 0.0001 |
+| training.num_epochs | 3 |
+| training.batch_size | 16 |
+| training.clips_per_sequence | 1 |
+| training.learning_rate | 0.0005 |
+| training.weight_decay | 0.0001 |
 | training.warmup | 0.05 |
 | training.seed | 0 |
 | training.side | train |
@@ -199,13 +199,19 @@ def test_objectives_without_a_teacher_have_none():
     assert "dinov2" not in card
 
 
+def test_a_random_teacher_is_named_loudly():
+    card = write_card(config(origin=ORIGIN.model_copy(update={"random_teacher": True})), ENCODER, [], None)
+    assert card.count("**WARNING: the teacher dinov2-s (facebook/dinov2-small) had random weights: its targets mean nothing,") == 1
+    assert "WARNING" not in write_card(config(), ENCODER, [], None)
+
+
 def test_what_earlier_runs_learned_from_is_told_too():
     first = InitialWeights(
         sha256="cd" * 32, step=70, settings=SETTINGS, origin=ORIGIN.model_copy(update={"dataset": "hoi4d", "teacher": "vjepa2-l (x)"})
     )
     card = write_card(config(SETTINGS.model_copy(update={"initial": first})), ENCODER, [], None)
     before, after = card.split("It began with an encoder that had learned from:")
-    assert lines_of(before, "dataset", "steps done") == ["| dataset | ntu&#95;rgbd |", "| steps done | 1,200 |"]
+    assert lines_of(before, "dataset", "steps done") == ["| dataset | ntu_rgbd |", "| steps done | 1,200 |"]
     assert lines_of(after, "dataset", "steps done", "its release") == [
         "| dataset | hoi4d |",
         "| its release | HOI4D, https://hoi4d.github.io |",

@@ -6,8 +6,11 @@ import pickle
 import pwd
 import shutil
 import struct
+import sys
 import zipfile
 from base64 import b64encode
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -23,7 +26,7 @@ from cross4d_cache.work import finish
 from cross4d_train import load
 from cross4d_train.checkpoint import CHECKPOINT_FILE
 from cross4d_train.export import ExportRequest, export
-from cross4d_train.exported import CONFIG_FILE, FILES, WEIGHTS_FILE
+from cross4d_train.exported import CONFIG_FILE, WEIGHTS_FILE
 from cross4d_train.places import checkpoint_at
 from tests.cross4d_train.test_features import body, train
 from tests.cross4d_train.test_train_cli import run as shell
@@ -185,6 +188,29 @@ def test_damaged_weights_are_refused(places, hub, tmp_path, cache, how, damage):
     assert kept(cache) == []
 
 
+LISTENING: list[list[str]] = []
+"""Where the names of all files go that Python opens; a hook of the interpreter stays for good, so there is one."""
+
+
+@lru_cache
+def listen() -> None:
+    sys.addaudithook(lambda event, words: LISTENING and event == "open" and LISTENING[-1].append(str(words[0])))
+
+
+@contextmanager
+def opened_files(monkeypatch):
+    """The names of the files that are opened within, and of the members of zips."""
+    listen()
+    opened, open_member = list[str](), zipfile.ZipFile.open
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", lambda zip, info, *rest: opened.append(info.filename) or open_member(zip, info, *rest))
+        LISTENING.append(opened)
+        try:
+            yield opened
+        finally:
+            LISTENING.pop()
+
+
 class Marker:
     """A pickle that makes a file when it is read."""
 
@@ -216,13 +242,13 @@ def test_nothing_beside_the_weights_is_executed_or_read(places, hub, tmp_path, f
         pack(folder, tmp_path / "evil.zip", below="evil/")
     server = Server(tmp_path)
     monkeypatch.chdir(folder)
-    for name in (*FILES, *(path.name for path in folder.iterdir())):
-        if name not in (CONFIG_FILE, WEIGHTS_FILE) and how != "zip":
-            os.chmod(folder / name, 0)
-    student = load(f"{server.url}/{place}" if how == "web" else place, device="cpu")
-    np.testing.assert_array_equal(student.features(body(5, 60)), features)
+    with opened_files(monkeypatch) as opened:
+        student = load(f"{server.url}/{place}" if how == "web" else place, device="cpu")
+        np.testing.assert_array_equal(student.features(body(5, 60)), features)
     server.close()
     assert not mark.exists()
+    read = {name for name in map(os.path.basename, opened) if (folder / name).exists()}
+    assert read == {CONFIG_FILE, WEIGHTS_FILE}
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/absolute.txt", "student/../../outside.txt", "..\\outside.txt"])
@@ -366,7 +392,7 @@ def test_what_the_hub_refuses_says_how_to_get_it(error, words, monkeypatch):
 def test_the_hub_without_its_client_and_without_a_revision(hub, monkeypatch):
     with pytest.raises(SettingsError, match="names no revision"):
         load(f"{OWNER}@")
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(SettingsError, match=f"there is no {OWNER} here, and .* is not installed"):
         load(OWNER)
 
