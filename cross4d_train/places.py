@@ -22,7 +22,7 @@ PLACES = (
 
 
 def checkpoint_at(place: Path | str, *, sha256: str | None = None) -> Path:
-    """The checkpoint file of a student, on this machine: what is elsewhere is loaded, what is in a zip is unpacked, both once.
+    """The checkpoint file of a student, on this machine: what is elsewhere is loaded, what is in a zip is unpacked.
 
     `place` is the folder of a run, a checkpoint file, an exported folder, a zip of one, such a file at `http://` or `https://`, or a hub id
     `OWNER/NAME` or `OWNER/NAME@REVISION`; what exists here is never looked for on the hub. The file has the hash `sha256` if one is given,
@@ -45,7 +45,7 @@ def checkpoint_at(place: Path | str, *, sha256: str | None = None) -> Path:
     if kind == stat.S_IFREG:
         return _in_file(path, sha256)
     if kind is None and hub.is_hub_id(str(place)):
-        return _in_folder(hub.fetch(str(place), (CONFIG_FILE, WEIGHTS_FILE)), sha256)
+        return _exported(hub.fetch(str(place), (CONFIG_FILE, WEIGHTS_FILE)), sha256)
     raise CheckpointError(
         f"there is no student at {place}: no file or folder here, no address, and no hub id", expected=PLACES, hint="check the name"
     )
@@ -67,6 +67,11 @@ def _in_folder(folder: Path, sha256: str | None) -> Path:
     with reading(str(folder)):
         if is_there(folder / CHECKPOINT_FILE):
             return _checked(folder / CHECKPOINT_FILE, sha256)
+    return _exported(folder, sha256)
+
+
+def _exported(folder: Path, sha256: str | None) -> Path:
+    with reading(str(folder)):
         if is_there(folder / WEIGHTS_FILE):
             return _checked(folder / WEIGHTS_FILE, sha256 or read_config(folder / CONFIG_FILE).sha256)
     raise CheckpointError(

@@ -234,6 +234,8 @@ def test_nothing_beside_the_weights_is_executed_or_read(places, hub, tmp_path, f
         (folder / name).write_text(code)
     for name in ("pytorch_model.bin", "model.pt", "config.pkl", "model.safetensors.index.json"):
         (folder / name).write_bytes(pickle.dumps(Marker(mark)))
+    if how != "folder":  # there it is a run
+        shutil.copy(places / "other.safetensors", folder / CHECKPOINT_FILE)
     config = json.loads((folder / CONFIG_FILE).read_bytes())
     planted = {"auto_map": {"AutoModel": "modeling.Model"}, "architectures": ["os.mkdir"], "trust_remote_code": True}
     (folder / CONFIG_FILE).write_text(json.dumps({**config, **planted}))
