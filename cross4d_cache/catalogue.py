@@ -1,4 +1,4 @@
-"""The teachers that have names: what they are, what images they take, and where their weights are published.
+"""Teachers and datasets that have names: what they are, where they are published, and under which licence.
 
 Nothing heavy is imported, so that a list of them is there at once. Sizes are those of the encoder; tests compare them with the models.
 """
@@ -81,3 +81,26 @@ ALIASES = {"dinov2": "dinov2-l", "dinov3": "dinov3-l", "vjepa2": "vjepa2-l", "vi
 def family(name: str) -> tuple[str, ...]:
     """The names of the teachers of a family."""
     return tuple(teacher.name for teacher in CATALOGUE.values() if teacher.family == name)
+
+
+@dataclass(frozen=True)
+class NamedDataset:
+    """A dataset by the name of its reader: what its owners call it, and their page. `licence` is None where it is not known here."""
+
+    name: str
+    title: str
+    page: str
+    licence: str | None
+
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        NamedDataset("synthetic", "bodies that this package generates", "", "that of this package"),
+        NamedDataset("msr_action3d", "MSR-Action3D", "https://sites.google.com/view/wanqingli/data-sets/msr-action3d", None),
+        NamedDataset("deforming_things4d", "DeformingThings4D", "https://github.com/rabbityl/DeformingThings4D", None),
+        NamedDataset("ntu_rgbd", "NTU RGB+D", "https://rose1.ntu.edu.sg/dataset/actionRecognition/", None),
+        NamedDataset("hoi4d", "HOI4D", "https://hoi4d.github.io", None),
+    )
+}
+"""By name: those that this package generates or that others publish. Users' own files have no entry."""

@@ -63,19 +63,23 @@ class Checkpoint:
         """The tensors of one part, without its name."""
         return {key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")}
 
+    def to_bytes(self) -> bytes:
+        """The whole file; equal checkpoints give equal bytes."""
+        record = self.record.model_dump_json()
+        data = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()},
+            metadata={METADATA_KEY: record, CHECKSUM_KEY: sha256_bytes(record.encode())},
+        )
+        return _with_sorted_metadata(data)
+
     def save(self, path: Path) -> None:
         """Write the file; readers see the old or the new one, never a part.
 
         Raises:
             OutputError: it cannot be written.
         """
-        record = self.record.model_dump_json()
-        data = save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()},
-            metadata={METADATA_KEY: record, CHECKSUM_KEY: sha256_bytes(record.encode())},
-        )
         try:
-            write_durably(path, _with_sorted_metadata(data))
+            write_durably(path, self.to_bytes())
         except OSError as error:
             raise OutputError(
                 f"cannot write {path}: {error.strerror}",

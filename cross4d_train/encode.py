@@ -18,7 +18,8 @@ from cross4d_cache.work import Remark, Stage, Work, newer, steps
 from cross4d_train.advice import on_device
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.feature_files import FORMATS, ColourSpace, FeatureFolder, FeatureIndex, FileFormat, folder_name
-from cross4d_train.features import Student, checkpoint_file
+from cross4d_train.features import Student
+from cross4d_train.places import checkpoint_at
 from cross4d_train.recording import Recording
 from cross4d_train.report.colours import Palette
 from cross4d_train.resources import Resources
@@ -30,8 +31,8 @@ COLOUR_SEQUENCES, COLOUR_FEATURES = 32, 2**17
 class EncodeRequest(Record):
     """Features of every point of the first `limit` sequences of a store, of all by default, in the folder `out`.
 
-    `checkpoint` is a file or the folder of a run; `encoder` is the name of the class of its encoder, where that was given. `stride`
-    replaces that of the clips in training.
+    `checkpoint` is a place as `load` takes it; `encoder` is the name of the class of its encoder, where that was given. `stride` replaces
+    that of the clips in training.
     """
 
     checkpoint: str
@@ -65,14 +66,14 @@ def encode(request: EncodeRequest, resources: Resources) -> Work[EncodeResult]:
         OutputError: a folder that cannot be written to, has no room, or has something else in it, or features of another request.
         Cross4DError: whatever else the user has to fix.
     """
-    checkpoint = load_checkpoint(checkpoint_file(request.checkpoint))
-    student, cache = Student(checkpoint, resources.torch_device, request.encoder), open_cache(request.store)
+    checkpoint, cache = checkpoint_at(request.checkpoint), open_cache(request.store)
+    student = Student(load_checkpoint(checkpoint), resources.torch_device, request.encoder)
     yield from newer(student.record, request.checkpoint)
     yield from newer(cache.manifest, request.store)
     if len(cache) == 0:
         raise SettingsError(f"{request.store} has no sequences", hint="build it from data that has some")
     chosen = [cache.info(number) for number in range(len(cache))[: request.limit]]
-    folder = FeatureFolder(request.out, _index(request, student, cache, [info.id for info in chosen]))
+    folder = FeatureFolder(request.out, _index(request, sha256_file(checkpoint), student, cache, [info.id for info in chosen]))
     yield from _announce(request, student, cache, sum(info.num_frames for info in chosen))
     fitted = "ply" in request.formats and not folder.is_begun
     folder.begin((yield from _fit_colours(student, cache, folder.index)) if fitted else None)
@@ -85,10 +86,10 @@ def encode(request: EncodeRequest, resources: Resources) -> Work[EncodeResult]:
     return EncodeResult(out=str(request.out), sequences=len(chosen), new=len(left), frames=total, channels=student.channels, bytes=size)
 
 
-def _index(request: EncodeRequest, student: Student, cache: Cache, ids: Sequence[str]) -> FeatureIndex:
+def _index(request: EncodeRequest, sha256: str, student: Student, cache: Cache, ids: Sequence[str]) -> FeatureIndex:
     manifest, encoder = cache.manifest, student.record.settings.encoder
     return FeatureIndex(
-        checkpoint_sha256=sha256_file(checkpoint_file(request.checkpoint)),
+        checkpoint_sha256=sha256,
         encoder=f"{encoder.name} {encoder.size}",
         channels=student.channels,
         dataset=manifest.dataset.name,

@@ -15,6 +15,7 @@ from cross4d_cache.errors import OutputError
 from cross4d_cache.record import Record, RecordError, differences
 from cross4d_cache.store.digest import Sha256
 from cross4d_train.clips import ClipSettings
+from cross4d_train.output import writing
 from cross4d_train.recording import Recording
 from cross4d_train.report.colours import Palette
 
@@ -173,20 +174,3 @@ def ply(points: Float32[np.ndarray, "point 3"], colours: Float32[np.ndarray, "po
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     lines += [*(f"property {kind}" for kind in PLY_PROPERTIES), "end_header", ""]
     return "\n".join(lines).encode() + vertices.tobytes()
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the system refuses is told as an error of the place.
-
-    Raises:
-        OutputError: it does.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {path}: {error.strerror}",
-            expected="a folder that can be written to, with space left",
-            hint="free some space or fix its permissions, then run the same again",
-        ) from None

@@ -12,13 +12,14 @@ from torch import Tensor
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.options import change
 from cross4d_cache.types import CachedClip
-from cross4d_train.checkpoint import CHECKPOINT_FILE, Checkpoint, check_weights, load_checkpoint, load_encoder, load_weights
+from cross4d_train.checkpoint import Checkpoint, check_weights, load_checkpoint, load_encoder, load_weights
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import ENCODERS
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.interpolation import spread
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import TargetSpec
+from cross4d_train.places import checkpoint_at
 from cross4d_train.recording import Points, Recording, RecordingTokens, Window, arrays_of, like, split
 from cross4d_train.report.colours import Palette
 from cross4d_train.resources import Resources
@@ -190,23 +191,23 @@ class Student:
         )
 
 
-def load(place: Path | str, *, encoder: type[Encoder] | str | None = None, device: str = "auto") -> Student:
-    """The student of a run's folder or of a checkpoint file; `device` is auto, cpu, cuda or cuda:N.
+def load(place: Path | str, *, sha256: str | None = None, encoder: type[Encoder] | str | None = None, device: str = "auto") -> Student:
+    """The student at a place: the folder of a run, a checkpoint file, a folder that `cross4d-train export` wrote, a zip of it, such a file
+    at `http://` or `https://`, or a hub id `OWNER/NAME` or `OWNER/NAME@REVISION`. Nothing that lies there is executed.
+
+    With `sha256`, that of the safetensors file wherever it lies, another file is refused before it is read. `device` is auto, cpu, cuda or
+    cuda:N.
 
     `encoder` is the class of its encoder, or `module:Class`, which is imported: of one that is neither of this package nor installed.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
-        SettingsError: there is no such device.
+        CheckpointError: there is none, it cannot be read, or it has another hash.
+        CacheUnreachableError: a server does not answer.
+        SettingsError: there is no such device, or an address of another kind.
+        OutputError: what is loaded from elsewhere cannot be kept.
     """
     known_as = None if encoder is None else ENCODERS.name_of(encoder)
-    return Student(load_checkpoint(checkpoint_file(place)), Resources(device=device).torch_device, known_as)
-
-
-def checkpoint_file(place: Path | str) -> Path:
-    """The checkpoint of a run's folder, or the file itself."""
-    path = Path(place)
-    return path / CHECKPOINT_FILE if path.is_dir() else path
+    return Student(load_checkpoint(checkpoint_at(place, sha256=sha256)), Resources(device=device).torch_device, known_as)
 
 
 def pca_colours(features: Points) -> Points:

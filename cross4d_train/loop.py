@@ -270,8 +270,14 @@ def _restore_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
     """Put the saved moments back.
 
     Raises:
-        CheckpointError: they do not fit the parameters.
+        CheckpointError: there are none, or they do not fit the parameters.
     """
+    if not tensors:
+        raise CheckpointError(
+            "the checkpoint has no state of the optimizer, as students have that `cross4d-train export` wrote",
+            expected="the checkpoint of the run itself",
+            hint="resume the run itself, or begin a new one with `initial`",
+        )
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")

@@ -21,6 +21,7 @@ from cross4d_train.loop import Pretraining
 from cross4d_train.metric_log import DEFAULT
 from cross4d_train.objectives import OBJECTIVES, settled
 from cross4d_train.objectives.distillation import Distillation
+from cross4d_train.places import checkpoint_at
 from cross4d_train.resources import Resources
 from cross4d_train.run import RunFolder, RunResult, other_settings
 from cross4d_train.settings import RunSettings
@@ -31,16 +32,16 @@ from cross4d_train.suitability import remarks
 class PretrainRequest(Record):
     """A run on a store, kept in the folder `out`; a run that was begun there resumes.
 
-    `options` are settings by dotted name (`training.num_epochs`) that differ from the recipe of the store's dataset. `initial` is a
-    checkpoint whose encoder the run begins with. With `resume` the run must have been begun, and its own settings are what `options`
-    change. The state is saved after every epoch and every `save_every` minutes; `keep` earlier checkpoints stay. `logger` says where the
-    numbers of every step go: tensorboard, csv, wandb or none.
+    `options` are settings by dotted name (`training.num_epochs`) that differ from the recipe of the store's dataset. The run begins with
+    the encoder of the checkpoint `initial`, at any place that `load` takes. With `resume` the run must have been begun, and its own
+    settings are what `options` change. The state is saved after every epoch and every `save_every` minutes; `keep` earlier checkpoints
+    stay. `logger` says where the numbers of every step go: tensorboard, csv, wandb or none.
     """
 
     store: str
     out: Path
     options: dict[str, Any] = Field(default_factory=dict)
-    initial: Path | None = None
+    initial: str | None = None
     resume: bool = False
     save_every: float | None = None
     keep: int = 0
@@ -86,21 +87,23 @@ def _begin(request: PretrainRequest, resources: Resources) -> Work[tuple[RunFold
     checkpoint = folder.load()
     if checkpoint is not None:
         yield from newer(checkpoint.record, str(folder.checkpoint_path))
-    settings = resolve_settings(folder, checkpoint, RunSettings.for_cache(manifest), request)
+    initial = None if request.initial is None else checkpoint_at(request.initial)
+    settings = resolve_settings(folder, checkpoint, RunSettings.for_cache(manifest), request, initial)
     _check_teacher_options(settings, request)
     launch(fabric)
-    training = Pretraining(
-        request.store, settings, fabric, num_workers=resources.num_workers, checkpoint=checkpoint, initial=request.initial
-    )
+    training = Pretraining(request.store, settings, fabric, num_workers=resources.num_workers, checkpoint=checkpoint, initial=initial)
     if fabric.is_global_zero:
         yield from _announce(training, begun=folder.is_begun())
     return folder, training
 
 
-def resolve_settings(folder: RunFolder, checkpoint: Checkpoint | None, defaults: RunSettings, request: PretrainRequest) -> RunSettings:
+def resolve_settings(
+    folder: RunFolder, checkpoint: Checkpoint | None, defaults: RunSettings, request: PretrainRequest, initial: Path | None
+) -> RunSettings:
     """The settings of the run in a folder: the defaults and options or, if it was begun, its own, which these must not contradict.
 
-    With `resume` the run's own are the defaults. A larger number of epochs lengthens the run from where it resumes.
+    With `resume` the run's own are the defaults. A larger number of epochs lengthens the run from where it resumes. `initial` is the file
+    of the request's checkpoint.
 
     Raises:
         SettingsError: an option that cannot work.
@@ -115,8 +118,8 @@ def resolve_settings(folder: RunFolder, checkpoint: Checkpoint | None, defaults:
             hint="name it with `out`, or begin one without `resume`",
         )
     wanted = begun if begun is not None and request.resume else defaults
-    if request.initial is not None:
-        weights = identify_weights(request.initial)
+    if initial is not None:
+        weights = identify_weights(initial)
         wanted = wanted.model_copy(update={"initial": weights} | ({} if wanted is begun else {"encoder": weights.settings.encoder}))
     wanted = wanted.changed(request.options)
     wanted = wanted.model_copy(update={"encoder": wanted.encoder.settled(), "objective": settled(wanted.objective)})

@@ -40,6 +40,7 @@ def check() -> None:
     with tempfile.TemporaryDirectory() as place:
         _merge(Path(place), golden / "store_v1.zip", raw["fingerprint"])
         _resume(Path(place))
+        _export(Path(place))
     RunResult.from_json((TESTS / "cross4d_train" / "golden" / "result.json").read_bytes())
     print("whole")
 
@@ -50,6 +51,18 @@ def _merge(place: Path, store: Path, fingerprint: str) -> None:
 
     list(Merge(place / "merged", [open_cache(store)]).run())
     assert open_cache(place / "merged").manifest.fingerprint == fingerprint
+
+
+def _export(place: Path) -> None:
+    from cross4d_cache.work import finish
+    from cross4d_train.export import ExportRequest, export
+    from cross4d_train.exported import StudentConfig, read_config
+    from cross4d_train.features import load
+
+    assert "later_field" in StudentConfig.model_fields
+    finish(export(ExportRequest(run=str(TESTS / "cross4d_train" / "golden" / "run_v1"), out=place / "student")))
+    assert "later_field" not in (place / "student" / "config.json").read_text()
+    assert read_config(place / "student" / "config.json").step == load(place / "student", device="cpu").record.step
 
 
 def _resume(place: Path) -> None:

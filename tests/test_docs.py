@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
 from cross4d_cache.store import open_cache
+from cross4d_cache.store.digest import sha256_file
 from cross4d_cache.store.part import LAYOUT
 from cross4d_cache.teachers import TEACHERS, load_teacher
 from cross4d_train.cli.app import app as train_app
 from cross4d_train.feature_files import ply
+from tests.cross4d_train.conftest import make_infos, write_store
 
 APPS = {"cross4d-cache": cache_app, "cross4d-train": train_app}
 ROOT = next((folder for folder in Path(__file__).resolve().parents if (folder / "docs").is_dir()), None)
@@ -202,6 +204,25 @@ def _run_commands(text: str) -> None:
     for words in filter(None, command_lines(text)):
         result = CliRunner().invoke(APPS[words[0]], words[1:])
         assert result.exit_code == 0, result.output
+
+
+def test_blocks_of_the_page_on_handing_on_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ROOT is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_store(Path("msr.zarr"), make_infos())
+    _run_commands("cross4d-train pretrain --cache msr.zarr --size tiny --frames 3 --points 48 --epochs 1 --out run")
+    page = ROOT / "docs" / "handing_on.md"
+    [commands], [code] = blocks(page, "sh"), blocks(page, "python")
+    _run_commands(commands)
+    files = re.findall(r"^\| `([\w.]+)` \| ", page.read_text(), re.MULTILINE)
+    assert {path.name for path in Path("student").iterdir()} <= set(files)
+    names: dict[str, Any] = {"SHA256": sha256_file(Path("student/model.safetensors"))}
+    exec(compile(code, page.name, "exec"), names)
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, size=(4, 60, 3)).astype(np.float32)
+    expected = names["cross4d_train"].load("run").features(points)
+    for loaded in ("student", "pinned"):
+        np.testing.assert_array_equal(names[loaded].features(points), expected)
 
 
 def test_blocks_of_the_python_page_print_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,10 +145,11 @@ def test_classes_in_the_working_folder_do_the_same(listing: Path, installed: Pat
     file = f"run/{CHECKPOINT_FILE}"
     for words in (["knn", "--windows", "1", *SMALL], ["encode", "--device", "cpu", "--out", "features", "--quiet"]):
         run("cross4d-train", words[0], "--checkpoint", file, "--encoder", "lab.encoder:Scatter", "--cache", "s.zarr", *words[1:])
-    report = run(
-        "cross4d-cache", "info", "s.zarr", "--fidelity", "--dataset", "lab.reader:NpyFolder", "--data", "scans", "--json", "--quiet"
-    )
-    assert json.loads(report)
+    run("cross4d-train", "export", "run", "handed on", "--encoder", "lab.encoder:Scatter")
+    student = cross4d_train.load("handed on", encoder="lab.encoder:Scatter", device="cpu")
+    assert type(student.encoder).__module__ == "lab.encoder"
+    words = ["--dataset", "lab.reader:NpyFolder", "--data", "scans", "--json", "--quiet"]
+    assert json.loads(run("cross4d-cache", "info", "s.zarr", "--fidelity", *words))
 
 
 def test_a_file_that_names_a_module_imports_nothing(listing: Path, at_work: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from pydantic import AfterValidator, Field
 
+from cross4d_cache.catalogue import DATASETS
 from cross4d_cache.datasets.dataset import Damage, Dataset, DatasetOptions, Listing, Role
 from cross4d_cache.datasets.looking import unreadable
 from cross4d_cache.datasets.volume import Box, Range, Volume
@@ -60,6 +61,11 @@ class Release:
     title: str
     page: str = ""
     files: str = ""
+
+    @classmethod
+    def of(cls, name: str, *, files: str) -> "Release":
+        """The release of a dataset of the catalogue, and what to fetch there."""
+        return cls(title=DATASETS[name].title, page=DATASETS[name].page, files=files)
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,8 @@ class MSRAction3D(FileDataset):
     version = "2"
     protocols: ClassVar[tuple[str, ...]] = ("cross-subject", "development")
     holds = "files named a01_s01_e01_sdepth.bin (or .npz)"
-    release = Release(
-        title="MSR-Action3D",
-        page="https://sites.google.com/view/wanqingli/data-sets/msr-action3d",
+    release = Release.of(
+        "msr_action3d",
         files="the depth sequences (Depth.rar, 567 files aAA_sSS_eEE_sdepth.bin)",
     )
     Options = MSROptions

@@ -5,7 +5,7 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 
 from cross4d_cache.errors import user_errors
 from cross4d_cache.usage import examples, make_command_line
-from cross4d_train.cli import encode, evaluate, pretrain
+from cross4d_train.cli import encode, evaluate, export, pretrain
 from cross4d_train.cli.options import OPTIONS
 
 GIVEN = "--checkpoint FILE --cache STORE"
@@ -28,12 +28,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "correspondence": (f"cross4d-train correspondence {GIVEN} --gap 8",),
     "encode": (f"cross4d-train encode {GIVEN} --out features",),
     "transfer": ("cross4d-train transfer --checkpoint FILE --cache STORE --cache OTHER",),
+    "export": ("cross4d-train export run student", "cross4d-train export run student --results probe.json"),
 }
 """Lines to type, at the end of the help of every command."""
 
 app = make_command_line("Pre-train an encoder of point cloud sequences on a store that cross4d-cache built, and evaluate it.")
 
-for name, command in {**pretrain.COMMANDS, **evaluate.COMMANDS, **encode.COMMANDS}.items():
+for name, command in {**pretrain.COMMANDS, **evaluate.COMMANDS, **encode.COMMANDS, **export.COMMANDS}.items():
     app.command(name, epilog=examples(*EXAMPLES[name]))(command)
 
 

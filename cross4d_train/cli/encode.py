@@ -8,11 +8,23 @@ from typing import Annotated
 
 from cross4d_cache.local import local_path
 from cross4d_cache.usage import component
-from cross4d_train.cli.options import CLIPS, ENCODER, INPUT, OPTIONS, OUTPUT, CacheOption, DeviceOption, JsonOption, QuietOption, option
+from cross4d_train.cli.options import (
+    CLIPS,
+    ENCODER,
+    INPUT,
+    OPTIONS,
+    OUTPUT,
+    STUDENT,
+    CacheOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    option,
+)
 
 
 def encode(
-    checkpoint: Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or folder of a run.", metavar="FILE")],
+    checkpoint: Annotated[str, option("--checkpoint", INPUT, f"Student: {STUDENT}.", metavar="FILE")],
     cache: CacheOption,
     encoder: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from cross4d_train.cli.options import (
     CLIPS,
     INPUT,
     OPTIONS,
+    STUDENT,
     TRAINING,
     CacheOption,
     CheckpointOption,
@@ -231,7 +232,9 @@ def correspondence(
 
 
 def transfer(
-    checkpoint: Annotated[list[str], option("--checkpoint", INPUT, "Checkpoint file or `random`; repeatable, a row each.", metavar="FILE")],
+    checkpoint: Annotated[
+        list[str], option("--checkpoint", INPUT, f"Student: {STUDENT}; or `random`. Repeatable, a row each.", metavar="FILE")
+    ],
     cache: Annotated[list[str], option("--cache", INPUT, "Store; repeatable, a column each.", metavar="STORE")],
     protocol: ProtocolOption = None,
     encoder: EncoderOption = None,

@@ -63,6 +63,9 @@ OPTIONS: dict[str, str] = {
     "formats": "--format",
     "limit": "--limit",
     "stride": "--stride",
+    # of exporting
+    "results": "--results",
+    "license": "--license",
 }
 """The option of every setting that a command takes or a message names."""
 
@@ -99,7 +102,11 @@ def option(name: str, group: str, text: str, **how: Any) -> Any:
 
 
 CacheOption = Annotated[str, option("--cache", INPUT, "Store: folder, zip, or either at http://, https:// or s3://.", metavar="STORE")]
-CheckpointOption = Annotated[str, option("--checkpoint", INPUT, "Checkpoint file, or `random` for an untrained encoder.", metavar="FILE")]
+STUDENT = "a run's folder, its checkpoint, an exported folder or zip, an http(s) address, or on the hub OWNER/NAME or OWNER/NAME@REVISION"
+"""Where a trained student may lie."""
+CheckpointOption = Annotated[
+    str, option("--checkpoint", INPUT, f"Student: {STUDENT}; or `random` for an untrained encoder.", metavar="FILE")
+]
 ProtocolOption = Annotated[
     str | None,
     option("--protocol", INPUT, "Split protocol; by default the checkpoint's, or the dataset's first.", metavar="NAME"),

@@ -20,6 +20,7 @@ from cross4d_train.cli.options import (
     MACHINE,
     OPTIONS,
     OUTPUT,
+    STUDENT,
     TRAINING,
     CacheOption,
     DeviceOption,
@@ -55,7 +56,7 @@ def pretrain(
     ] = None,
     protocol: ProtocolOption = None,
     init: Annotated[
-        Path | None, option("--init", INPUT, "Begin with the encoder of a checkpoint, not with drawn weights.", metavar="FILE")
+        str | None, option("--init", INPUT, f"Begin with the encoder of a student, not with drawn weights: {STUDENT}.", metavar="FILE")
     ] = None,
     encoder: Annotated[
         str | None,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cross4d_cache.errors import SettingsError, printable
 from cross4d_cache.record import Record
-from cross4d_cache.types import UNLABELLED, Side
+from cross4d_cache.types import UNLABELLED, Address, Side
 from cross4d_train.clips import ClipSettings, resolve_protocol, select_sequences
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.evaluation.encoder_source import EncoderSource, recorded_places
@@ -45,7 +45,7 @@ class EvaluationResult(Record):
     having learned from another selection of the same dataset.
     """
 
-    checkpoint: str
+    checkpoint: Address
     step: int
     encoder: EncoderSettings
     training: RunSettings | None

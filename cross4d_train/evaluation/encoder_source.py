@@ -11,6 +11,7 @@ from cross4d_train.checkpoint import load_checkpoint, load_encoder
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import ENCODERS
 from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.places import checkpoint_at
 from cross4d_train.settings import EncoderSettings, Origin, RunSettings, recipe_clips
 
 UNTRAINED = "random"
@@ -46,12 +47,14 @@ def recorded_places(places: Iterable[str]) -> tuple[str, ...]:
 
 
 def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, dataset: str) -> EncoderSource:
-    """The encoder of a checkpoint file or, for `random`, one of these settings and that seed with the clips of the recipe.
+    """The encoder of a checkpoint, named by any place that `checkpoint_at` takes, or for `random` one of these settings and that seed with
+    the clips of the recipe.
 
     Beside a checkpoint, `encoder` may name the class of its encoder, one that is not of this package.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit.
+        CheckpointError: there is none, it cannot be read, or it does not fit.
+        CacheUnreachableError, OutputError: as `checkpoint_at`.
         SettingsError: unknown encoder, or beside a checkpoint one of this package, a size or options.
     """
     if checkpoint == UNTRAINED:
@@ -66,7 +69,7 @@ def open_source(checkpoint: str, *, encoder: EncoderSettings | None, seed: int, 
             origin=None,
             step=0,
         )
-    loaded = load_checkpoint(Path(checkpoint))
+    loaded = load_checkpoint(checkpoint_at(checkpoint))
     return EncoderSource(
         label=checkpoint,
         encoder=load_encoder(loaded, _class_of(encoder)),

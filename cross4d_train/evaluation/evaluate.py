@@ -45,7 +45,8 @@ EVALUATIONS: dict[str, tuple[type[Evaluation[Any, Any]], type[EvaluationSettings
 
 
 class EvaluationRequest(Record):
-    """An evaluation of the encoder of a checkpoint file, or with `random` of an untrained `encoder`, on a store.
+    """An evaluation, on a store, of the encoder of a checkpoint at any place that `cross4d_train.load` takes, or with `random` of an
+    untrained `encoder`.
 
     `options` are settings of the evaluation by dotted name (`head.num_epochs`) that differ from those of the checkpoint and of the recipe
     of the store's dataset.

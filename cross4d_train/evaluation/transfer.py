@@ -20,7 +20,7 @@ from cross4d_train.settings import EncoderSettings
 class TransferResult(Record):
     """A probe for every checkpoint (a row) and every store (a column), in the order given."""
 
-    checkpoints: tuple[str, ...]
+    checkpoints: tuple[Address, ...]
     caches: tuple[Address, ...]
     probes: tuple[tuple[ProbeResult, ...], ...]
 

@@ -2,7 +2,6 @@
 stored targets tell without an encoder. The names are kinds of an `EvaluationRun`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -27,6 +26,7 @@ from cross4d_train.evaluation.probe import ProbeSettings
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.dense import Dense
 from cross4d_train.objectives.objective import TargetSpec
+from cross4d_train.places import checkpoint_at
 from cross4d_train.settings import recipe_clips
 from cross4d_train.token_targets import match_points, point_targets
 
@@ -86,7 +86,7 @@ def token_parts(request: EvaluationRequest) -> TokenParts:
 def held_out(request: EvaluationRequest) -> HeldOut:
     """The loss of a dense student on the test side of the store it learned from."""
     settings, dataset = _open(request)
-    loaded = load_checkpoint(Path(request.checkpoint))
+    loaded = load_checkpoint(checkpoint_at(request.checkpoint))
     encoder = load_encoder(loaded)
     objective = build_objective(loaded.record.settings.objective, encoder, TargetSpec.of(dataset.cache.manifest))
     assert isinstance(objective, Dense)

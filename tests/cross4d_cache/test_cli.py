@@ -34,6 +34,7 @@ COMMANDS = {
     "derive": "STORE correspondence json out quiet",
     "encode": "cache checkpoint device encoder format json limit out quiet stride",
     "encoders": "frames json points quiet",
+    "export": "encoder json license out results run",
     "info": "STORE data dataset fidelity json option png quiet read-all",
     "merge": "json out quiet stores",
     "pack": "STORE json out quiet",
@@ -67,6 +68,7 @@ ADDRESSED = {
     "pull": "STORE {}",
     "pretrain": "--cache STORE --out {}",
     "encode": "--checkpoint FILE --cache STORE --out {}",
+    "export": "RUN {}",
     **dict.fromkeys(OWN, "--checkpoint random --cache STORE --out {}"),
 }
 

@@ -109,7 +109,8 @@ def test_a_class_that_is_given_is_found_from_then_on(shapes: Components[Shape]) 
     assert name == f"{Triangle.__module__}:Triangle"
     assert shapes.find(name) is Triangle
     assert shapes.names()[-1] == name
-    assert shapes.name_of(name) == name, "a name that is known needs no import"
+    nowhere = shapes.name_of(type("Kite", (Square,), {"__module__": "nowhere"}))
+    assert shapes.name_of(nowhere) == nowhere == "nowhere:Kite", "a name that is known needs no import"
 
 
 def test_a_class_may_have_a_name_of_its_own() -> None:

@@ -61,9 +61,8 @@ class DeformingThings4D(FileDataset):
         "animals/bear3EP_Agression/bear3EP_Agression.anime (humanoids with `dataset.options` subset=humanoids), or folders with depth/, "
         "cam_intr.txt and cam_extr.txt"
     )
-    release = Release(
-        title="DeformingThings4D",
-        page="https://github.com/rabbityl/DeformingThings4D",
+    release = Release.of(
+        "deforming_things4d",
         files="animals.zip and humanoids.zip (by the form that the page links)",
     )
     Options = DeformingThings4DOptions

@@ -54,9 +54,8 @@ class HOI4D(FileDataset):
     version = "1"
     protocols: ClassVar[tuple[str, ...]] = ("official", "paper")
     holds = "train1.h5 and so on, or recordings ZY20210800001/H1/C1/N01/S1/s01/T1 with a folder align_depth"
-    release = Release(
-        title="HOI4D",
-        page="https://hoi4d.github.io",
+    release = Release.of(
+        "hoi4d",
         files="the files of a challenge (train1.h5 to train4.h5, test1.h5, test2.h5), or HOI4D_depth_video, HOI4D_annotations and "
         "camera_params",
     )

@@ -78,9 +78,8 @@ class NTURGBD(FileDataset):
     version = "1"
     protocols: ClassVar[tuple[str, ...]] = ("cross-subject", "cross-view", "cross-subject-120", "cross-setup")
     holds = "folders named S001C001P001R001A001 of MDepth-00000001.png or Depth-00000001.png, or files S001C001P001R001A001.npz"
-    release = Release(
-        title="NTU RGB+D",
-        page="https://rose1.ntu.edu.sg/dataset/actionRecognition/",
+    release = Release.of(
+        "ntu_rgbd",
         files="the masked depth maps (nturgb+d_depth_masked) and the skeletons (nturgb+d_skeletons), which give the cameras' intrinsics",
     )
     Options = NTUOptions

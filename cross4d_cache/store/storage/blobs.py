@@ -37,7 +37,7 @@ class Blobs:
         Raises:
             SettingsError: no number of gigabytes.
         """
-        folder, said = _folder_of_user(), os.environ.get(GIGABYTES) or str(DEFAULT_GIGABYTES)
+        folder, said = folder_of_user(), os.environ.get(GIGABYTES) or str(DEFAULT_GIGABYTES)
         try:
             most_bytes = int(float(said) * 1e9)
         except (ValueError, OverflowError):
@@ -105,8 +105,8 @@ class Blobs:
                 yield found.st_mtime_ns, found.st_size, entry.path
 
 
-def _folder_of_user() -> Path | None:
-    """Where pieces are kept; None where the user has no home, as in containers that run under any number."""
+def folder_of_user() -> Path | None:
+    """Where what was loaded is kept; None where the user has no home, as in containers that run under any number."""
     if folder := os.environ.get(FOLDER):
         return Path(folder)
     if caches := os.environ.get("XDG_CACHE_HOME"):

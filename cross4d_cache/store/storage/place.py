@@ -2,9 +2,10 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cross4d_cache.errors import CacheFormatError, SettingsError
 from cross4d_cache.patience import ABSENT, WRONG, patiently
@@ -52,16 +53,26 @@ def _source(place: Path | str, wait_minutes: float | None) -> Source:
     raise CacheFormatError(f"there is no store at {place}", hint=HINT)
 
 
-def _of_server(address: str, wait_minutes: float | None) -> Source:
+def split_address(address: str, schemes: Sequence[str], *, hint: str) -> SplitResult:
+    """An address of another machine in its pieces.
+
+    Raises:
+        SettingsError: it cannot be read, or begins with another scheme.
+    """
     try:
         parts = urlsplit(address)
-        named = parts.scheme in SCHEMES and parts.netloc and (parts.scheme == "s3" or parts.port != 0)
+        named = parts.scheme in schemes and parts.netloc and (parts.scheme == "s3" or parts.port != 0)
     except ValueError as error:
         found = "its port is no number" if "Port" in str(error) else error  # which may be a part of a password
         expected = "as in https://host/store.zarr; in a password, %2F for /, %3F for ?, %23 for #"
-        raise SettingsError(f"an address that cannot be read: {found}", expected=expected, hint=HINT) from None
+        raise SettingsError(f"an address that cannot be read: {found}", expected=expected, hint=hint) from None
     if not named:
-        raise SettingsError(f"an address that begins with {parts.scheme}://", expected=f"one of {', '.join(SCHEMES)}", hint=HINT)
+        raise SettingsError(f"an address that begins with {parts.scheme}://", expected=f"one of {', '.join(schemes)}", hint=hint)
+    return parts
+
+
+def _of_server(address: str, wait_minutes: float | None) -> Source:
+    parts = split_address(address, SCHEMES, hint=HINT)
     path = PurePosixPath(parts.path)
     # Each brings its own libraries, which nobody needs who reads from a disk.
     if parts.scheme == "s3":

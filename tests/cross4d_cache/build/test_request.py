@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import cross4d_cache
+from cross4d_cache.build import estimate
 from cross4d_cache.build.build import build_store
 from cross4d_cache.build.estimate import estimate_build, store_bytes
 from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
@@ -76,6 +78,15 @@ def test_a_dry_run_writes_nothing_and_is_near_what_is_built(tmp_path: Path) -> N
     assert found.points_per_frame == 2048
     assert found.bytes == pytest.approx(sum(part.bytes for part in parts), rel=0.35), "few frames: what every part has counts"
     assert found.seconds > 0
+
+
+def test_the_first_batch_which_warms_up_does_not_count_in_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of 8 frames that end after 100, 104 and 108 seconds: half a second a frame."""
+    times = iter([0.0, 100.0, 104.0, 108.0])
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    found = finish(estimate_build(request(batch_frames=8), tmp_path / "a.zarr", device="cpu"))
+    assert found.measured_frames == 24
+    assert found.seconds == pytest.approx(found.frames / 2, abs=0.1)
 
 
 def test_bytes_of_a_store_by_hand() -> None:
