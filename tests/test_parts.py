@@ -99,12 +99,12 @@ def test_an_encoder_takes_at_most_twelve_lines(listing: Path) -> None:
 
 
 def test_the_package_passes_the_suites_that_ship(listing: Path, installed: Path, tmp_path: Path) -> None:
-    """As its author runs them: in ten lines or so each, without a file of this repository."""
+    """As its author runs them: in ten lines or so each, without the settings of this repository."""
     assert ROOT is not None
     tests = {name: next(code for code in blocks(ROOT / "docs" / page, "py") if "class Test" in code) for name, page in PAGES.items()}
     for name, code in tests.items():
         (tmp_path / f"test_{name}.py").write_text(code)
-    places = [str(installed), *(place for place in sys.path if place and Path(place) != ROOT)]
+    places = [str(installed), *filter(None, sys.path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     words = ["-q", "-p", "no:cacheprovider", "-p", "no:dash", "--rootdir", str(tmp_path), "--import-mode=importlib"]
     command = [sys.executable, "-m", "pytest", *words, str(tmp_path)]

@@ -329,7 +329,7 @@ def test_folders_that_have_no_student_are_refused(places, tmp_path):
     assert load(folder).record.unknown == ()
 
 
-NOTHING = ("bodies", "none.safetensors", "run/checkpoint.safetensors", "./lab/students", "/lab/x", "a/b/c", "x.zip", "a\0b")
+NOTHING = ("limbs", "none.safetensors", "run/checkpoint.safetensors", "./lab/students", "/lab/x", "a/b/c", "x.zip", "a\0b")
 
 
 @pytest.mark.parametrize("place", NOTHING)
@@ -340,7 +340,9 @@ def test_what_is_nothing_says_all_that_was_tried(place, hub, tmp_path, monkeypat
     if "\0" in place:
         assert "cannot be read: embedded null byte" in refused.value.found
         return
-    assert refused.value.found == f"there is no student at {place}: no file or folder here, no address, and no hub id"
+    assert refused.value.found == (
+        f"there is no student at {place}: no file or folder here, no address, no hub id, and none of this package (bodies)"
+    )
     for way in ("folder of a run", "checkpoint file", "`cross4d-train export`", "zip", "https://", "hub id OWNER/NAME"):
         assert way in str(refused.value.expected)
 
