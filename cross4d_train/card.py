@@ -21,11 +21,12 @@ OF_PACKAGE = ("tiny", "position", "none")
 """Teachers whose weights, if they have any, come with the package."""
 
 
-def write_card(config: StudentConfig, encoder: Encoder, results: Sequence[EvaluationResult], license: str | None) -> str:
-    """The text of `README.md`, in Markdown, with the front matter that the hub reads."""
+def write_card(config: StudentConfig, encoder: Encoder, results: Sequence[EvaluationResult], license: str | None, notes: str = "") -> str:
+    """The text of `README.md`, in Markdown, with the front matter that the hub reads; `notes` are Markdown, the exporter's own words."""
     sections = (
         _front(license),
         _heading(config, encoder, license),
+        *([f"## What it knows, and what not\n\n{notes.strip()}"] if notes.strip() else []),
         _learned(config),
         _expects(config),
         _loading(config),

@@ -23,13 +23,15 @@ class ExportRequest(Record):
     """The student of a run, at any place as `load` takes it, in the folder `out`.
 
     `results` are files that evaluations of this student wrote. `license` is what the hub calls the licence that it is handed on under, such
-    as apache-2.0; None if nothing is said of it. `encoder` is the name of the class of its encoder, where that was given.
+    as apache-2.0; None if nothing is said of it. `notes` is a file of Markdown, your own words for the card. `encoder` is the name of the
+    class of its encoder, where that was given.
     """
 
     run: str
     out: Path
     results: tuple[Path, ...] = ()
     license: str | None = None
+    notes: Path | None = None
     encoder: str | None = None
 
 
@@ -113,8 +115,15 @@ def _files(checkpoint: Checkpoint, results: Sequence[EvaluationResult], request:
     student = Checkpoint(record=checkpoint.record, tensors=kept)
     encoder, weights = load_encoder(student, request.encoder), student.to_bytes()
     config = StudentConfig.from_json(dumps(checkpoint.record.model_dump(mode="json") | {"sha256": sha256_bytes(weights)}))
-    card = write_card(config, encoder, results, request.license)
+    card = write_card(config, encoder, results, request.license, _read_notes(request.notes))
     return {WEIGHTS_FILE: weights, CONFIG_FILE: (config.model_dump_json(indent=1) + "\n").encode(), CARD_FILE: card.encode()}
+
+
+def _read_notes(path: Path | None) -> str:
+    try:
+        return "" if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}", expected="a text file", hint="choose another `notes`") from None
 
 
 def _place(out: Path, files: Mapping[str, bytes]) -> None:

@@ -15,13 +15,16 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from cross4d_cache.build.build import build_store
 from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest
 from cross4d_cache.console import follow
 from cross4d_cache.errors import user_errors
 from cross4d_cache.rendering.again import image_of
 from cross4d_cache.store import Cache, open_cache
 from cross4d_train.clips import ClipSettings
+from cross4d_train.encode import EncodeRequest, encode
 from cross4d_train.evaluation.statistics import Spread
+from cross4d_train.feature_files import ply
 from cross4d_train.features import student_features, teacher_features
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.pretrain import PretrainRequest, pretrain
@@ -71,11 +74,14 @@ def main() -> None:
         follow(pretrain(pretrain_request(store.path, trained), Resources()), OPTIONS)
         finished = comparison.finished(SEEDS, {row.name: row.learning_rates[0] for row in ROWS})
         draw(open_cache(store.path), trained / "checkpoint.safetensors", out / "demo.png")
+        features = encode_own_points(open_cache(store.path), out)
     minutes = (time.perf_counter() - started) / 60
     print(f"store    {built['frames']} frames, {built['bytes'] / 1e6:.0f} MB, {built['visible_share']:.0%} of points visible")
     print(f"teacher  {built['teacher']}, weights {built['weights']}\n")
     print(describe(finished))
-    print(f"\npicture  {out / 'demo.png'}\ntime     {minutes:.1f} min")
+    print(f"\npicture  {out / 'demo.png'}")
+    print(f"features {features}: of the PLY frames in {out / 'scans'}, by the student of the package; as colours in its .ply files")
+    print(f"time     {minutes:.1f} min")
 
 
 def build_line(store: Path) -> list[str]:
@@ -110,6 +116,20 @@ def pretrain_request(store: Path, out: Path) -> PretrainRequest:
         "training.learning_rate": ROWS[1].learning_rates[0],
     }
     return PretrainRequest(store=str(store), out=out, options=options)
+
+
+def encode_own_points(cache: Cache, out: Path) -> Path:
+    """Features of every point of a folder of PLY frames, as a user would have one, by the student that comes with the package."""
+    scans, features = out / "scans", out / "features"
+    for id in PICTURED[:2]:
+        (scans / id).mkdir(parents=True, exist_ok=True)
+        for number, points in enumerate(cache.points([info.id for info in cache.sequences].index(id))):
+            (scans / id / f"{number:04d}.ply").write_bytes(ply(points, np.full_like(points, 0.5)))
+    show_line(["cross4d-train", "encode", "--checkpoint", "bodies", "--data", str(scans), "--out", str(features)])
+    store = features.with_name("features.zarr")
+    follow(build_store(BuildRequest.of_files(scans), store), OPTIONS)
+    follow(encode(EncodeRequest(checkpoint="bodies", store=str(store), out=features), Resources()), OPTIONS)
+    return features
 
 
 def show_line(words: list[str]) -> None:

@@ -86,3 +86,8 @@ class BuildRequest(Record):
     dataset: DatasetRequest = DatasetRequest()
     teacher: TeacherRequest = TeacherRequest()
     settings: BuildSettings = BuildSettings()
+
+    @classmethod
+    def of_files(cls, root: Path, options: Mapping[str, JsonValue] | None = None) -> "BuildRequest":
+        """A store of somebody's own point-cloud files, without targets: what an encoder needs to give features of their points."""
+        return cls(dataset=DatasetRequest(name="folder", root=root, options=options or {}), teacher=TeacherRequest(name="none"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cross4d_cache.local import local_path
-from cross4d_cache.usage import component
+from cross4d_cache.usage import component, parse_pairs
 from cross4d_train.cli.options import (
     CLIPS,
     ENCODER,
@@ -15,7 +15,6 @@ from cross4d_train.cli.options import (
     OPTIONS,
     OUTPUT,
     STUDENT,
-    CacheOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -25,7 +24,16 @@ from cross4d_train.cli.options import (
 
 def encode(
     checkpoint: Annotated[str, option("--checkpoint", INPUT, f"Student: {STUDENT}.", metavar="FILE")],
-    cache: CacheOption,
+    cache: Annotated[
+        str | None, option("--cache", INPUT, "Store: folder, zip, or either at http://, https:// or s3://.", metavar="STORE")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        option("--data", INPUT, "Instead of a store: your point-cloud files, as `build --dataset folder` takes them.", metavar="DIR"),
+    ] = None,
+    data_option: Annotated[
+        list[str] | None, option("--option", INPUT, "How they are read, such as axes=x,-y,-z; repeatable.", metavar="KEY=VALUE")
+    ] = None,
     encoder: Annotated[
         str | None,
         option(
@@ -52,7 +60,8 @@ def encode(
 ) -> None:
     """Write the encoder's feature of every point of a store: a folder a sequence, to be read by numpy and by viewers of .ply files.
 
-    Colours are the first three principal components of features, the same for the whole store.
+    Colours are the first three principal components of features, the same for the whole store. Of --data a store without targets is built
+    first, beside --out, with at most 4,096 points of each frame.
     """
     from cross4d_cache.console import follow, show_json
     from cross4d_cache.errors import SettingsError
@@ -65,9 +74,12 @@ def encode(
     names = tuple(name.strip() for name in formats.split(","))
     if not set(names) <= set(FORMATS):
         raise SettingsError(f"--format {formats}", expected=f"one or several of: {','.join(FORMATS)}", hint="separate them by commas")
+    if (cache is None) == (data is None):
+        found = "neither --cache nor --data" if cache is None else "both --cache and --data"
+        raise SettingsError(found, expected="a store, or a folder of point-cloud files", hint="pass one of the two")
     request = EncodeRequest(
         checkpoint=checkpoint,
-        store=cache,
+        store=cache or build_points(data or Path(), data_option, out.with_name(f"{out.name}.zarr"), quiet=quiet),
         out=out,
         formats=tuple(name for name in FORMATS if name in names),
         stride=stride,
@@ -79,6 +91,17 @@ def encode(
         show_json(result)
     else:
         print(result.describe())
+
+
+def build_points(data: Path, options: list[str] | None, store: Path, *, quiet: bool) -> str:
+    """The store of a folder of point-cloud files, without targets, built or resumed."""
+    from cross4d_cache.build.build import build_store
+    from cross4d_cache.build.request import BuildRequest
+    from cross4d_cache.console import follow
+
+    request = BuildRequest.of_files(data, parse_pairs(options, setting="dataset.options"))
+    follow(build_store(request, store, device="cpu"), OPTIONS, quiet=quiet)
+    return str(store)
 
 
 COMMANDS = {"encode": encode}

@@ -26,6 +26,9 @@ def export(
     license: Annotated[
         str | None, option("--license", INPUT, "Licence to hand it on under, as the hub writes it, such as apache-2.0.", metavar="NAME")
     ] = None,
+    notes: Annotated[
+        Path | None, option("--notes", INPUT, "Markdown for the card, in your own words: what it knows, and what not.", metavar="FILE")
+    ] = None,
     encoder: Annotated[
         str | None,
         option("--encoder", ENCODER, "The class of its encoder, where it is not installed.", metavar="MODULE:CLASS", parser=component),
@@ -42,7 +45,7 @@ def export(
     from cross4d_train.export import export as export_work
 
     name = None if encoder is None else ENCODERS.name_of(encoder)
-    request = ExportRequest(run=run, out=out, results=tuple(results or ()), license=license, encoder=name)
+    request = ExportRequest(run=run, out=out, results=tuple(results or ()), license=license, notes=notes, encoder=name)
     result = follow(export_work(request), OPTIONS)
     if json:
         show_json(result)

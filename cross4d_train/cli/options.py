@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, str] = {
     "store": "--cache",
     "checkpoint": "--checkpoint",
+    "dataset.root": "--data",
+    "dataset.options": "--option",
     "out": "--out",
     "encoder.name": "--encoder",
     "encoder.size": "--size",
@@ -66,6 +68,7 @@ OPTIONS: dict[str, str] = {
     # of exporting
     "results": "--results",
     "license": "--license",
+    "notes": "--notes",
 }
 """The option of every setting that a command takes or a message names."""
 

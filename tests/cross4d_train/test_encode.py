@@ -209,3 +209,39 @@ def test_the_command_says_sizes_first_and_what_is_there_last(store, checkpoint, 
     assert (wrong.exit_code, "one or several of: npy,ply" in wrong.stderr) == (2, True)
     mixed = shell(*arguments, "--stride", 2)
     assert (mixed.exit_code, "choose another --out" in mixed.stderr) == (2, True)
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """Two sequences of PLY frames, y up, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("sit", "stand"):
+        Path("scans", name).mkdir(parents=True)
+        for number in range(5):
+            points = rng.uniform([-0.3, -0.9, -0.2], [0.3, 0.9, 0.2], (120, 3)).astype(np.float32)
+            Path("scans", name, f"{number}.ply").write_bytes(ply(points, np.zeros_like(points)))
+    return Path("scans")
+
+
+def test_features_of_a_folder_of_files_in_one_command(checkpoint, scans):
+    words = ["encode", "--checkpoint", str(checkpoint), "--data", "scans", "--option", "axes=x,-y,-z", "--device", "cpu", "--quiet"]
+    for _ in range(2):  # the second time everything is there
+        ended = shell(*words)
+        assert ended.exit_code == 0, ended.output
+    cache = open_cache("features.zarr")
+    assert [info.id for info in cache.sequences] == ["sit", "stand"]
+    assert (cache.manifest.teacher.name, cache.manifest.reader_options["axes"]) == ("none", "x,-y,-z")
+    expected = load(checkpoint, device="cpu").features(cache.points(1))
+    np.testing.assert_array_equal(np.load("features/stand/features.npy"), np.concatenate(expected))
+    shutil.rmtree("features")
+    assert shell("encode", "--checkpoint", str(checkpoint), "--cache", "features.zarr", "--device", "cpu", "--quiet").exit_code == 0
+    np.testing.assert_array_equal(np.load("features/stand/features.npy"), np.concatenate(expected))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "neither --cache nor --data"), (["--cache", "a", "--data", "b"], "both --cache and --data")]
+)
+def test_either_a_store_or_a_folder(words, said):
+    ended = shell("encode", "--checkpoint", "run", *words)
+    assert (ended.exit_code, ended.stderr.splitlines()[0]) == (2, f"error: {said}")

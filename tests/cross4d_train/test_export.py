@@ -253,6 +253,17 @@ def test_of_a_transfer_the_rows_of_this_student_are_taken(store, trained, tmp_pa
     assert (card.count("probe of export0/run"), card.count("probe of random")) == (1, 0)
 
 
+def test_the_card_has_the_exporters_own_words(trained, tmp_path):
+    (tmp_path / "notes.md").write_text("\nIt knows **bodies**, and no rooms.\n")
+    finish(export(ExportRequest(run=str(trained), out=tmp_path / "a", notes=tmp_path / "notes.md")))
+    card = (tmp_path / "a" / CARD_FILE).read_text()
+    assert "\n\n## What it knows, and what not\n\nIt knows **bodies**, and no rooms.\n\n## What it learned from\n\n" in card
+    finish(export(ExportRequest(run=str(trained), out=tmp_path / "a")))
+    assert "What it knows" not in (tmp_path / "a" / CARD_FILE).read_text()
+    with pytest.raises(SettingsError, match=r"nowhere\.md cannot be read: .*\n  expected: a text file\n  next: choose another `notes`"):
+        finish(export(ExportRequest(run=str(trained), out=tmp_path / "b", notes=tmp_path / "nowhere.md")))
+
+
 def test_the_hub_reads_the_card(trained, tmp_path):
     finish(export(ExportRequest(run=str(trained), out=tmp_path / "a", license="apache-2.0")))
     data = ModelCard.load(tmp_path / "a" / CARD_FILE).data
