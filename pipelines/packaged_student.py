@@ -71,14 +71,7 @@ class Measure:
 def measures(msr: Path | None, scans: Path | None) -> dict[str, Measure]:
     """What is measured, by the name of its store."""
     unseen = BuildRequest(dataset=DatasetRequest(name="synthetic", options=UNSEEN.options["small"]), settings=UNSEEN.stores["small"])
-    found = {
-        "unseen": Measure("segment", unseen, {"num_epochs": 10}, {"parts, mean IoU": ("mean_iou",)}),
-    }
-    if msr is not None:
-        store = BuildRequest(dataset=DatasetRequest(name="msr_action3d", root=msr), teacher=TeacherRequest(name="none"))
-        found["msr"] = Measure(
-            "probe", store, {"protocol": "development", "num_windows": 2}, {"actions, MSR-Action3D": ("standardised", "video_accuracy")}
-        )
+    found: dict[str, Measure] = {}
     if scans is not None:
         dataset = DatasetRequest(name="folder", root=scans, options=SCANS.options["small"])
         store = BuildRequest(dataset=dataset, teacher=TeacherRequest(name="none"))
@@ -89,6 +82,11 @@ def measures(msr: Path | None, scans: Path | None) -> dict[str, Measure]:
             for how, matcher in matchers.items()
         }
         found["scans"] = Measure("correspondence", store, {"gaps": GAPS, "num_windows": 3}, numbers)
+    if msr is not None:
+        store = BuildRequest(dataset=DatasetRequest(name="msr_action3d", root=msr), teacher=TeacherRequest(name="none"))
+        options = {"protocol": "development", "num_windows": 2}
+        found["msr"] = Measure("probe", store, options, {"actions, MSR-Action3D": ("standardised", "video_accuracy")})
+    found["unseen"] = Measure("segment", unseen, {"num_epochs": 4}, {"parts, mean IoU": ("mean_iou",)})
     return found
 
 
