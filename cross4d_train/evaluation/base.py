@@ -150,7 +150,8 @@ class Evaluation(ABC, Generic[Settings, Result]):
 
     def remarks(self) -> list[str]:
         """What makes a result say little, a line each; known once `run` has ended."""
-        if not any(part.num_visible for part in self.dataset.cache.manifest.parts):
+        manifest = self.dataset.cache.manifest
+        if manifest.teacher.makes_targets and not any(part.num_visible for part in manifest.parts):
             return ["no point of the store is visible to any camera: were its points where they should be?"]
         return []
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from cross4d_cache.build.build import build_store
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import CacheCorruptError, CheckpointError, SettingsError
 from cross4d_cache.store import NOT_VISIBLE, open_cache
+from cross4d_cache.work import finish
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_checkpoint
 from cross4d_train.encoders import build_encoder
 from cross4d_train.evaluation.features import frozen
@@ -111,6 +114,17 @@ def test_a_store_in_which_nothing_is_visible_is_not_learned_from(tmp_path, optio
         told = run(*words, "--checkpoint", "random", *SMALL[:6], "--cache", path)
         assert told.exit_code == 0, told.output
         assert "note: no point of the store is visible" in told.stderr
+
+
+def test_a_store_without_a_teacher_is_not_blamed_for_having_no_targets(tmp_path):
+    options = {"num_humans": "3", "num_animals": "0", "min_frames": "3", "max_frames": "3"}
+    request = BuildRequest(
+        dataset=DatasetRequest(options=options), teacher=TeacherRequest(name="none"), settings=BuildSettings(points_per_frame=64)
+    )
+    finish(build_store(request, tmp_path / "s.zarr", device="cpu"))
+    told = run("knn", "--windows", 1, "--checkpoint", "random", *SMALL[:6], "--cache", tmp_path / "s.zarr")
+    assert told.exit_code == 0, told.output
+    assert "visible" not in told.stderr
 
 
 def test_it_is_the_sequences_to_learn_from_that_count(tmp_path):
