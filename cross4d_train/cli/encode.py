@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 from cross4d_cache.local import local_path
-from cross4d_cache.usage import component, parse_pairs
+from cross4d_cache.usage import parse_pairs
 from cross4d_train.cli.options import (
     CLIPS,
-    ENCODER,
     INPUT,
     OPTIONS,
     OUTPUT,
     STUDENT,
     DeviceOption,
+    EncoderClassOption,
     JsonOption,
     QuietOption,
     option,
@@ -34,16 +34,7 @@ def encode(
     data_option: Annotated[
         list[str] | None, option("--option", INPUT, "How they are read, such as axes=x,-y,-z; repeatable.", metavar="KEY=VALUE")
     ] = None,
-    encoder: Annotated[
-        str | None,
-        option(
-            "--encoder",
-            ENCODER,
-            "The class of its encoder, where it is not installed.",
-            metavar="MODULE:CLASS",
-            parser=component,
-        ),
-    ] = None,
+    encoder: EncoderClassOption = None,
     limit: Annotated[int | None, option("--limit", INPUT, "Only the first N sequences.", min=1, metavar="N")] = None,
     stride: Annotated[
         int | None, option("--stride", CLIPS, "Let a clip have every N-th frame. (default: as in training)", min=1, metavar="N")
@@ -69,6 +60,7 @@ def encode(
     from cross4d_train.encode import encode as encode_work
     from cross4d_train.encoders import ENCODERS
     from cross4d_train.feature_files import FORMATS
+    from cross4d_train.places import checkpoint_at
     from cross4d_train.resources import Resources
 
     names = tuple(name.strip() for name in formats.split(","))
@@ -77,6 +69,8 @@ def encode(
     if (cache is None) == (data is None):
         found = "neither --cache nor --data" if cache is None else "both --cache and --data"
         raise SettingsError(found, expected="a store, or a folder of point-cloud files", hint="pass one of the two")
+    if data is not None:
+        checkpoint_at(checkpoint)  # a student that is not there is told before a store is built for it
     request = EncodeRequest(
         checkpoint=checkpoint,
         store=cache or build_points(data or Path(), data_option, out.with_name(f"{out.name}.zarr"), quiet=quiet),

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from cross4d_cache.local import local_path
-from cross4d_cache.usage import component
-from cross4d_train.cli.options import ENCODER, INPUT, OPTIONS, JsonOption, option
+from cross4d_train.cli.options import INPUT, OPTIONS, EncoderClassOption, JsonOption, option
 
 ARGUMENTS = "Arguments"
 
@@ -29,10 +28,7 @@ def export(
     notes: Annotated[
         Path | None, option("--notes", INPUT, "Markdown for the card, in your own words: what it knows, and what not.", metavar="FILE")
     ] = None,
-    encoder: Annotated[
-        str | None,
-        option("--encoder", ENCODER, "The class of its encoder, where it is not installed.", metavar="MODULE:CLASS", parser=component),
-    ] = None,
+    encoder: EncoderClassOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write a trained student to hand on: model.safetensors, config.json, and a model card, README.md.

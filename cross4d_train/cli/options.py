@@ -125,6 +125,10 @@ EncoderOption = Annotated[
     ),
 ]
 SizeOption = Annotated[str | None, option("--size", ENCODER, "Size of the encoder, with `random`. (default: paper)", metavar="NAME")]
+EncoderClassOption = Annotated[
+    str | None,
+    option("--encoder", ENCODER, "The class of its encoder, where it is not installed.", metavar="MODULE:CLASS", parser=component),
+]
 EncoderOptionsOption = Annotated[
     list[str] | None,
     option("--encoder-option", ENCODER, "Setting of the encoder in place of that of its size; repeatable.", metavar="KEY=VALUE"),

@@ -239,6 +239,13 @@ def test_features_of_a_folder_of_files_in_one_command(checkpoint, scans):
     np.testing.assert_array_equal(np.load("features/stand/features.npy"), np.concatenate(expected))
 
 
+def test_a_student_that_is_not_there_is_told_before_a_store_is_built(scans):
+    ended = shell("encode", "--checkpoint", "nobody", "--data", "scans", "--quiet")
+    assert ended.exit_code == 2
+    assert "there is no student at nobody" in ended.stderr
+    assert sorted(path.name for path in Path().iterdir()) == ["scans"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"), [([], "neither --cache nor --data"), (["--cache", "a", "--data", "b"], "both --cache and --data")]
 )
