@@ -10,13 +10,16 @@ from torch import Tensor, nn
 import cross4d_train
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record
+from cross4d_cache.work import finish
 from cross4d_train.checkpoint import load_checkpoint, load_encoder
+from cross4d_train.encode import EncodeRequest, encode
 from cross4d_train.encoders import ENCODERS, build_encoder
 from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.encoders.point4d import Point4D
 from cross4d_train.evaluation.encoder_source import open_source
 from cross4d_train.objectives import settled
 from cross4d_train.objectives.objective import ObjectiveSettings
+from cross4d_train.resources import Resources
 from cross4d_train.settings import EncoderSettings
 
 RUN = Path(__file__).parent / "golden" / "run_v1" / "checkpoint.safetensors"
@@ -114,3 +117,14 @@ def test_a_checkpoint_decides_its_encoder(settings: EncoderSettings) -> None:
 def test_load_takes_the_class() -> None:
     with pytest.raises(CheckpointError, match="the checkpoint has the encoder point4d"):
         cross4d_train.load(RUN, encoder=First, device="cpu")
+
+
+def test_features_of_a_student_whose_class_has_another_name_here(store: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(RUN)
+    settings = checkpoint.record.settings.model_copy(update={"encoder": EncoderSettings(name="elsewhere:Point4D", size="tiny")})
+    record = checkpoint.record.model_copy(update={"settings": settings})
+    type(checkpoint)(record=record, tensors=checkpoint.tensors).save(tmp_path / "c.safetensors")
+    request = EncodeRequest(checkpoint=str(tmp_path / "c.safetensors"), store=str(store), out=tmp_path / "features", limit=1)
+    with pytest.raises(SettingsError, match="encoder elsewhere:Point4D is not known here"):
+        finish(encode(request, Resources(device="cpu")))
+    assert finish(encode(request.model_copy(update={"encoder": "point4d"}), Resources(device="cpu"))).new == 1
