@@ -1,5 +1,9 @@
 """Fixtures shared by both stages: a tiny image teacher, a tiny dataset on disk, and a finished store built from the two."""
 
+from tests.shapes import check_packages
+
+check_packages("cross4d_cache", "cross4d_train")  # before anything imports them
+
 import json
 import os
 import struct

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -49,6 +50,9 @@ print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
+owners_by_name = cache(metadata.packages_distributions)  # reads the list of files of every distribution
+
+
 def by_name(requirements: Iterable[Requirement]) -> dict[str, Requirement]:
     return {canonicalize_name(item.name): item for item in requirements}
 
@@ -68,7 +72,7 @@ def alone(tmp_path: Path) -> dict[str, str]:
     there = brought_by(listed().values()) | {"cross4d"}
     folder = tmp_path / "blocked"
     folder.mkdir()
-    for name, owners in metadata.packages_distributions().items():
+    for name, owners in owners_by_name().items():
         if name.isidentifier() and not there & set(map(canonicalize_name, owners)):
             (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} here', name='{name}')")
     assert {f"{name}.py" for name in ("transformers", "h5py", "huggingface_hub", "matplotlib")} <= set(os.listdir(folder))
@@ -89,7 +93,7 @@ def test_stage_two_needs_the_list_and_all_of_it(alone: dict[str, str], small_sto
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "(3, 48, 32)" in ended.stdout
     loaded = set(ended.stdout.rpartition("LOADED ")[2].split())
-    owners = {canonicalize_name(owner) for name in loaded for owner in metadata.packages_distributions().get(name, [])}
+    owners = {canonicalize_name(owner) for name in loaded for owner in owners_by_name().get(name, [])}
     assert listed().keys() <= owners
 
 

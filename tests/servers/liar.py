@@ -23,7 +23,8 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, dict[str, str]]] = []
         """The line of every request, and its headers: whole addresses, where this was the proxy."""
         self.lock = threading.Lock()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        # Every test waits for the end of its server, which looks that often whether it is to end.
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -44,6 +45,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body of every answer would wait 40 ms for the receipt of its headers
     server: Server
 
     def do_GET(self) -> None:
