@@ -1,46 +1,58 @@
-"""Shapes and types of every annotated call of the packages are checked while tests run, by beartype; shapes with jaxtyping.
+"""Types of every annotated call of the packages are checked while tests run, by beartype, and shapes with them, by jaxtyping.
 
-jaxtyping's import hook decorates all functions alike, and the names of axes that it keeps for each call cost ten times as much as the
-check of the types. Five functions of six have no array: those are checked by beartype alone.
+jaxtyping's import hook binds the arguments of every call and checks them twice, to say which one was wrong. That takes ten times as long as
+the check, and a third of all tests. Here a call is checked once; axes of one name are compared within it, as there.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from functools import wraps
 from typing import Any, ForwardRef, get_args
 
 import jaxtyping
 from beartype import beartype
 from jaxtyping import AbstractArray, install_import_hook
 
-_with_axes = jaxtyping.jaxtyped
+_jaxtyped = jaxtyping.jaxtyped
 
 
 def check_packages(*names: str) -> None:
     """Check packages that are not imported yet."""
-    jaxtyping.jaxtyped = _decorator  # what the hook writes into the modules it imports
+    jaxtyping.jaxtyped = _decorator  # what the hook writes into the modules that it imports
     install_import_hook(list(names), "beartype.beartype")
 
 
 def _decorator(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
-    return lambda found: _with_axes(found, typechecker=typechecker) if _needs_axes(found) else _with_types(found)
+    def decorate(found: Any) -> Any:
+        if not inspect.isclass(found):
+            return _checked(found, typechecker)
+        if is_dataclass(found) and "__init__" in vars(found):
+            found.__init__ = _checked(found.__init__, typechecker)
+        return found
+
+    return decorate
 
 
-def _needs_axes(found: Any) -> bool:
-    function = found.__init__ if inspect.isclass(found) else found
-    return any(map(_may_have_arrays, getattr(function, "__annotations__", {}).values()))
+def _checked(function: Callable[..., Any], typechecker: Callable[..., Any]) -> Callable[..., Any]:
+    annotations = getattr(function, "__annotations__", {}).values()
+    parts = [part for annotation in annotations for part in _parts(annotation)]
+    # jaxtyping passes over quoted names, which only a type checker may have imported, and knows the arguments that axes are named after.
+    if any(isinstance(part, str | ForwardRef) or "{" in getattr(part, "dim_str", "") for part in parts):
+        return _jaxtyped(function, typechecker=typechecker)
+    checked = beartype(function)
+    if not any(inspect.isclass(part) and issubclass(part, AbstractArray) for part in parts):
+        return checked
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        with _jaxtyped("context"):
+            return checked(*arguments, **named)
+
+    return call
 
 
-def _may_have_arrays(annotation: Any) -> bool:
-    """Names in quotes are left to jaxtyping, which passes over those that only a type checker imports."""
-    if isinstance(annotation, str | ForwardRef):
-        return True
-    return (inspect.isclass(annotation) and issubclass(annotation, AbstractArray)) or any(map(_may_have_arrays, get_args(annotation)))
-
-
-def _with_types(found: Any) -> Any:
-    if not inspect.isclass(found):
-        return beartype(found)
-    if is_dataclass(found) and "__init__" in vars(found):
-        found.__init__ = beartype(found.__init__)
-    return found
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,25 @@ def get(answer: object) -> object:
     return answer
 
 
-@pytest.fixture
-def two() -> Iterator[Workers[str, object]]:
+@contextmanager
+def two_workers() -> Iterator[Workers[str, object]]:
     pool: Workers[str, object] = Workers(eval, 2, get)
     yield pool
     for worker in pool._workers:
         worker._process.kill()
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Workers[str, object]]:
+    """For tests that leave them as they were: to start them takes two seconds."""
+    with two_workers() as pool:
+        yield pool
+
+
+@pytest.fixture
+def doomed() -> Iterator[Workers[str, object]]:
+    with two_workers() as pool:
+        yield pool
 
 
 def pids(pool: Workers[str, object]) -> list[int]:
@@ -69,9 +83,9 @@ def test_what_was_made_ahead_for_nobody_is_not_taken_for_something_else(two):
     assert list(two.map(f"'new {number}'" for number in range(3))) == ["new 0", "new 1", "new 2"]
 
 
-def test_loading_needs_no_torch(two):
+def test_loading_needs_no_torch(doomed):
     code = "__import__('cross4d_train.dataset') and 'torch' in __import__('sys').modules"
-    assert list(two.map([code])) == [False]
+    assert list(doomed.map([code])) == [False]
 
 
 def test_what_a_library_prints_is_no_answer(capfd):
@@ -97,12 +111,12 @@ def test_signals_to_the_whole_job_are_the_matter_of_the_parent(two, by):
     assert list(two.map(["3", "4"])) == [3, 4]
 
 
-def test_one_that_is_killed_is_one_message(two):
+def test_one_that_is_killed_is_one_message(doomed):
     code = "__import__('os').kill(__import__('os').getpid(), 9)"
     for _ in range(2):  # and again: nobody waits for what cannot come
         told = r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer `num_workers`, a smaller `training\.batch_size`"
         with pytest.raises(WorkerError, match=told):
-            list(two.map([code, "1", "2"]))
+            list(doomed.map([code, "1", "2"]))
 
 
 def test_one_that_gets_no_memory_is_one_message(two):
@@ -129,16 +143,16 @@ def test_one_that_is_killed_in_the_middle_of_an_answer_is_one_message():
         list(answers)
 
 
-def test_one_that_ends_otherwise_is_told_with_its_code(two):
+def test_one_that_ends_otherwise_is_told_with_its_code(doomed):
     with pytest.raises(WorkerError, match=r"ended with exit code 3\n.*\n  next: .*`num_workers` 0"):
-        list(two.map(["__import__('os')._exit(3)"]))
+        list(doomed.map(["__import__('os')._exit(3)"]))
 
 
-def test_one_that_never_answers_is_not_waited_for_for_ever(two, monkeypatch):
+def test_one_that_never_answers_is_not_waited_for_for_ever(doomed, monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 1)
     monkeypatch.setenv("CROSS4D_WAIT_MINUTES", "0")
     with pytest.raises(WorkerError, match=r"(?s)has given no batch for .*next: .*disk or server"):
-        list(two.map(["__import__('time').sleep(1000)"]))
+        list(doomed.map(["__import__('time').sleep(1000)"]))
 
 
 def test_one_that_waits_for_a_server_is_not_stuck(two, monkeypatch):
