@@ -1,4 +1,4 @@
-"""Damaged files of every form: each must read or be refused by name. `make soak` runs thousands of them; here it is fifty of each."""
+"""Damaged files of every form: each must read or be refused by name. `make soak` runs thousands of them; here it is a few of each."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.mutation import mutate
 from tests.cross4d_cache.datasets.soak import soak
 
-MUTATIONS = 50
+MUTATIONS = 25
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
