@@ -64,7 +64,8 @@ class ImageTeacher(Teacher):
         )
         super().__init__(spec, device)
 
-    def _hidden(self, pixels: Float32[Tensor, "image 3 height width"]) -> Float[Tensor, "image *rest"]:
+    def _hidden(self, pixels: Float32[Tensor, "image 3 height width"]) -> Float[Tensor, "row *rest"]:
+        """A row an image, but of models that join images."""
         hidden: Tensor = self.model(pixel_values=pixels, **self._options).last_hidden_state
         return hidden
 

@@ -341,7 +341,7 @@ def test_models_that_join_the_images_of_a_batch_are_refused(tmp_path: Path) -> N
         PixtralVisionConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=64, patch_size=8),
         tmp_path,
     )
-    with pytest.raises(TeacherError, match="'pixtral' gives"):
+    with pytest.raises(TeacherError, match="'pixtral' gives features of shape"):
         load_teacher("hf", str(tmp_path), **STATED)
 
 
