@@ -10,9 +10,13 @@ import torch
 from jaxtyping import Float16, Float32, Int32, Int64
 from torch import Tensor
 
+from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest
 from cross4d_train.dataset import Clip, ClipDataset, join_clips
 from cross4d_train.workers import Workers
+
+AUGMENTING = 0x6A7F91D3
+"""Makes of the key of a batch another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,13 @@ class Batch:
     def generator(self) -> torch.Generator:
         """A new generator, on the CPU: equal batches draw equal numbers, in a run that never stopped and in one that resumed."""
         return torch.Generator().manual_seed(self.key)
+
+    def augmented(self, augmentation: Augmentation) -> "Batch":
+        """The batch with its clips changed at random, by numbers that nothing else draws."""
+        if augmentation == Augmentation():
+            return self
+        generator = torch.Generator().manual_seed(self.key ^ AUGMENTING)
+        return replace(self, points=augment(self.points, augmentation, generator))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = ((field.name, value) for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor))

@@ -229,7 +229,7 @@ class Pretraining:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._student.train()
-        loss, scalars = self._student(Sealed(batch.to(self.fabric.device)))
+        loss, scalars = self._student(Sealed(batch.to(self.fabric.device).augmented(self.settings.augmentation)))
         self.fabric.backward(loss)
         asked = loss.new_tensor(float(self._stop_asked))
         reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values(), asked]), reduce_op="mean")

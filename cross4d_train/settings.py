@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import Field, JsonValue
 
-from cross4d_cache.options import change, value_of
+from cross4d_cache.options import change, parse_options, value_of
 from cross4d_cache.record import Record, added, differences
 from cross4d_cache.store import CacheManifest
 from cross4d_cache.store.digest import Sha256
 from cross4d_cache.types import Side
 from cross4d_cache.work import Remark
+from cross4d_train.augment import Augmentation
 from cross4d_train.clips import ClipSettings
 from cross4d_train.encoders import build_encoder, find_config
 from cross4d_train.encoders.encoder import Encoder
@@ -86,6 +87,8 @@ class TrainingSettings(Record):
 class RunSettings(Record):
     """A whole pre-training run, but for where it runs. `initial` is the checkpoint whose encoder it began with, None for drawn weights.
 
+    Clips are augmented before the objective sees them; their targets stay those of the points as they were.
+
     The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
     devices takes the mean over visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch
     before the gradients are averaged, so that a run on several devices minimises another loss than one on a single device.
@@ -95,6 +98,7 @@ class RunSettings(Record):
     objective: ObjectiveSettings = ObjectiveSettings()
     clips: ClipSettings
     training: TrainingSettings
+    augmentation: Augmentation = added(Augmentation(), must_be_known=True)
     initial: "InitialWeights | None" = added(None, must_be_known=True)
 
     @classmethod
@@ -117,6 +121,9 @@ class RunSettings(Record):
         Raises:
             SettingsError: a value that cannot work.
         """
+        moves = options.get("augmentation")
+        if isinstance(moves, Mapping):
+            options = {**options, "augmentation": parse_options(Augmentation, moves, of="`augmentation`").model_dump()}
         return change(self, options)
 
     def lengthened(self, num_epochs: int, step: int) -> "RunSettings":

@@ -32,6 +32,7 @@ OPTIONS: dict[str, str] = {
     "objective.variance_weight": "--variance-weight",
     "objective.conditioning": "--conditioning",
     "objective.options": "--objective-option",
+    "augmentation": "--augment",
     "training.num_epochs": "--epochs",
     "training.batch_size": "--batch-size",
     "training.clips_per_sequence": "--clips-per-sequence",
@@ -83,7 +84,7 @@ def given_settings(settings: "type[Record]", values: Mapping[str, Any]) -> dict[
 def _value(name: str, value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    return parse_pairs(value, setting=name) if name.endswith(".options") else tuple(value)
+    return parse_pairs(value, setting=name) if name.endswith(".options") or name == "augmentation" else tuple(value)
 
 
 def _has(model: "type[Record]", name: str) -> bool:

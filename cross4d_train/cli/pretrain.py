@@ -105,6 +105,15 @@ def pretrain(
     clips_per_sequence: Annotated[
         int | None, option("--clips-per-sequence", CLIPS, "Clips of each sequence an epoch. (default: 1)", metavar="N")
     ] = None,
+    augment: Annotated[
+        list[str] | None,
+        option(
+            "--augment",
+            CLIPS,
+            "Change clips at random: yaw_degrees, tilt_degrees, scale or jitter_metres; repeatable. (default: nothing)",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
     epochs: Annotated[int | None, option("--epochs", TRAINING, "By default the recipe of the dataset.", metavar="N")] = None,
     batch_size: Annotated[
         int | None,

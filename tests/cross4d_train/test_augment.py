@@ -1,5 +1,7 @@
 """Augmentation of clips."""
 
+import math
+
 import pytest
 import torch
 
@@ -46,3 +48,36 @@ def test_jitter_moves_every_point_a_little():
     moved = augmented(points)
     deviation = moved - augmented(points, jitter=0.0)
     assert deviation.std().item() == pytest.approx(0.005, rel=0.15)
+
+
+def test_a_tilt_turns_each_clip_about_a_horizontal_axis():
+    points = make_points()
+    tilts = Augmentation(tilt_degrees=60.0)
+    moved = torch.cat([augment(points, tilts, torch.Generator().manual_seed(seed)) for seed in range(20)])
+    before = (points - points.mean(dim=(1, 2), keepdim=True)).repeat(20, 1, 1, 1)
+    after = moved - moved.mean(dim=(1, 2), keepdim=True)
+    # The turn that best takes one to the other (Kabsch); exact, as nothing else happened.
+    left, _, right = torch.linalg.svd(torch.einsum("cfpi,cfpj->cij", after.double(), before.double()))
+    turn = left @ right
+    assert torch.allclose(torch.einsum("cij,cfpj->cfpi", turn.float(), before), after, atol=1e-4)
+    assert torch.allclose(torch.linalg.det(turn), torch.ones(len(turn), dtype=torch.float64))
+    tilt = torch.rad2deg(turn[:, 1, 1].clamp(-1, 1).acos())  # between the vertical before and after
+    assert 50 < tilt.max() <= 60.01
+    angle = torch.rad2deg(((turn.diagonal(dim1=1, dim2=2).sum(dim=1) - 1) / 2).clamp(-1, 1).acos())
+    assert torch.allclose(angle, tilt, atol=0.01)  # all of the turn is tilt: its axis is horizontal
+    ways = turn[:, [0, 2], 1]
+    assert (ways.amax(dim=0) > 0.3).all()
+    assert (ways.amin(dim=0) < -0.3).all()
+
+
+def test_what_is_added_leaves_earlier_draws_as_they_were():
+    """Clips of a seed, whose first numbers are scale and heading, then jitter: runs of release 0.1 resume with them."""
+    points, generator = make_points(), torch.Generator().manual_seed(5)
+    scale, angle = (2 * torch.rand(2, 4, generator=generator) - 1) * torch.tensor([[0.1], [math.radians(15)]])
+    noise = torch.randn(points.shape, generator=generator)
+    for clip in range(4):
+        cosine, sine = angle[clip].cos(), angle[clip].sin()
+        centre = points[clip].mean(dim=(0, 1))
+        x, y, z = ((points[clip] - centre) * (1 + scale[clip])).unbind(dim=-1)
+        expected = torch.stack([cosine * x + sine * z, y, cosine * z - sine * x], dim=-1) + centre + 0.005 * noise[clip]
+        assert torch.allclose(augmented(points)[clip], expected, atol=1e-5)

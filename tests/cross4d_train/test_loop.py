@@ -7,7 +7,9 @@ import torch
 from lightning_fabric import Fabric
 
 from cross4d_cache.errors import CheckpointError, OutputError, SettingsError
+from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.clips import ClipSettings
+from cross4d_train.data import BatchLoader
 from cross4d_train.loop import Pretraining, learning_rate, make_fabric
 from cross4d_train.objectives import OBJECTIVES
 from cross4d_train.run import RunFolder
@@ -119,6 +121,50 @@ def test_a_killed_run_resumes_from_its_folder_with_a_whole_log(store, tmp_path):
     logged = [json.loads(line) for line in again.log_path.read_text().splitlines()]
     assert [tuple(line[name] for name in CURVE) for line in logged] == expected
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.safetensors", "log.jsonl", "settings.json", "tensorboard"}
+
+
+AUGMENTED = make_settings().changed({"augmentation": {"yaw_degrees": "180", "tilt_degrees": "30", "scale": "0.1", "jitter_metres": "0.01"}})
+
+
+def test_augmented_clips_come_to_the_objective_with_the_targets_of_the_points_as_they_were(store, monkeypatch):
+    training, seen = make_training(store, AUGMENTED), []
+    monkeypatch.setattr(type(training.objective), "forward", lambda self, encoder, batch: seen.append(batch) or stop())
+
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        next(training.steps())
+    [batch] = seen
+    [plain] = itertools.islice(BatchLoader(training.dataset).load(make_training(store).plan), 1)
+    centre = plain.points.mean(dim=(1, 2), keepdim=True)
+    before, after = (points - centre for points in (plain.points, batch.points))
+    assert (after - before).norm(dim=-1).mean() > 0.1
+    assert ((after.norm(dim=-1) / before.norm(dim=-1) - 1).abs() < 0.3).float().mean() > 0.95
+    for name in ("rows", "features", "patches", "actions"):
+        assert torch.equal(getattr(batch, name), getattr(plain, name))
+
+
+def test_augmentation_is_part_of_the_run(store, tmp_path):
+    full = curve(make_training(store, AUGMENTED).steps())
+    assert full != curve(make_training(store).steps())
+    assert full == curve(make_training(store, AUGMENTED, num_workers=2).steps())
+    training = make_training(store, AUGMENTED)
+    first = curve(itertools.islice(training.steps(), 4))
+    training.checkpoint().save(tmp_path / "checkpoint.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert checkpoint.record.settings == AUGMENTED
+    assert first + curve(make_training(store, AUGMENTED, checkpoint=checkpoint).steps()) == full
+    with pytest.raises(CheckpointError, match=r"augmentation\.yaw_degrees: absent \(as in release 0\.1\) here, 180\.0 there"):
+        make_training(store, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"), [({"yaw": "3"}, "'yaw' of `augmentation`"), ({"scale": "1"}, "'scale' of `augmentation`: .*less than 1")]
+)
+def test_augmentations_that_there_are_not(moves, said):
+    with pytest.raises(SettingsError, match=said):
+        make_settings().changed({"augmentation": moves})
 
 
 def test_workers_do_not_change_the_curve(store):

@@ -110,6 +110,21 @@ def test_objective_and_conditioning_go_into_the_run(store, tmp_path, options):
     assert f"objective.conditioning: whiten:5 here, {options[-1]} there" in other.stderr
 
 
+def test_augmentation_goes_into_the_run_and_is_compared(store, tmp_path):
+    command = ("pretrain", "--cache", store, "--out", tmp_path / "run", *SMALL)
+    result = run(*command, "--augment", "yaw_degrees=180", "--augment", "jitter_metres=0.01", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["settings"]["augmentation"]["yaw_degrees"] == 180
+    assert run("pretrain", "--cache", store, "--out", tmp_path / "run", "--resume").exit_code == 0
+    other = run(*command, "--augment", "yaw_degrees=90")
+    assert other.exit_code == 2
+    assert "augmentation.yaw_degrees: 90.0 here, 180.0 there" in other.stderr
+    for words, said in (("yaw=3", "option 'yaw' of --augment"), ("scale=1", "'scale' of --augment"), ("scale", "expected: KEY=VALUE")):
+        refused = run("pretrain", "--cache", store, "--out", tmp_path / "new", *SMALL, "--augment", words)
+        assert (refused.exit_code, (tmp_path / "new").exists()) == (2, False)
+        assert said in refused.stderr
+
+
 @pytest.mark.parametrize("objective", ["ijepa", "mastpre", "uni4d", "vicreg"])
 def test_objectives_without_a_teacher_need_no_targets(tmp_path, objective):
     bare = write_store(tmp_path / "bare.zarr", make_infos(), targets=False)
