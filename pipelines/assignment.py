@@ -8,6 +8,7 @@ know of single points is asked by `pipelines.bodies` and `pipelines.scans`.
 """
 
 from cross4d_cache.errors import SettingsError
+from cross4d_train.augment import Augmentation
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.table import Table
@@ -122,6 +123,24 @@ def finer_tokens(setup: Setup, _: Others) -> Table:
     return compare(setup, 5, "More tokens a frame", _changed(setup, "small", encoder=EncoderSettings(size="small")))
 
 
+def augmented(setup: Setup, _: Others) -> Table:
+    """Clips turned by any angle about the vertical, tilted and scaled, their targets untouched: coordinates no longer say where in the
+    image a point lies. Heads are trained and asked on clips as they are.
+    """
+    turned = Augmentation(yaw_degrees=180, tilt_degrees=15, scale=0.1)
+    students = {
+        name: student.model_copy(
+            update={
+                "name": f"{student.name}-turned",
+                "settings": student.settings.model_copy(update={"augmentation": turned}),
+            }
+        )
+        for name, student in assigned(setup, "whiten:32").items()
+        if student.settings is not None
+    }
+    return compare(setup, 11, "Targets whitened to 32 components, clips turned and scaled", students)
+
+
 def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None, **training: object) -> dict[str, Student]:
     controls = setup.controls()
     stores = {REFERENCE: setup.store(), SHUFFLED: controls["shuffled"], POSITION: controls["position"]}
@@ -143,6 +162,7 @@ VARIANTS: dict[int, Builder] = {
     8: baselines,
     9: pooled_by_maximum,
     10: against_global,
+    11: augmented,
 }
 
 if __name__ == "__main__":

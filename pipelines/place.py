@@ -1,0 +1,197 @@
+"""How much of a target its place in the image explains, and who knows what is left: targets of test videos, told from frozen tokens.
+
+    python -m pipelines.place STORE [--protocol NAME] [--students NAME=CHECKPOINT ...] [--conditioning whiten:32] [--json FILE]
+
+Every predictor is fitted on tokens of the training side and asked for those of the test side: the mean target of each patch index, a
+cubic of the token's coordinates, and a linear map of the tokens of each student; `random` is an untrained one. A name that is given
+several times, once a seed, gets mean and deviation. What is told is a share of variance: 1 is all of it, 0 what a constant tells, and less
+is worse than that. `remainder` is a target minus the mean of its patch index, which place alone cannot tell.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from cross4d_cache.errors import SettingsError, user_errors
+from cross4d_cache.types import Side
+from cross4d_train.clips import ClipSettings, even_requests, select_sequences
+from cross4d_train.conditioning import Conditioning, gather_statistics
+from cross4d_train.data import BatchLoader, in_batches
+from cross4d_train.dataset import ClipDataset
+from cross4d_train.encoders.encoder import Encoder
+from cross4d_train.evaluation.encoder_source import open_source
+from cross4d_train.evaluation.features import frozen
+from cross4d_train.settings import EncoderSettings
+from cross4d_train.token_targets import match_points, view_targets
+
+RIDGE = 1e-3
+"""Of linear maps, as a share of the mean variance of their inputs."""
+WINDOWS = 2
+BATCH = 16
+SIDES: tuple[Side, Side] = ("train", "test")
+
+Shares = dict[str, dict[str, list[float]]]
+"""Of each row, by what is told: a number for each student of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Tokens that a camera sees, of one side: what a student makes of them, where they are, their patch index and conditioned target."""
+
+    features: Float[Tensor, "token channel"]
+    coordinates: Float[Tensor, "token 3"]
+    patches: Int64[Tensor, " token"]
+    targets: Float[Tensor, "token target"]
+
+
+def share_told(
+    predictions: Float64[Tensor, "token target"], targets: Float64[Tensor, "token target"], constant: Float64[Tensor, " target"]
+) -> float:
+    """Which share of the squared distance of targets from a constant the predictions take away."""
+    return 1 - float((targets - predictions).square().sum() / (targets - constant).square().sum())
+
+
+def patch_means(patches: Int64[Tensor, " token"], targets: Float64[Tensor, "token target"], size: int) -> Float64[Tensor, "patch target"]:
+    """The mean target of each patch index; of one without a token, that of all."""
+    counts = torch.bincount(patches, minlength=size).unsqueeze(1)
+    sums = targets.new_zeros(size, targets.shape[1]).index_add_(0, patches, targets)
+    return torch.where(counts > 0, sums / counts.clamp(min=1), targets.mean(dim=0))
+
+
+def linear_map(
+    inputs: Float64[Tensor, "token channel"], targets: Float64[Tensor, "token target"], asked: Float64[Tensor, "other channel"]
+) -> Float64[Tensor, "other target"]:
+    """Ridge regression with a constant, at other inputs."""
+    centre, offset = inputs.mean(dim=0), targets.mean(dim=0)
+    inputs, asked = inputs - centre, asked - centre
+    square = inputs.T @ inputs
+    square.diagonal().add_(RIDGE * float(square.diagonal().mean()))
+    found: Tensor = asked @ torch.linalg.solve(square, inputs.T @ (targets - offset)) + offset
+    return found
+
+
+def cubic(coordinates: Float64[Tensor, "token 3"]) -> Float64[Tensor, "token 19"]:
+    """All products of one, two and three of the coordinates."""
+    powers = [axes for degree in (1, 2, 3) for axes in combinations_with_replacement(range(3), degree)]
+    return torch.stack([coordinates[:, axes].prod(dim=1) for axes in powers], dim=1)
+
+
+def tell(encoder: Encoder, dataset: ClipDataset, chosen: Sequence[int], conditioning: Conditioning) -> Told:
+    """The seen tokens of evenly spaced clips of some sequences, of the first view that sees them."""
+    requests = even_requests(dataset.clips, dataset.cache.sequences, chosen, num_windows=WINDOWS, seed=0)
+    parts = list[Told]()
+    with frozen(encoder), torch.no_grad():
+        for batch in BatchLoader(dataset).load(in_batches(requests, BATCH)):
+            tokens = encoder(batch.points)
+            points = match_points(tokens, batch.points)
+            targets, seen = view_targets(batch, tokens.frame, points, conditioning)
+            any_view, view = seen.any(dim=-1), seen.int().argmax(dim=-1)
+            clip, token = any_view.nonzero(as_tuple=True)
+            view = view[clip, token]
+            rows = batch.rows[clip, tokens.frame[clip, token], points[clip, token], view].long()
+            parts.append(
+                Told(
+                    features=tokens.features[clip, token].double(),
+                    coordinates=(tokens.centroids - batch.points.mean(dim=(1, 2)).unsqueeze(1))[clip, token].double(),
+                    patches=batch.patches[rows].long(),
+                    targets=targets[clip, token, view].double(),
+                )
+            )
+    return Told(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Told.__dataclass_fields__})
+
+
+def shares(train: Told, test: Told, num_patches: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """What each predictor tells of whole targets and of the remainder: patch index, coordinates, and the student's tokens (`student`)."""
+    means = patch_means(train.patches, train.targets, num_patches)
+    sides = {
+        "target": (train.targets, test.targets),
+        "remainder": (train.targets - means[train.patches], test.targets - means[test.patches]),
+    }
+    predictors: dict[str, Callable[[Tensor], Tensor]] = {
+        "patch index": lambda targets: patch_means(train.patches, targets, num_patches)[test.patches],
+        "coordinates": lambda targets: linear_map(cubic(train.coordinates), targets, cubic(test.coordinates)),
+        "student": lambda targets: linear_map(train.features, targets, test.features),
+    }
+    for name, predict in predictors.items():
+        yield name, {what: share_told(predict(known), asked, known.mean(dim=0)) for what, (known, asked) in sides.items()}
+
+
+def measure(store: str, protocol: str | None, students: Sequence[tuple[str, str]], conditioning_name: str) -> Shares:
+    """For each row, every student's shares in the order given; rows of place are told by the first student's tokens.
+
+    Raises:
+        SettingsError: no student, or students of different clips.
+    """
+    found: Shares = {}
+    clips = _clips(store, students)
+    dataset = ClipDataset(store, clips)
+    cache = dataset.cache
+    train, test = (select_sequences(cache.sequences, cache.manifest.dataset.protocols, protocol=protocol, side=side) for side in SIDES)
+    num_patches = cache.manifest.render.views * cache.manifest.teacher.num_patches
+    conditioning = Conditioning(conditioning_name, target_channels=cache.manifest.projection.channels, num_patches=num_patches)
+    conditioning.fit(gather_statistics(cache, train, "patches"))
+    for number, (name, checkpoint) in enumerate(students):
+        seed = sum(other == name for other, _ in students[:number])
+        encoder = _encoder(checkpoint, students, seed, cache.manifest.dataset.name)
+        sides = [tell(encoder, dataset, chosen, conditioning) for chosen in (train, test)]
+        for row, told in shares(sides[0], sides[1], num_patches):
+            if row == "student" or number == 0:
+                for what, share in told.items():
+                    found.setdefault(name if row == "student" else row, {}).setdefault(what, []).append(share)
+    return found
+
+
+def _clips(store: str, students: Sequence[tuple[str, str]]) -> ClipSettings:
+    trained = [place for _, place in students if place != "random"]
+    if not trained:
+        raise SettingsError("no student that was trained", expected="the checkpoint of one, whose clips are taken", hint="name one")
+    known = {open_source(place, encoder=None, seed=0, dataset="").clips for place in trained}
+    if len(known) > 1:
+        raise SettingsError(f"students of different clips: {known}", expected="clips of one kind", hint="measure them one by one")
+    return known.pop()
+
+
+def _encoder(place: str, students: Sequence[tuple[str, str]], seed: int, dataset: str) -> Encoder:
+    like: EncoderSettings | None = None
+    if place == "random":  # as large as those that were trained
+        first = next(other for _, other in students if other != "random")
+        like = open_source(first, encoder=None, seed=0, dataset=dataset).settings
+    return open_source(place, encoder=like, seed=seed, dataset=dataset).encoder
+
+
+def table(found: Shares) -> str:
+    """Rows of Markdown."""
+    lines = ["| told by | whole target | remainder |", "|---|---|---|"]
+    for name, row in found.items():
+        cells = [f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "") for values in row.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--protocol")
+    parser.add_argument("--students", nargs="+", default=[], metavar="NAME=CHECKPOINT")
+    parser.add_argument("--conditioning", default="whiten:32")
+    parser.add_argument("--json", type=Path, help="write everything to this file")
+    arguments = parser.parse_args()
+    with user_errors():
+        students = [(name, place) for name, _, place in (word.partition("=") for word in arguments.students)]
+        found = measure(arguments.store, arguments.protocol, students, arguments.conditioning)
+        print(table(found))
+        if arguments.json:
+            arguments.json.write_text(json.dumps({"conditioning": arguments.conditioning, "shares": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What place explains of targets, and what students know of the rest, on cases that can be worked out by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cross4d_cache.errors import SettingsError
+from cross4d_train.clips import ClipSettings, even_requests
+from cross4d_train.conditioning import Conditioning
+from cross4d_train.dataset import ClipDataset
+from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
+from pipelines import place
+from pipelines.place import Told, cubic, linear_map, measure, patch_means, share_told, shares, tell
+
+CLIPS = ClipSettings(num_frames=3, num_points=40, stride=1)
+
+
+def doubles(*rows: tuple[float, ...]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_shares_of_variance_by_hand() -> None:
+    targets, constant = doubles((0,), (2,)), torch.ones(1, dtype=torch.float64)
+    assert share_told(targets, targets, constant) == 1
+    assert share_told(doubles((1,), (1,)), targets, constant) == 0
+    assert share_told(doubles((0.5,), (1.5,)), targets, constant) == 0.75
+    assert share_told(doubles((2,), (0,)), targets, constant) == -3
+
+
+def test_means_of_patches_by_hand() -> None:
+    means = patch_means(torch.tensor([2, 0, 2]), doubles((1, 0), (5, 0), (3, 6)), 4)
+    assert torch.equal(means, doubles((5, 0), (3, 2), (2, 3), (3, 2)))
+
+
+def test_a_linear_map_by_hand() -> None:
+    """Of 2 x + 1 at 0 to 3: the ridge makes of the slope 2 * 5 / 5.005."""
+    found = linear_map(doubles((0,), (1,), (2,), (3,)), doubles((1,), (3,), (5,), (7,)), doubles((4,), (1.5,)))
+    assert found.flatten().tolist() == pytest.approx([4 + 2.5 * 10 / 5.005, 4])
+
+
+def test_products_of_coordinates_by_hand() -> None:
+    products = [2, 3, 5, 4, 6, 10, 9, 15, 25, 8, 12, 20, 18, 30, 50, 27, 45, 75, 125]
+    assert cubic(doubles((2, 3, 5))).tolist() == [products]
+
+
+def test_what_place_cannot_tell_is_told_by_the_student_alone() -> None:
+    """Targets are the number of the patch, known from x too, plus what only the first feature has."""
+    rng = np.random.default_rng(0)
+
+    def side(size: int) -> Told:
+        patches = torch.from_numpy(rng.integers(3, size=size))
+        features = torch.from_numpy(rng.normal(size=(size, 4)))
+        coordinates = torch.stack([patches.double(), *torch.from_numpy(rng.normal(size=(2, size)))], dim=1)
+        return Told(features=features, coordinates=coordinates, patches=patches, targets=patches[:, None].double() + features[:, :1])
+
+    found = dict(shares(side(4000), side(4000), 3))
+    place_alone = 1 / (1 + 3 / 2)  # variance 2/3 of the patch beside 1 of the feature
+    for name, whole, remainder in (("patch index", place_alone, 0), ("coordinates", place_alone, 0), ("student", 1 - place_alone, 1)):
+        assert found[name]["target"] == pytest.approx(whole, abs=0.03)
+        assert found[name]["remainder"] == pytest.approx(remainder, abs=0.03)
+
+
+def test_tokens_come_with_the_patch_and_the_target_of_their_point(small_store: Path) -> None:
+    dataset, encoder = ClipDataset(small_store, CLIPS), EncoderSettings(size="tiny").build()
+    told = tell(encoder, dataset, [0, 3], Conditioning("none", target_channels=16, num_patches=32))
+    expected = []
+    for request in even_requests(CLIPS, dataset.cache.sequences, [0, 3], num_windows=2, seed=0):
+        clip = dataset[request]
+        with torch.no_grad():
+            tokens = encoder.eval()(torch.from_numpy(clip.points)[None])
+        for token in range(len(tokens.frame[0])):
+            frame, centroid = int(tokens.frame[0, token]), tokens.centroids[0, token].numpy()
+            point = int(np.linalg.norm(clip.points[frame] - centroid, axis=1).argmin())
+            rows = [row for row in clip.rows[frame, point].tolist() if row >= 0]
+            if rows:
+                expected.append((int(clip.patches[rows[0]]), clip.features[rows[0]], centroid - clip.points.mean(axis=(0, 1))))
+    assert 10 < len(expected) == len(told.patches)
+    assert told.patches.tolist() == [patch for patch, _, _ in expected]
+    np.testing.assert_allclose(told.targets, np.stack([target for _, target, _ in expected]), atol=1e-6)
+    np.testing.assert_allclose(told.coordinates, np.stack([coordinates for _, _, coordinates in expected]), atol=1e-4)
+
+
+def test_command_measures_students_and_averages_seeds(
+    small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = TrainingSettings(num_epochs=2, batch_size=3, side="train", protocol="cross-subject")
+    settings = RunSettings(encoder=EncoderSettings(size="tiny"), clips=CLIPS, training=training)
+    run = Pretraining(small_store, settings, make_fabric("cpu"))
+    list(run.steps())
+    run.checkpoint().save(tmp_path / "student.safetensors")
+    words = ["place", str(small_store), "--students", "untrained=random", "untrained=random", f"own={tmp_path / 'student.safetensors'}"]
+    monkeypatch.setattr(sys, "argv", [*words, "--conditioning", "center", "--json", str(tmp_path / "place.json")])
+    place.main()
+    found = json.loads((tmp_path / "place.json").read_text())["shares"]
+    assert {name: len(row["remainder"]) for name, row in found.items()} == {"patch index": 1, "coordinates": 1, "untrained": 2, "own": 1}
+    assert found["untrained"]["target"][0] != found["untrained"]["target"][1]
+    assert found["patch index"]["remainder"][0] <= 0
+    assert capsys.readouterr().out.count("±") == 2
+    with pytest.raises(SettingsError, match="no student that was trained"):
+        measure(str(small_store), None, [("untrained", "random")], "center")
