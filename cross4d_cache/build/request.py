@@ -88,6 +88,10 @@ class BuildRequest(Record):
     settings: BuildSettings = BuildSettings()
 
     @classmethod
-    def of_files(cls, root: Path, options: Mapping[str, JsonValue] | None = None) -> "BuildRequest":
+    def of_files(cls, root: Path, options: Mapping[str, JsonValue] | None = None, *, exclude: tuple[str, ...] = ()) -> "BuildRequest":
         """A store of somebody's own point-cloud files, without targets: what an encoder needs to give features of their points."""
-        return cls(dataset=DatasetRequest(name="folder", root=root, options=options or {}), teacher=TeacherRequest(name="none"))
+        return cls(
+            dataset=DatasetRequest(name="folder", root=root, options=options or {}),
+            teacher=TeacherRequest(name="none"),
+            settings=BuildSettings(exclude=exclude),
+        )

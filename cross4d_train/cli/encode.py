@@ -34,6 +34,7 @@ def encode(
     data_option: Annotated[
         list[str] | None, option("--option", INPUT, "How they are read, such as axes=x,-y,-z; repeatable.", metavar="KEY=VALUE")
     ] = None,
+    exclude: Annotated[list[str] | None, option("--exclude", INPUT, "Leave out a sequence of --data; repeatable.", metavar="ID")] = None,
     encoder: EncoderClassOption = None,
     limit: Annotated[int | None, option("--limit", INPUT, "Only the first N sequences.", min=1, metavar="N")] = None,
     stride: Annotated[
@@ -69,11 +70,15 @@ def encode(
     if (cache is None) == (data is None):
         found = "neither --cache nor --data" if cache is None else "both --cache and --data"
         raise SettingsError(found, expected="a store, or a folder of point-cloud files", hint="pass one of the two")
+    if data is None and (data_option or exclude):
+        raise SettingsError(
+            "--option or --exclude with --cache", expected="a folder of point-cloud files", hint="leave it out, or pass --data"
+        )
     if data is not None:
         checkpoint_at(checkpoint)  # a student that is not there is told before a store is built for it
     request = EncodeRequest(
         checkpoint=checkpoint,
-        store=cache or build_points(data or Path(), data_option, out.with_name(f"{out.name}.zarr"), quiet=quiet),
+        store=cache or build_points(data or Path(), data_option, exclude, out.with_name(f"{out.name}.zarr"), quiet=quiet),
         out=out,
         formats=tuple(name for name in FORMATS if name in names),
         stride=stride,
@@ -87,13 +92,13 @@ def encode(
         print(result.describe())
 
 
-def build_points(data: Path, options: list[str] | None, store: Path, *, quiet: bool) -> str:
+def build_points(data: Path, options: list[str] | None, exclude: list[str] | None, store: Path, *, quiet: bool) -> str:
     """The store of a folder of point-cloud files, without targets, built or resumed."""
     from cross4d_cache.build.build import build_store
     from cross4d_cache.build.request import BuildRequest
     from cross4d_cache.console import follow
 
-    request = BuildRequest.of_files(data, parse_pairs(options, setting="dataset.options"))
+    request = BuildRequest.of_files(data, parse_pairs(options, setting="dataset.options"), exclude=tuple(exclude or ()))
     follow(build_store(request, store, device="cpu"), OPTIONS, quiet=quiet)
     return str(store)
 

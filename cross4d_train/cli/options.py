@@ -17,6 +17,7 @@ OPTIONS: dict[str, str] = {
     "checkpoint": "--checkpoint",
     "dataset.root": "--data",
     "dataset.options": "--option",
+    "exclude": "--exclude",
     "out": "--out",
     "encoder.name": "--encoder",
     "encoder.size": "--size",

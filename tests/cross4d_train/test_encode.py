@@ -239,6 +239,28 @@ def test_features_of_a_folder_of_files_in_one_command(checkpoint, scans):
     np.testing.assert_array_equal(np.load("features/stand/features.npy"), np.concatenate(expected))
 
 
+def test_a_damaged_sequence_is_left_out_as_the_message_says(checkpoint, scans):
+    damaged = Path("scans/sit/3.ply")
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    words = ["encode", "--checkpoint", str(checkpoint), "--data", "scans", "--device", "cpu", "--quiet"]
+    ended = shell(*words)
+    assert ended.exit_code == 2
+    assert "leave the sequence out with --exclude sit" in ended.stderr
+    assert "with another --out" in ended.stderr
+    left = shell(*words, "--exclude", "sit", "--out", "whole")
+    assert left.exit_code == 0, left.output
+    assert [path.name for path in Path("whole").iterdir() if path.is_dir()] == ["stand"]
+    unknown = shell(*words, "--exclude", "run", "--out", "other")
+    assert (unknown.exit_code, "--exclude names sequences that are not in the dataset: run" in unknown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("word", ["--option=axes=x,-y,-z", "--exclude=sit"])
+def test_what_is_said_of_files_is_refused_beside_a_store(checkpoint, store, tmp_path, word):
+    ended = shell("encode", "--checkpoint", checkpoint, "--cache", store, "--out", tmp_path / "out", word)
+    assert (ended.exit_code, (tmp_path / "out").exists()) == (2, False)
+    assert "--option or --exclude with --cache" in ended.stderr
+
+
 def test_a_student_that_is_not_there_is_told_before_a_store_is_built(scans):
     ended = shell("encode", "--checkpoint", "nobody", "--data", "scans", "--quiet")
     assert ended.exit_code == 2
