@@ -5,7 +5,8 @@
 Every predictor is fitted on tokens of the training side and asked for those of the test side: the mean target of each patch index, a
 cubic of the token's coordinates, and a linear map of the tokens of each student; `random` is an untrained one. A name that is given
 several times, once a seed, gets mean and deviation. What is told is a share of variance: 1 is all of it, 0 what a constant tells, and less
-is worse than that. `remainder` is a target minus the mean of its patch index, which place alone cannot tell.
+is worse than that. `remainder` is a target minus the mean of its patch index, which place alone cannot tell. The row `the frame before`
+says how much of it lasts: the target of the same patch a frame earlier, times one number, which no student is given.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from cross4d_cache.errors import SettingsError, user_errors
+from cross4d_cache.store import Cache
 from cross4d_cache.types import Side
 from cross4d_train.clips import ClipSettings, even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning, gather_statistics
@@ -124,6 +127,46 @@ def shares(train: Told, test: Told, num_patches: int) -> Iterator[tuple[str, dic
         yield name, {what: share_told(predict(known), asked, known.mean(dim=0)) for what, (known, asked) in sides.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Targets of patches that two frames in a row both hit."""
+
+    now: Float64[Tensor, "pair target"]
+    before: Float64[Tensor, "pair target"]
+    patches: Int64[Tensor, " pair"]
+
+
+def pair_frames(cache: Cache, chosen: Sequence[int], conditioning: Conditioning) -> Pairs:
+    """The conditioned targets of some sequences, each with that of its patch a frame earlier."""
+    num_patches, parts = cache.manifest.render.views * cache.manifest.teacher.num_patches, list[Pairs]()
+    for index in chosen:
+        num_frames = cache.sequences[index].num_frames
+        clip = cache.read_clip(index, np.arange(num_frames))
+        # A feature belongs to the frame of any point that refers to it.
+        frame_of_point = np.repeat(np.arange(num_frames), np.diff(clip.point_offsets))
+        place = np.full((num_frames, num_patches), -1)
+        for rows in clip.rows.T:
+            hit = rows >= 0
+            place[frame_of_point[hit], clip.patches[rows[hit]]] = rows[hit]
+        frame, patch = np.nonzero((place[1:] >= 0) & (place[:-1] >= 0))
+        features, patches = torch.from_numpy(clip.features), torch.from_numpy(clip.patches.astype(np.int64))
+        targets = conditioning(features, patches).double()
+        now, before = targets[place[frame + 1, patch]], targets[place[frame, patch]]
+        parts.append(Pairs(now=now, before=before, patches=torch.from_numpy(patch)))
+    return Pairs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Pairs.__dataclass_fields__})
+
+
+def last_shares(train: Pairs, test: Pairs, num_patches: int) -> dict[str, float]:
+    """What the frame before tells, of whole targets and of the remainder."""
+    found = {}
+    constant = train.now.mean(dim=0, keepdim=True).expand(num_patches, -1)
+    for what, means in (("target", constant), ("remainder", patch_means(train.patches, train.now, num_patches))):
+        (known, earlier), (asked, given) = ((side.now - means[side.patches], side.before - means[side.patches]) for side in (train, test))
+        scale = float((known * earlier).sum() / earlier.square().sum())
+        found[what] = share_told(scale * given, asked, torch.zeros_like(asked[0]))
+    return found
+
+
 def measure(store: str, protocol: str | None, students: Sequence[tuple[str, str]], conditioning_name: str) -> Shares:
     """For each row, every student's shares in the order given; rows of place are told by the first student's tokens.
 
@@ -138,6 +181,9 @@ def measure(store: str, protocol: str | None, students: Sequence[tuple[str, str]
     num_patches = cache.manifest.render.views * cache.manifest.teacher.num_patches
     conditioning = Conditioning(conditioning_name, target_channels=cache.manifest.projection.channels, num_patches=num_patches)
     conditioning.fit(gather_statistics(cache, train, "patches"))
+    pairs = [pair_frames(cache, chosen, conditioning) for chosen in (train, test)]
+    lasting = last_shares(pairs[0], pairs[1], num_patches)
+    found["the frame before"] = {what: [share] for what, share in lasting.items()}
     for number, (name, checkpoint) in enumerate(students):
         seed = sum(other == name for other, _ in students[:number])
         encoder = _encoder(checkpoint, students, seed, cache.manifest.dataset.name)

@@ -1,5 +1,6 @@
 """What place explains of targets, and what students know of the rest, on cases that can be worked out by hand."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
+from cross4d_cache.store import open_cache
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.conditioning import Conditioning
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from pipelines import place
-from pipelines.place import Told, cubic, linear_map, measure, patch_means, share_told, shares, tell
+from pipelines.place import Pairs, Told, cubic, last_shares, linear_map, measure, pair_frames, patch_means, share_told, shares, tell
 
 CLIPS = ClipSettings(num_frames=3, num_points=40, stride=1)
 
@@ -85,6 +87,33 @@ def test_tokens_come_with_the_patch_and_the_target_of_their_point(small_store: P
     np.testing.assert_allclose(told.coordinates, np.stack([coordinates for _, _, coordinates in expected]), atol=1e-4)
 
 
+def test_pairs_are_the_same_patch_in_frames_in_a_row(small_store: Path) -> None:
+    cache = open_cache(small_store)
+    found = pair_frames(cache, [0, 3], Conditioning("none", target_channels=16, num_patches=32))
+    expected = []
+    for index in (0, 3):
+        held: list[dict[int, np.ndarray]] = []
+        for frame in range(cache.sequences[index].num_frames):
+            clip = cache.read_clip(index, np.array([frame]))
+            held.append({int(patch): feature for patch, feature in zip(clip.patches, clip.features, strict=True)})
+        for before, now in itertools.pairwise(held):
+            expected += [(patch, now[patch], before[patch]) for patch in sorted(set(now) & set(before))]
+    assert 20 < len(expected) == len(found.patches)
+    assert found.patches.tolist() == [patch for patch, _, _ in expected]
+    np.testing.assert_allclose(found.now, np.stack([now for _, now, _ in expected]), atol=1e-6)
+    np.testing.assert_allclose(found.before, np.stack([before for _, _, before in expected]), atol=1e-6)
+
+
+def test_what_lasts_by_hand() -> None:
+    """Two patches with means 0 and 10; of what is left, half lasts."""
+    train = Pairs(now=doubles((1,), (-1,), (11,), (9,)), before=doubles((2,), (-2,), (12,), (8,)), patches=torch.tensor([0, 0, 1, 1]))
+    test = Pairs(now=doubles((3,), (9,)), before=doubles((4,), (10,)), patches=torch.tensor([0, 1]))
+    found = last_shares(train, test, 2)
+    assert found["remainder"] == pytest.approx(1 - (1 + 1) / (9 + 1))  # predicted 2 and 0, for 3 and -1
+    scale = (4 * 3 + 6 * 7 + 6 * 7 + 4 * 3) / (9 + 49 + 49 + 9)  # about the mean of all, 5
+    assert found["target"] == pytest.approx(1 - ((-2 + scale) ** 2 + (4 - 5 * scale) ** 2) / (4 + 16))
+
+
 def test_command_measures_students_and_averages_seeds(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,7 +126,13 @@ def test_command_measures_students_and_averages_seeds(
     monkeypatch.setattr(sys, "argv", [*words, "--conditioning", "center", "--json", str(tmp_path / "place.json")])
     place.main()
     found = json.loads((tmp_path / "place.json").read_text())["shares"]
-    assert {name: len(row["remainder"]) for name, row in found.items()} == {"patch index": 1, "coordinates": 1, "untrained": 2, "own": 1}
+    assert {name: len(row["remainder"]) for name, row in found.items()} == {
+        "the frame before": 1,
+        "patch index": 1,
+        "coordinates": 1,
+        "untrained": 2,
+        "own": 1,
+    }
     assert found["untrained"]["target"][0] != found["untrained"]["target"][1]
     assert found["patch index"]["remainder"][0] <= 0
     assert capsys.readouterr().out.count("±") == 2
