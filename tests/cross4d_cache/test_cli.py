@@ -32,7 +32,7 @@ COMMANDS = {
     "layer limit option out points project quiet seed teacher teacher-option views visibility weights window",
     "check-data": "data dataset json option points quiet read-all views",
     "derive": "STORE correspondence json out quiet",
-    "encode": "cache checkpoint data device encoder format json limit option out quiet stride",
+    "encode": "cache checkpoint data device encoder exclude format json limit option out quiet stride",
     "encoders": "frames json points quiet",
     "export": "encoder json license notes out results run",
     "info": "STORE data dataset fidelity json option png quiet read-all",
@@ -42,8 +42,8 @@ COMMANDS = {
     "subset": "STORE action json out protocol quiet sequences split",
     "teachers": "json",
     "verify": "STORE json quiet",
-    "pretrain": "batch-size cache clips-per-sequence conditioning device devices encoder encoder-option epochs frames init json keep "
-    "logger lr objective objective-option out points protocol quiet resume save-every seed size split stride variance-weight workers",
+    "pretrain": "augment batch-size cache clips-per-sequence conditioning device devices encoder encoder-option epochs frames init json "
+    "keep logger lr objective objective-option out points protocol quiet resume save-every seed size split stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 
