@@ -11,11 +11,12 @@ says how much of it lasts: the target of the same patch a frame earlier, times o
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import combinations_with_replacement
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +26,13 @@ from torch import Tensor
 from cross4d_cache.errors import SettingsError, user_errors
 from cross4d_cache.store import Cache
 from cross4d_cache.types import Side
-from cross4d_train.clips import ClipSettings, even_requests, select_sequences
+from cross4d_train.clips import even_requests, select_sequences
 from cross4d_train.conditioning import Conditioning, gather_statistics
 from cross4d_train.data import BatchLoader, in_batches
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
-from cross4d_train.evaluation.encoder_source import open_source
+from cross4d_train.evaluation.encoder_source import UNTRAINED, EncoderSource, open_source
 from cross4d_train.evaluation.features import frozen
-from cross4d_train.settings import EncoderSettings
 from cross4d_train.token_targets import match_points, view_targets
 
 RIDGE = 1e-3
@@ -53,6 +53,24 @@ class Told:
     coordinates: Float[Tensor, "token 3"]
     patches: Int64[Tensor, " token"]
     targets: Float[Tensor, "token target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Targets of patches that two frames in a row both hit."""
+
+    now: Float64[Tensor, "pair target"]
+    before: Float64[Tensor, "pair target"]
+    patches: Int64[Tensor, " pair"]
+
+
+Tokens = TypeVar("Tokens", Told, Pairs)
+
+
+def join(parts: Sequence[Tokens]) -> Tokens:
+    """What several batches or sequences gave, as one."""
+    kind = type(parts[0])
+    return kind(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(kind)})
 
 
 def share_told(
@@ -108,32 +126,38 @@ def tell(encoder: Encoder, dataset: ClipDataset, chosen: Sequence[int], conditio
                     targets=targets[clip, token, view].double(),
                 )
             )
-    return Told(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Told.__dataclass_fields__})
+    return join(parts)
 
 
-def shares(train: Told, test: Told, num_patches: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """What each predictor tells of whole targets and of the remainder: patch index, coordinates, and the student's tokens (`student`)."""
-    means = patch_means(train.patches, train.targets, num_patches)
-    sides = {
-        "target": (train.targets, test.targets),
-        "remainder": (train.targets - means[train.patches], test.targets - means[test.patches]),
-    }
-    predictors: dict[str, Callable[[Tensor], Tensor]] = {
-        "patch index": lambda targets: patch_means(train.patches, targets, num_patches)[test.patches],
-        "coordinates": lambda targets: linear_map(cubic(train.coordinates), targets, cubic(test.coordinates)),
-        "student": lambda targets: linear_map(train.features, targets, test.features),
-    }
-    for name, predict in predictors.items():
-        yield name, {what: share_told(predict(known), asked, known.mean(dim=0)) for what, (known, asked) in sides.items()}
+Predictor = Callable[[Told, Told, Tensor], Tensor]
+"""From tokens of the training side, others, and targets of the former to those of the latter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """Targets of patches that two frames in a row both hit."""
+def by_patch(train: Told, test: Told, targets: Float64[Tensor, "token target"]) -> Float64[Tensor, "other target"]:
+    """The mean of the patch index."""
+    size = 1 + int(torch.cat([train.patches, test.patches]).max())
+    return patch_means(train.patches, targets, size)[test.patches]
 
-    now: Float64[Tensor, "pair target"]
-    before: Float64[Tensor, "pair target"]
-    patches: Int64[Tensor, " pair"]
+
+def by_coordinates(train: Told, test: Told, targets: Float64[Tensor, "token target"]) -> Float64[Tensor, "other target"]:
+    """A cubic of where tokens are."""
+    return linear_map(cubic(train.coordinates), targets, cubic(test.coordinates))
+
+
+def by_student(train: Told, test: Told, targets: Float64[Tensor, "token target"]) -> Float64[Tensor, "other target"]:
+    """A linear map of what a student makes of tokens."""
+    return linear_map(train.features, targets, test.features)
+
+
+OF_PLACE: dict[str, Predictor] = {"patch index": by_patch, "coordinates": by_coordinates}
+LASTING = "the frame before"
+
+
+def shares(predict: Predictor, train: Told, test: Told) -> dict[str, float]:
+    """What a predictor tells of whole targets and of the remainder."""
+    left = (side.targets - by_patch(train, side, train.targets) for side in (train, test))
+    sides = {"target": (train.targets, test.targets), "remainder": tuple(left)}
+    return {what: share_told(predict(train, test, known), asked, known.mean(dim=0)) for what, (known, asked) in sides.items()}
 
 
 def pair_frames(cache: Cache, chosen: Sequence[int], conditioning: Conditioning) -> Pairs:
@@ -153,7 +177,7 @@ def pair_frames(cache: Cache, chosen: Sequence[int], conditioning: Conditioning)
         targets = conditioning(features, patches).double()
         now, before = targets[place[frame + 1, patch]], targets[place[frame, patch]]
         parts.append(Pairs(now=now, before=before, patches=torch.from_numpy(patch)))
-    return Pairs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Pairs.__dataclass_fields__})
+    return join(parts)
 
 
 def last_shares(train: Pairs, test: Pairs, num_patches: int) -> dict[str, float]:
@@ -168,49 +192,55 @@ def last_shares(train: Pairs, test: Pairs, num_patches: int) -> dict[str, float]
 
 
 def measure(store: str, protocol: str | None, students: Sequence[tuple[str, str]], conditioning_name: str) -> Shares:
-    """For each row, every student's shares in the order given; rows of place are told by the first student's tokens.
+    """For each row, every student's shares in the order given; rows of place are told by the tokens of the first.
 
     Raises:
-        SettingsError: no student, or students of different clips.
+        SettingsError: no trained student, one that has seen test videos, students of different clips, or a name that is taken.
     """
-    found: Shares = {}
-    clips = _clips(store, students)
-    dataset = ClipDataset(store, clips)
+    trained = [open_source(place, encoder=None, seed=0, dataset="") for _, place in students if place != UNTRAINED]
+    check(students, trained, protocol)
+    like, protocol = trained[0], protocol or trained[0].protocol
+    dataset = ClipDataset(store, like.clips)
     cache = dataset.cache
     train, test = (select_sequences(cache.sequences, cache.manifest.dataset.protocols, protocol=protocol, side=side) for side in SIDES)
     num_patches = cache.manifest.render.views * cache.manifest.teacher.num_patches
     conditioning = Conditioning(conditioning_name, target_channels=cache.manifest.projection.channels, num_patches=num_patches)
     conditioning.fit(gather_statistics(cache, train, "patches"))
-    pairs = [pair_frames(cache, chosen, conditioning) for chosen in (train, test)]
-    lasting = last_shares(pairs[0], pairs[1], num_patches)
-    found["the frame before"] = {what: [share] for what, share in lasting.items()}
-    for number, (name, checkpoint) in enumerate(students):
+    found: Shares = {}
+
+    def add(row: str, told: Mapping[str, float]) -> None:
+        for what, share in told.items():
+            found.setdefault(row, {}).setdefault(what, []).append(share)
+
+    add(LASTING, last_shares(pair_frames(cache, train, conditioning), pair_frames(cache, test, conditioning), num_patches))
+    for number, (name, place) in enumerate(students):
         seed = sum(other == name for other, _ in students[:number])
-        encoder = _encoder(checkpoint, students, seed, cache.manifest.dataset.name)
-        sides = [tell(encoder, dataset, chosen, conditioning) for chosen in (train, test)]
-        for row, told in shares(sides[0], sides[1], num_patches):
-            if row == "student" or number == 0:
-                for what, share in told.items():
-                    found.setdefault(name if row == "student" else row, {}).setdefault(what, []).append(share)
+        encoder = open_source(place, encoder=like.settings if place == UNTRAINED else None, seed=seed, dataset="").encoder
+        known, asked = (tell(encoder, dataset, chosen, conditioning) for chosen in (train, test))
+        for row, predict in OF_PLACE.items() if number == 0 else ():
+            add(row, shares(predict, known, asked))
+        add(name, shares(by_student, known, asked))
     return found
 
 
-def _clips(store: str, students: Sequence[tuple[str, str]]) -> ClipSettings:
-    trained = [place for _, place in students if place != "random"]
+def check(students: Sequence[tuple[str, str]], trained: Sequence[EncoderSource], protocol: str | None) -> None:
+    """Refuse what cannot be compared."""
     if not trained:
         raise SettingsError("no student that was trained", expected="the checkpoint of one, whose clips are taken", hint="name one")
-    known = {open_source(place, encoder=None, seed=0, dataset="").clips for place in trained}
-    if len(known) > 1:
-        raise SettingsError(f"students of different clips: {known}", expected="clips of one kind", hint="measure them one by one")
-    return known.pop()
-
-
-def _encoder(place: str, students: Sequence[tuple[str, str]], seed: int, dataset: str) -> Encoder:
-    like: EncoderSettings | None = None
-    if place == "random":  # as large as those that were trained
-        first = next(other for _, other in students if other != "random")
-        like = open_source(first, encoder=None, seed=0, dataset=dataset).settings
-    return open_source(place, encoder=like, seed=seed, dataset=dataset).encoder
+    taken = {name for name, _ in students} & {LASTING, *OF_PLACE, ""}
+    if taken:
+        raise SettingsError(f"students called {sorted(taken)}", expected="NAME=CHECKPOINT, with a name of their own", hint="name them so")
+    for source in trained:
+        if source.clips != trained[0].clips:
+            raise SettingsError(
+                f"students of different clips: {source.clips}", expected=str(trained[0].clips), hint="measure them one by one"
+            )
+        if source.side not in ("train", "train+unsplit") or source.protocol != (protocol or trained[0].protocol):
+            raise SettingsError(
+                f"{source.label} was trained on side {source.side} of protocol {source.protocol}",
+                expected="students that have not seen the test videos",
+                hint="choose the protocol that they were trained by",
+            )
 
 
 def table(found: Shares) -> str:

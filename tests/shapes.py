@@ -11,10 +11,16 @@ from functools import wraps
 from typing import Any, ForwardRef, get_args
 
 import jaxtyping
-from beartype import beartype
-from jaxtyping import AbstractArray, install_import_hook
+from beartype import BeartypeConf, beartype
+from jaxtyping import AbstractArray, TypeCheckError, install_import_hook
+
+
+class WrongCallError(AssertionError):
+    """A call that breaks its annotations. No `TypeError`, which the packages catch where a file or a model may be to blame."""
+
 
 _jaxtyped = jaxtyping.jaxtyped
+_with_types = beartype(conf=BeartypeConf(violation_type=WrongCallError))
 
 
 def check_packages(*names: str) -> None:
@@ -39,8 +45,8 @@ def _checked(function: Callable[..., Any], typechecker: Callable[..., Any]) -> C
     parts = [part for annotation in annotations for part in _parts(annotation)]
     # jaxtyping passes over quoted names, which only a type checker may have imported, and knows the arguments that axes are named after.
     if any(isinstance(part, str | ForwardRef) or "{" in getattr(part, "dim_str", "") for part in parts):
-        return _jaxtyped(function, typechecker=typechecker)
-    checked = beartype(function)
+        return _renaming(_jaxtyped(function, typechecker=typechecker))
+    checked = _with_types(function)
     if not any(inspect.isclass(part) and issubclass(part, AbstractArray) for part in parts):
         return checked
 
@@ -48,6 +54,17 @@ def _checked(function: Callable[..., Any], typechecker: Callable[..., Any]) -> C
     def call(*arguments: Any, **named: Any) -> Any:
         with _jaxtyped("context"):
             return checked(*arguments, **named)
+
+    return call
+
+
+def _renaming(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except TypeCheckError as error:
+            raise WrongCallError(str(error)) from None
 
     return call
 

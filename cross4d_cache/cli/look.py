@@ -34,9 +34,13 @@ def info(
 
     from cross4d_cache.build.extent import store_extent
     from cross4d_cache.console import follow, print_overview, print_result, show
+    from cross4d_cache.errors import SettingsError
     from cross4d_cache.report.store import about, summary
     from cross4d_cache.store import open_cache
 
+    if read_all if fidelity else (dataset or data or option):
+        found = "--read-all with --fidelity" if fidelity else "--data, --option or --dataset without --fidelity"
+        raise SettingsError(f"{found}, where it says nothing", hint="leave it out" if fidelity else "leave it out, or ask for --fidelity")
     cache = follow(about(open_cache(store, allow_partial=not fidelity)), OPTIONS)
     if png is not None:
         from cross4d_cache.report.picture import draw_summary

@@ -44,7 +44,7 @@ class Selection:
     """Which sequences are wanted: those that meet every condition that is given.
 
     Raises:
-        SettingsError: a protocol, an action or a sequence that the store does not have, or nothing is left.
+        SettingsError: a protocol, an action or a sequence that the store does not have, a protocol without a side, or nothing is left.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class Selection:
         self._protocol = protocol or (dataset.protocols[0] if dataset.protocols else "")
         if protocol is not None and protocol not in dataset.protocols:
             raise SettingsError(f"no protocol {protocol!r}", expected=f"one of {', '.join(dataset.protocols)}", hint="leave out `protocol`")
+        if protocol is not None and split in (None, "all"):
+            raise SettingsError(
+                "`protocol` without a `split` of it", expected="a side of the protocol", hint="choose `split`, or leave it out"
+            )
         self._split: Side = next((side for side in get_args(Side) if side == split), "all")
         self._actions = {_action(name, dataset.action_names, {info.action for info in cache.sequences}) for name in actions}
         self._ids = None if ids is None else _known(ids, cache.sequences)

@@ -17,7 +17,21 @@ from cross4d_train.dataset import ClipDataset
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from pipelines import place
-from pipelines.place import Pairs, Told, cubic, last_shares, linear_map, measure, pair_frames, patch_means, share_told, shares, tell
+from pipelines.place import (
+    OF_PLACE,
+    Pairs,
+    Told,
+    by_student,
+    cubic,
+    last_shares,
+    linear_map,
+    measure,
+    pair_frames,
+    patch_means,
+    share_told,
+    shares,
+    tell,
+)
 
 CLIPS = ClipSettings(num_frames=3, num_points=40, stride=1)
 
@@ -60,7 +74,8 @@ def test_what_place_cannot_tell_is_told_by_the_student_alone() -> None:
         coordinates = torch.stack([patches.double(), *torch.from_numpy(rng.normal(size=(2, size)))], dim=1)
         return Told(features=features, coordinates=coordinates, patches=patches, targets=patches[:, None].double() + features[:, :1])
 
-    found = dict(shares(side(4000), side(4000), 3))
+    train, test = side(4000), side(4000)
+    found = {name: shares(predict, train, test) for name, predict in {**OF_PLACE, "student": by_student}.items()}
     place_alone = 1 / (1 + 3 / 2)  # variance 2/3 of the patch beside 1 of the feature
     for name, whole, remainder in (("patch index", place_alone, 0), ("coordinates", place_alone, 0), ("student", 1 - place_alone, 1)):
         assert found[name]["target"] == pytest.approx(whole, abs=0.03)
@@ -136,5 +151,11 @@ def test_command_measures_students_and_averages_seeds(
     assert found["untrained"]["target"][0] != found["untrained"]["target"][1]
     assert found["patch index"]["remainder"][0] <= 0
     assert capsys.readouterr().out.count("±") == 2
-    with pytest.raises(SettingsError, match="no student that was trained"):
-        measure(str(small_store), None, [("untrained", "random")], "center")
+    student = str(tmp_path / "student.safetensors")
+    for students, protocol, said in (
+        ([("untrained", "random")], None, "no student that was trained"),
+        ([("patch index", student)], None, "students called .'patch index'"),
+        ([("own", student)], "other", "trained on side train of protocol cross-subject"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            measure(str(small_store), protocol, students, "center")
