@@ -70,6 +70,13 @@ def test_a_tilt_turns_each_clip_about_a_horizontal_axis():
     assert (ways.amin(dim=0) < -0.3).all()
 
 
+def test_a_clip_turns_about_the_vertical_before_it_tilts():
+    points, seed = make_points(), torch.Generator().manual_seed
+    turned = augment(points, Augmentation(yaw_degrees=180.0), seed(5))
+    assert (turned - points).norm(dim=-1).mean() > 0.5
+    assert torch.allclose(augment(points, Augmentation(yaw_degrees=180.0, tilt_degrees=1e-6), seed(5)), turned, atol=1e-4)
+
+
 def test_what_is_added_leaves_earlier_draws_as_they_were():
     """Clips of a seed, whose first numbers are scale and heading, then jitter: runs of release 0.1 resume with them."""
     points, generator = make_points(), torch.Generator().manual_seed(5)

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from cross4d_cache.errors import CheckpointError, OutputError, SettingsError
+from cross4d_train.augment import augment
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.clips import ClipSettings
 from cross4d_train.data import BatchLoader
@@ -143,6 +144,8 @@ def test_augmented_clips_come_to_the_objective_with_the_targets_of_the_points_as
     assert ((after.norm(dim=-1) / before.norm(dim=-1) - 1).abs() < 0.3).float().mean() > 0.95
     for name in ("rows", "features", "patches", "actions"):
         assert torch.equal(getattr(batch, name), getattr(plain, name))
+    drawn_by_the_objective = augment(plain.points, AUGMENTED.augmentation, plain.generator())
+    assert not torch.allclose(batch.points, drawn_by_the_objective, atol=0.05)
 
 
 def test_augmentation_is_part_of_the_run(store, tmp_path):

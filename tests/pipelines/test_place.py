@@ -4,6 +4,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cross4d_cache.store import open_cache
 from cross4d_train.clips import ClipSettings, even_requests
 from cross4d_train.conditioning import Conditioning
 from cross4d_train.dataset import ClipDataset
+from cross4d_train.evaluation.encoder_source import open_source
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from pipelines import place
@@ -21,6 +23,7 @@ from pipelines.place import (
     OF_PLACE,
     Pairs,
     Told,
+    by_patch,
     by_student,
     cubic,
     last_shares,
@@ -62,6 +65,17 @@ def test_a_linear_map_by_hand() -> None:
 def test_products_of_coordinates_by_hand() -> None:
     products = [2, 3, 5, 4, 6, 10, 9, 15, 25, 8, 12, 20, 18, 30, 50, 27, 45, 75, 125]
     assert cubic(doubles((2, 3, 5))).tolist() == [products]
+
+
+def test_means_and_the_constant_are_those_of_the_training_side() -> None:
+    """Patches 0 and 1 have means 1 and 11 there, all targets 6; the test side asks for 3 and 11."""
+
+    def side(patches: list[int], *targets: float) -> Told:
+        zeros = torch.zeros(len(patches), 3, dtype=torch.float64)
+        return Told(features=zeros, coordinates=zeros, patches=torch.tensor(patches), targets=doubles(targets).T)
+
+    found = shares(by_patch, side([0, 0, 1, 1], 0, 2, 10, 12), side([0, 1], 3, 11))
+    assert found == {"target": pytest.approx(1 - (4 + 0) / (9 + 25)), "remainder": pytest.approx(0)}
 
 
 def test_what_place_cannot_tell_is_told_by_the_student_alone() -> None:
@@ -129,15 +143,36 @@ def test_what_lasts_by_hand() -> None:
     assert found["target"] == pytest.approx(1 - ((-2 + scale) ** 2 + (4 - 5 * scale) ** 2) / (4 + 16))
 
 
+def train(store: Path, place: Path, **changed: Any) -> str:
+    training = TrainingSettings(**{"num_epochs": 2, "batch_size": 2, "side": "train", "protocol": "development", **changed})
+    run = Pretraining(store, RunSettings(encoder=EncoderSettings(size="tiny"), clips=CLIPS, training=training), make_fabric("cpu"))
+    list(run.steps())
+    run.checkpoint().save(place)
+    return str(place)
+
+
+def test_students_are_asked_for_the_test_side_of_their_own_protocol(small_store: Path, tmp_path: Path) -> None:
+    student = train(small_store, tmp_path / "student.safetensors")
+    found = measure(str(small_store), None, [("own", student)], "none")
+    dataset = ClipDataset(small_store, CLIPS)
+    chosen = [
+        [number for number, info in enumerate(dataset.cache.sequences) if info.splits.get("development") == side]
+        for side in ("train", "test")
+    ]
+    assert list(map(len, chosen)) == [3, 2]
+    encoder = open_source(student, encoder=None, seed=0, dataset="").encoder
+    known, asked = (tell(encoder, dataset, side, Conditioning("none", target_channels=16, num_patches=32)) for side in chosen)
+    assert {what: [share] for what, share in shares(by_student, known, asked).items()} == found["own"]
+    whole = train(small_store, tmp_path / "whole.safetensors", side="all")
+    with pytest.raises(SettingsError, match="trained on side all of protocol development"):
+        measure(str(small_store), None, [("own", whole)], "none")
+
+
 def test_command_measures_students_and_averages_seeds(
     small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = TrainingSettings(num_epochs=2, batch_size=3, side="train", protocol="cross-subject")
-    settings = RunSettings(encoder=EncoderSettings(size="tiny"), clips=CLIPS, training=training)
-    run = Pretraining(small_store, settings, make_fabric("cpu"))
-    list(run.steps())
-    run.checkpoint().save(tmp_path / "student.safetensors")
-    words = ["place", str(small_store), "--students", "untrained=random", "untrained=random", f"own={tmp_path / 'student.safetensors'}"]
+    student = train(small_store, tmp_path / "student.safetensors")
+    words = ["place", str(small_store), "--students", "untrained=random", "untrained=random", f"own={student}"]
     monkeypatch.setattr(sys, "argv", [*words, "--conditioning", "center", "--json", str(tmp_path / "place.json")])
     place.main()
     found = json.loads((tmp_path / "place.json").read_text())["shares"]
@@ -151,11 +186,10 @@ def test_command_measures_students_and_averages_seeds(
     assert found["untrained"]["target"][0] != found["untrained"]["target"][1]
     assert found["patch index"]["remainder"][0] <= 0
     assert capsys.readouterr().out.count("±") == 2
-    student = str(tmp_path / "student.safetensors")
     for students, protocol, said in (
         ([("untrained", "random")], None, "no student that was trained"),
         ([("patch index", student)], None, "students called .'patch index'"),
-        ([("own", student)], "other", "trained on side train of protocol cross-subject"),
+        ([("own", student)], "other", "trained on side train of protocol development"),
     ):
         with pytest.raises(SettingsError, match=said):
             measure(str(small_store), protocol, students, "center")
