@@ -123,6 +123,12 @@ def finer_tokens(setup: Setup, _: Others) -> Table:
     return compare(setup, 5, "More tokens a frame", _changed(setup, "small", encoder=EncoderSettings(size="small")))
 
 
+def finer_tokens_whitened(setup: Setup, _: Others) -> Table:
+    """The next larger encoder once more, with the default conditioning."""
+    students = _changed(setup, "small", "whiten:32", encoder=EncoderSettings(size="small"))
+    return compare(setup, 12, "Targets whitened to 32 components, more tokens a frame", students)
+
+
 def augmented(setup: Setup, _: Others) -> Table:
     """Clips turned by any angle about the vertical, tilted and scaled, their targets untouched: coordinates no longer say where in the
     image a point lies. Heads are trained and asked on clips as they are.
@@ -141,12 +147,14 @@ def augmented(setup: Setup, _: Others) -> Table:
     return compare(setup, 11, "Targets whitened to 32 components, clips turned and scaled", students)
 
 
-def _changed(setup: Setup, label: str, *, encoder: EncoderSettings | None = None, **training: object) -> dict[str, Student]:
+def _changed(
+    setup: Setup, label: str, conditioning: str | None = None, *, encoder: EncoderSettings | None = None, **training: object
+) -> dict[str, Student]:
     controls = setup.controls()
     stores = {REFERENCE: setup.store(), SHUFFLED: controls["shuffled"], POSITION: controls["position"]}
-    objective = ObjectiveSettings(conditioning=setup.scale.conditioning)
+    objective = ObjectiveSettings(conditioning=conditioning or setup.scale.conditioning)
     return {
-        name: setup.student(f"{store.name}-{setup.scale.conditioning}-{label}", store, objective, encoder=encoder, **training)
+        name: setup.student(f"{store.name}-{objective.conditioning}-{label}", store, objective, encoder=encoder, **training)
         for name, store in stores.items()
     }
 
@@ -163,6 +171,7 @@ VARIANTS: dict[int, Builder] = {
     9: pooled_by_maximum,
     10: against_global,
     11: augmented,
+    12: finer_tokens_whitened,
 }
 
 if __name__ == "__main__":

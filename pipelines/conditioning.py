@@ -20,6 +20,7 @@ from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.comparison import Budget, Comparison, Row, as_record
 from pipelines.experiment.report import markdown
 from pipelines.experiment.work import Store
+from pipelines.report_file import report_file
 
 CONDITIONINGS = ("none", "center", "whiten:32", "center-patch", "whiten-patch:32")
 ROWS = [
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="teacher weights: folder or hub id of an image backbone")
     parser.add_argument("--out", type=Path, default=Path("out/msr"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=report_file, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
     store = Store(path=arguments.out / "store.zarr", request=build_of(arguments.data, arguments.weights))

@@ -17,6 +17,7 @@ from cross4d_cache.errors import user_errors
 from cross4d_train.objectives.objective import ObjectiveSettings
 from pipelines.experiment.comparison import Comparison, Row, as_record
 from pipelines.experiment.report import markdown
+from pipelines.report_file import report_file
 from pipelines.semantics import POINTS, VERSION, budget, stores_in
 
 STORES = {
@@ -61,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--out", type=Path, default=Path("out/objectives"))
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=report_file, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
     out, scale = arguments.out / arguments.scale, SCALES[arguments.scale]

@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations_with_replacement
-from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from cross4d_cache.errors import SettingsError, user_errors
+from cross4d_cache.options import change
 from cross4d_cache.store import Cache
 from cross4d_cache.types import Side
 from cross4d_train.clips import even_requests, select_sequences
@@ -33,7 +33,9 @@ from cross4d_train.dataset import ClipDataset
 from cross4d_train.encoders.encoder import Encoder
 from cross4d_train.evaluation.encoder_source import UNTRAINED, EncoderSource, open_source
 from cross4d_train.evaluation.features import frozen
+from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.token_targets import match_points, view_targets
+from pipelines.report_file import report_file
 
 RIDGE = 1e-3
 """Of linear maps, as a share of the mean variance of their inputs."""
@@ -195,8 +197,10 @@ def measure(store: str, protocol: str | None, students: Sequence[tuple[str, str]
     """For each row, every student's shares in the order given; rows of place are told by the tokens of the first.
 
     Raises:
-        SettingsError: no trained student, one that has seen test videos, students of different clips, or a name that is taken.
+        SettingsError: no such conditioning, no trained student, one that has seen test videos, students of different clips, or a name
+            that is taken.
     """
+    conditioning_name = change(ObjectiveSettings(), {"conditioning": conditioning_name}).conditioning
     trained = [open_source(place, encoder=None, seed=0, dataset="") for _, place in students if place != UNTRAINED]
     check(students, trained, protocol)
     like, protocol = trained[0], protocol or trained[0].protocol
@@ -259,7 +263,7 @@ def main() -> None:
     parser.add_argument("--protocol")
     parser.add_argument("--students", nargs="+", default=[], metavar="NAME=CHECKPOINT")
     parser.add_argument("--conditioning", default="whiten:32")
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=report_file, help="write everything to this file")
     arguments = parser.parse_args()
     with user_errors():
         students = [(name, place) for name, _, place in (word.partition("=") for word in arguments.students)]

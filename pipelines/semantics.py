@@ -23,6 +23,7 @@ from cross4d_train.settings import EncoderSettings
 from pipelines.experiment.comparison import Budget, Comparison, Row, as_record
 from pipelines.experiment.report import markdown
 from pipelines.experiment.work import Store
+from pipelines.report_file import report_file
 
 VERSION = 1
 """Changes whenever the data or the protocol does; results of different versions do not compare."""
@@ -103,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--out", type=Path, default=Path("out/semantics"))
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=report_file, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
     out: Path = arguments.out / arguments.scale

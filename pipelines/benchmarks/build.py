@@ -35,6 +35,7 @@ from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher
 from pipelines.benchmarks.machine import describe_machine, peak_memory
 from pipelines.benchmarks.throughput import compare_with_peer, measure, sequences_for
+from pipelines.report_file import report_file
 
 MODULE = "pipelines.benchmarks.build"
 MODELS = {"cpu": ["dinov2-s:126"], "cuda": ["dinov2-s:126", "dinov2-s:224", "dinov2-l:126", "vjepa2-l:256"]}
@@ -188,7 +189,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--memory-model", default="tiny", metavar="NAME[:PIXELS]", help="teacher of these")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", type=Path, help="write everything to this file, after every step what there is")
+    parser.add_argument("--json", type=report_file, help="write everything to this file, after every step what there is")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -28,6 +28,7 @@ from pipelines.conditioning import BUDGET, build_of
 from pipelines.experiment.comparison import Comparison, Row, as_record
 from pipelines.experiment.report import markdown
 from pipelines.experiment.work import Store
+from pipelines.report_file import report_file
 
 RULES = ("surface", "winner")
 CAMERAS = (1, 2, 4)
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="teacher weights: folder or hub id of an image backbone")
     parser.add_argument("--out", type=Path, default=Path("out/msr_visibility"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write everything to this file")
+    parser.add_argument("--json", type=report_file, help="write everything to this file")
     arguments = parser.parse_args()
     started = time.perf_counter()
     request = build_of(arguments.data, arguments.weights)

@@ -28,6 +28,7 @@ from cross4d_cache.store.storage.blobs import FOLDER
 from cross4d_cache.store.storage.source import CONNECTIONS
 from pipelines.benchmarks.machine import describe_machine
 from pipelines.benchmarks.nginx import find_nginx, serve
+from pipelines.report_file import report_file
 
 FRAMES = 24
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True, help="folder of a finished store")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=report_file)
     arguments = parser.parse_args()
     if find_nginx() is None:
         raise SystemExit("nginx is not installed (Debian: apt-get install nginx-light)")

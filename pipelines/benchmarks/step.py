@@ -41,6 +41,7 @@ from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSetting
 from pipelines.benchmarks.machine import describe_machine, matmul_rate, peak_memory
 from pipelines.experiment.work import Store, build
 from pipelines.instruments import Largest, Stopwatch
+from pipelines.report_file import report_file
 
 MODULE = "pipelines.benchmarks.step"
 SEARCHES = ("farthest_points", "ball_neighbours", "ball_query")
@@ -224,7 +225,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="loader processes")
     parser.add_argument("--streamed", action="store_true", help="keep no decoded sequences in memory")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", type=Path, help="write everything to this file, after every row what there is")
+    parser.add_argument("--json", type=report_file, help="write everything to this file, after every row what there is")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

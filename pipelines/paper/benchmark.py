@@ -135,7 +135,7 @@ class Setup(Record):
         encoder: EncoderSettings | None = None,
         **training: Any,
     ) -> Student:
-        """A student with the scale's settings, some of its training replaced.
+        """A student with the scale's settings, some of its training replaced; colons in its name are hyphens in its folder's.
 
         One that standardises has a name of its own: a folder may hold one of release 0.1, which did not.
         """
@@ -153,7 +153,8 @@ class Setup(Record):
             clips=scale.clips,
             training=TrainingSettings.model_validate(chosen | training),
         )
-        return Student(name=f"{name}-standardised" if objective.standardised else name, root=self.out, store=store, settings=settings)
+        name = name.replace(":", "-") + ("-standardised" if objective.standardised else "")
+        return Student(name=name, root=self.out, store=store, settings=settings)
 
     def untrained(self) -> Student:
         """An encoder with starting weights."""
@@ -163,13 +164,13 @@ class Setup(Record):
         """A student of dense distillation from the main store, or another."""
         store, conditioning = store or self.store(), conditioning or self.scale.conditioning
         label = DENSE if store.name == MAIN else store.name
-        return self.student(f"{label}-{_slug(conditioning)}", store, ObjectiveSettings(conditioning=conditioning))
+        return self.student(f"{label}-{conditioning}", store, ObjectiveSettings(conditioning=conditioning))
 
     def distilled_globally(self, conditioning: str | None = None) -> Student:
         """A student of the teacher's embedding of whole clips."""
         conditioning = conditioning or self.scale.conditioning
         objective = ObjectiveSettings(name="global", conditioning=conditioning)
-        return self.student(f"{GLOBAL}-{_slug(conditioning)}", self.store(), objective)
+        return self.student(f"{GLOBAL}-{conditioning}", self.store(), objective)
 
     def judge(self, kind: str, student: Student, options: Mapping[str, Any] | None = None) -> EvaluationRun:
         """An evaluation of a student on the main store, with the scale's clips and windows."""
@@ -183,10 +184,6 @@ class Setup(Record):
             store=self.store(),
             options={**clips, "protocol": self.protocol, **windows, **(options or {})},
         )
-
-
-def _slug(conditioning: str) -> str:
-    return conditioning.replace(":", "-")
 
 
 def family(teacher: str) -> str:
