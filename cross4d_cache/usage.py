@@ -44,6 +44,15 @@ def component(word: str) -> str:
     return word
 
 
+def worker_count(word: str) -> int | None:
+    """A number of processes, None for `auto`."""
+    if word == "auto":
+        return None
+    if not word.isdecimal():
+        raise typer.BadParameter(f"{word!r} is neither auto nor a number of processes")
+    return int(word)
+
+
 def parse_pairs(pairs: Sequence[str] | None, *, setting: str) -> dict[str, str]:
     """Options from words such as `axes=x,y,z`.
 

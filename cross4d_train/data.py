@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float16, Float32, Int32, Int64
 from torch import Tensor
 
+from cross4d_cache.workers import Workers
 from cross4d_train.augment import Augmentation, augment
 from cross4d_train.clips import ClipRequest
 from cross4d_train.dataset import Clip, ClipDataset, join_clips
-from cross4d_train.workers import Workers
 
 AUGMENTING = 0x6A7F91D3
 """Makes of the key of a batch another one."""

@@ -91,7 +91,7 @@ def _begin(request: PretrainRequest, resources: Resources) -> Work[tuple[RunFold
     settings = resolve_settings(folder, checkpoint, RunSettings.for_cache(manifest), request, initial)
     _check_teacher_options(settings, request)
     launch(fabric)
-    training = Pretraining(request.store, settings, fabric, num_workers=resources.num_workers, checkpoint=checkpoint, initial=initial)
+    training = Pretraining(request.store, settings, fabric, num_workers=resources.num_loaders, checkpoint=checkpoint, initial=initial)
     if fabric.is_global_zero:
         yield from _announce(training, begun=folder.is_begun())
     return folder, training

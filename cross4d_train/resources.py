@@ -6,21 +6,29 @@ from functools import cached_property
 import torch
 from lightning_fabric import Fabric
 
+from cross4d_cache.workers import usable_cores
 from cross4d_train.data import BatchLoader
 from cross4d_train.dataset import ClipDataset
 from cross4d_train.loop import make_fabric
 
+FEW_CORES = 4
+"""With fewer, no process is started to load clips: all compute."""
+
+MOST_LOADERS = 8
+"""Each has decoded sequences of its own in memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Devices by the name users know (`auto`, `cpu`, `cuda`, `cuda:N`; `auto` takes CUDA where there is one), and loader processes.
+    """Devices by the name users know (`auto`, `cpu`, `cuda`, `cuda:N`; `auto` takes CUDA where there is one), and loader processes of
+    each, None for as many as help.
 
     The names are looked up where the work runs, so that resources can be sent to another machine.
     """
 
     device: str = "auto"
     num_devices: int = 1
-    num_workers: int = 0
+    num_workers: int | None = None
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -40,6 +48,20 @@ class Resources:
         """
         return self.fabric.device
 
+    @property
+    def num_loaders(self) -> int:
+        """Loader processes of a device. On a CPU one is enough to have the next batch ready, and few cores all compute.
+
+        Raises:
+            SettingsError: there is no such device here.
+        """
+        if self.num_workers is not None:
+            return self.num_workers
+        cores = usable_cores()
+        if cores < FEW_CORES:
+            return 0
+        return max(1, min(MOST_LOADERS, cores // (2 * self.num_devices))) if self.torch_device.type == "cuda" else 1
+
     def loader(self, dataset: ClipDataset) -> BatchLoader:
         """What loads the clips of a dataset for this device."""
-        return BatchLoader(dataset, num_workers=self.num_workers, pin_memory=self.torch_device.type == "cuda")
+        return BatchLoader(dataset, num_workers=self.num_loaders, pin_memory=self.torch_device.type == "cuda")

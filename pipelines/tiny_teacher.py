@@ -35,8 +35,9 @@ from cross4d_cache.datasets.synthetic.primitives import surface_ids
 from cross4d_cache.datasets.synthetic.scene import place
 from cross4d_cache.datasets.synthetic.sensor import Sensor
 from cross4d_cache.progress import progress
-from cross4d_cache.rendering.camera import batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import place_cameras
 from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.teachers.tiny.teacher import WEIGHTS
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches

@@ -29,10 +29,10 @@ class PreparedBuild:
     plan: BuildPlan
 
 
-def build_store(request: BuildRequest, out: Path, *, device: str = "auto") -> Work[BuildProgress]:
+def build_store(request: BuildRequest, out: Path, *, device: str = "auto", num_workers: int | None = None) -> Work[BuildProgress]:
     """Build the store of a request at `out`, or resume one that was interrupted. Of a finished one, what is damaged is made again.
 
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `num_workers` processes read, with 0 threads of this one, with None what helps.
 
     Raises:
         CacheMismatchError: the store at `out` is of another request.
@@ -40,11 +40,12 @@ def build_store(request: BuildRequest, out: Path, *, device: str = "auto") -> Wo
         OutputError: the store cannot be written.
         SettingsError: settings that are unknown, or do not go together or with the data.
         TeacherError: the weights cannot be had, or their features do not fit float16.
+        WorkerError: a process that reads cannot be started, was killed, or gives no answer.
     """
     check_place(out)
-    prepared = yield from prepare_build(request, out, device=device)
+    prepared = yield from prepare_build(request, out, device=device, num_workers=num_workers)
     yield from _announce(prepared)
-    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out)
+    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out, num_workers)
     yield from check_finished(run.writer)
     stage = Stage(name="build", unit="frame", total=prepared.plan.manifest.plan.num_frames, advice=_advice(prepared.teacher))
     for progress in run.run():
@@ -52,7 +53,7 @@ def build_store(request: BuildRequest, out: Path, *, device: str = "auto") -> Wo
     return run.progress
 
 
-def prepare_build(request: BuildRequest, out: Path, *, device: str = "auto") -> Work[PreparedBuild]:
+def prepare_build(request: BuildRequest, out: Path, *, device: str = "auto", num_workers: int | None = None) -> Work[PreparedBuild]:
     """List the dataset, load the teacher, fit the projection if it is fitted (the store at `out` may have it), and plan.
 
     Raises:
@@ -66,7 +67,7 @@ def prepare_build(request: BuildRequest, out: Path, *, device: str = "auto") -> 
     teacher = load(request.teacher, device=str(chosen), seed=settings.seed)
     fit = ProjectionFit(dataset, teacher, settings, out)
     if fit.num_frames:
-        yield from steps(Stage(name="fit projection", unit="frame", total=fit.num_frames, advice=_advice(teacher)), fit.run())
+        yield from steps(Stage(name="fit projection", unit="frame", total=fit.num_frames, advice=_advice(teacher)), fit.run(num_workers))
     return PreparedBuild(dataset=dataset, teacher=teacher, plan=plan_build(dataset, teacher, settings, fit.matrix))
 
 

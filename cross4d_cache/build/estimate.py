@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cross4d_cache.build.build import PreparedBuild, prepare_build
-from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.build.prefetch import Preparation, SequenceReader
 from cross4d_cache.build.request import BuildRequest
 from cross4d_cache.build.targets import TargetMaker, WindowTargets
 from cross4d_cache.build.windows import batches, windows_of
@@ -49,7 +49,7 @@ def store_bytes(num_frames: int, points_per_frame: float, rows_per_frame: float,
     return int(num_frames * (point_bytes + rows_per_frame * FEATURE_BYTES * channels))
 
 
-def estimate_build(request: BuildRequest, out: Path, *, device: str = "auto") -> Work[BuildEstimate]:
+def estimate_build(request: BuildRequest, out: Path, *, device: str = "auto", num_workers: int | None = None) -> Work[BuildEstimate]:
     """The plan of `build_store` with the same arguments, and what its first batches say of all.
 
     A projection that would be fitted counts as a random one: it costs the same, after a pass over some sequences.
@@ -59,11 +59,11 @@ def estimate_build(request: BuildRequest, out: Path, *, device: str = "auto") ->
     """
     settings = request.settings
     random = settings.model_copy(update={"projection": settings.projection.replace("pca:", "random:")})
-    prepared = yield from prepare_build(request.model_copy(update={"settings": random}), out, device=device)
+    prepared = yield from prepare_build(request.model_copy(update={"settings": random}), out, device=device, num_workers=num_workers)
     manifest, stage = prepared.plan.manifest, Stage(name="first batches", unit="batch", total=BATCHES)
     targets, ends = list[WindowTargets](), [time.perf_counter()]
     counts = []
-    for done, batch in enumerate(_first_batches(prepared), start=1):
+    for done, batch in enumerate(_first_batches(prepared, num_workers), start=1):
         targets += batch
         ends.append(time.perf_counter())
         counts.append(sum(len(item.tubelets) for item in batch))
@@ -86,15 +86,15 @@ def estimate_build(request: BuildRequest, out: Path, *, device: str = "auto") ->
     )
 
 
-def _first_batches(prepared: PreparedBuild) -> Iterator[list[WindowTargets]]:
+def _first_batches(prepared: PreparedBuild, num_workers: int | None) -> Iterator[list[WindowTargets]]:
     """Targets of the first batches of a build."""
     plan, teacher = prepared.plan, prepared.teacher
     manifest, size = plan.manifest, plan.settings.windows_per_batch(teacher.spec, teacher.device.type)
     maker = TargetMaker(teacher, plan.projection, manifest.render, size, correspondence=manifest.correspondence, seed=manifest.seed)
-    reader = SequenceReader(
+    preparation = Preparation(
         dataset=prepared.dataset, render=manifest.render, points_per_frame=manifest.points_per_frame, seed=manifest.seed, out=Path()
     )
-    sequences = reader.sequences(info for part in plan.parts for info in part)
+    sequences = SequenceReader(preparation=preparation, num_workers=num_workers).sequences(info for part in plan.parts for info in part)
     windows = (item for sequence in sequences for item in windows_of(sequence, manifest.render, teacher.spec.window))
     for batch in islice(batches(windows, size), BATCHES):
         yield maker(batch)[0]

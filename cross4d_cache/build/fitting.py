@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from cross4d_cache.build.plan import render_settings
-from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.build.prefetch import Preparation, SequenceReader
 from cross4d_cache.build.projection import PrincipalComponents, fitted_width, make_projection
 from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.selection import select_sequences
@@ -54,8 +54,8 @@ class ProjectionFit:
         count = int(np.searchsorted(lengths, SAMPLE_FRAMES)) + 1
         return [sequences[number] for number in sorted(order[:count])]
 
-    def run(self) -> Iterator[int]:
-        """Fit; yields how many frames have been looked at.
+    def run(self, num_workers: int | None = None) -> Iterator[int]:
+        """Fit; yields how many frames have been looked at. `num_workers` processes read, see `SequenceReader`.
 
         Raises:
             DatasetError: a sequence is damaged.
@@ -68,9 +68,10 @@ class ProjectionFit:
         render = render_settings(self.dataset, self.teacher, settings)
         unprojected = make_projection("none", spec.channels, settings.seed)
         maker = TargetMaker(self.teacher, unprojected, render, settings.windows_per_batch(spec, self.teacher.device.type))
-        reader = SequenceReader(
+        preparation = Preparation(
             dataset=self.dataset, render=render, points_per_frame=settings.points_per_frame, seed=settings.seed, out=self.out
         )
+        reader = SequenceReader(preparation=preparation, num_workers=num_workers)
         components, done = PrincipalComponents(spec.channels), 0
         windows = (item for sequence in reader.sequences(self.sample) for item in windows_of(sequence, render, spec.window))
         for batch in batches(windows, maker.windows_per_batch):

@@ -52,7 +52,7 @@ class PartAssembly:
             frame_features=np.concatenate([window.summaries for window in windows]),
             intrinsics=np.array([[camera.intrinsics for camera in row] for row in cameras]),
             world_to_camera=np.array([[camera.world_to_camera for camera in row] for row in cameras]),
-            part_labels=_filled([item.part_labels for item in sequences], [len(item.points) for item in sequences], UNLABELLED_PART),
+            part_labels=_filled([item.part_labels for item in sequences], [len(item.grid) for item in sequences], UNLABELLED_PART),
             surface_ids=_complete([item.surface_ids for item in sequences]),
             frame_actions=_filled([item.frame_actions for item in sequences], [item.info.num_frames for item in sequences], UNLABELLED),
         )

@@ -6,6 +6,7 @@ What is rendered is exactly what the store keeps, so that anybody can render and
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, Int64, UInt16, UInt32
@@ -18,7 +19,7 @@ from cross4d_cache.types import Frame, PointCloudSequence, RenderSettings, Seque
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSequence:
-    """The kept points of a sequence as stored (`grid` in `box`) and as decoded (`points`, metres), with its cameras.
+    """The kept points of a sequence as stored, `grid` in `box`, with its cameras.
 
     `views` holds those of every camera window, `RenderSettings.camera_window`.
     """
@@ -26,12 +27,16 @@ class PreparedSequence:
     info: SequenceInfo
     grid: UInt16[np.ndarray, "point 3"]
     box: Float64[np.ndarray, "2 3"]
-    points: Float32[np.ndarray, "point 3"]
     point_offsets: Int64[np.ndarray, " boundary"]
     views: tuple[SequenceViews, ...]
     part_labels: UInt16[np.ndarray, " point"] | None
     surface_ids: UInt32[np.ndarray, " point"] | None
     frame_actions: Int16[np.ndarray, " frame"] | None
+
+    @cached_property
+    def points(self) -> Float32[np.ndarray, "point 3"]:
+        """The points as anybody decodes them, metres; in a process that is sent the sequence, by that process."""
+        return quantize.decode(self.grid, self.box)
 
     def count(self, frame: int) -> int:
         """Points of a frame."""
@@ -55,7 +60,6 @@ def prepare(info: SequenceInfo, frames: Iterable[Frame], render: RenderSettings,
         info=info,
         grid=grid,
         box=box,
-        points=decoded,
         point_offsets=sequence.point_offsets,
         views=place_windows(decoded, sequence.point_offsets, render, sequence.surface_ids),
         part_labels=sequence.part_labels,

@@ -15,9 +15,9 @@ from cross4d_cache.build.controls import pixel_shift, random_patches, shuffle
 from cross4d_cache.build.projection import Projection
 from cross4d_cache.build.windows import SequenceWindow
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.correspondence import Correspondence, correspond, hit_patches
 from cross4d_cache.rendering.device import mark, seconds_between, upload
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.store import NOT_VISIBLE
 from cross4d_cache.teachers.teacher import Teacher

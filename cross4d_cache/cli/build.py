@@ -24,7 +24,7 @@ from cross4d_cache.cli.options import (
     Quiet,
 )
 from cross4d_cache.local import local_path
-from cross4d_cache.usage import component, parse_pairs
+from cross4d_cache.usage import component, parse_pairs, worker_count
 
 
 def build(
@@ -110,6 +110,15 @@ def build(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Frames in a batch; default: 32, on CUDA 256.", rich_help_panel=RUNNING)] = None,
     device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            parser=worker_count,
+            metavar="N",
+            help="Processes that read; 0: threads; default: auto, as many as help.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of point thinning, projection, random weights and controls.", rich_help_panel=RUNNING)
     ] = 0,
@@ -156,9 +165,9 @@ def build(
         ),
     )
     if dry_run:
-        print_result(follow(estimate_build(request, out, device=device), OPTIONS, quiet=quiet).as_record(), as_json)
+        print_result(follow(estimate_build(request, out, device=device, num_workers=workers), OPTIONS, quiet=quiet).as_record(), as_json)
         return
-    progress = follow(build_store(request, out, device=device), OPTIONS, quiet=quiet)
+    progress = follow(build_store(request, out, device=device, num_workers=workers), OPTIONS, quiet=quiet)
     cache = follow(about_finished(open_cache(out)), OPTIONS)
     print_result({**progress.report(), **summary(cache)}, as_json)
 

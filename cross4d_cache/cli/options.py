@@ -32,6 +32,7 @@ OPTIONS = {
     "batch_frames": "--batch-size",
     "seed": "--seed",
     "device": "--device",
+    "num_workers": "--workers",
     "out": "--out",
     "png": "--png",
     "split": "--split",

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from cross4d_cache.rendering.camera import CameraBatch, SequenceViews, batch_cameras, place_windows
+from cross4d_cache.rendering.camera import SequenceViews, place_windows
+from cross4d_cache.rendering.projection import CameraBatch, batch_cameras
 from cross4d_cache.rendering.render import RenderedView, render
 from cross4d_cache.store import Cache
 from cross4d_cache.types import CachedClip

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from cross4d_cache.rendering.camera import CameraBatch
+from cross4d_cache.rendering.projection import CameraBatch
 from cross4d_cache.rendering.render import RenderedView
 from cross4d_cache.types import RenderSettings
 

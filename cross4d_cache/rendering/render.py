@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from cross4d_cache.rendering.camera import Bounds, CameraBatch
+from cross4d_cache.rendering.camera import Bounds
 from cross4d_cache.rendering.device import upload
+from cross4d_cache.rendering.projection import CameraBatch
 from cross4d_cache.types import RenderSettings
 
 LIGHT = (-0.4, -0.5, -0.77)

@@ -2,17 +2,16 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import zarr
 from jaxtyping import Int64, Shaped
 
 from cross4d_cache.store import CacheManifest, PartContents, PlanRecord
-from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files, sha256_bytes
+from cross4d_cache.store.digest import FILE_LIST, FileRecord, canonical_json, record_of, sha256_bytes
 from cross4d_cache.store.manifest import METADATA_FILE
-from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, hash_chunks, shard_name, write_array
+from cross4d_cache.store.part import CHUNK_LIST, LAYOUT, write_array
 from cross4d_cache.store.part_reader import Part, PartFiles
 from cross4d_cache.store.storage.folder import FolderSource
 from cross4d_cache.store.storage.source import Source
@@ -58,8 +57,7 @@ def stamp(folder: Path, fingerprint: str) -> None:
     if attributes["fingerprint"] == fingerprint:
         return
     attributes["fingerprint"] = fingerprint
-    _replace(folder / METADATA_FILE, json.dumps(group, indent=2).encode())
-    _list_again(folder, [METADATA_FILE])
+    _list_again(folder, {METADATA_FILE: _replace(folder / METADATA_FILE, json.dumps(group, indent=2).encode())})
 
 
 def put_array(folder: Path, name: str, values: Shaped[np.ndarray, "row ..."]) -> None:
@@ -68,25 +66,24 @@ def put_array(folder: Path, name: str, values: Shaped[np.ndarray, "row ..."]) ->
     Raises:
         OSError: the folder cannot be written.
     """
-    write_array(zarr.open_group(folder, mode="r+"), name, values, LAYOUT[name].chunk_rows)
-    changed = [f"{name}/{METADATA_FILE}", shard_name(name)]
+    files, hashes = write_array(folder, name, values, LAYOUT[name].chunk_rows)
     if (folder / CHUNK_LIST).exists():  # release 0.1 did not write it
         chunks = json.loads((folder / CHUNK_LIST).read_bytes())
-        _replace(folder / CHUNK_LIST, canonical_json({**chunks, name: hash_chunks(folder, name)}))
-        changed.append(CHUNK_LIST)
-    _list_again(folder, changed)
+        files[CHUNK_LIST] = _replace(folder / CHUNK_LIST, canonical_json({**chunks, name: hashes}))
+    _list_again(folder, files)
 
 
-def _list_again(folder: Path, names: Sequence[str]) -> None:
+def _list_again(folder: Path, changed: Mapping[str, FileRecord]) -> None:
     """Size and hash of some files of a part, anew in its list of files."""
     files = json.loads((folder / FILE_LIST).read_bytes())
-    files |= {name: record.model_dump() for name, record in list_files(folder, names).items()}
+    files |= {name: record.model_dump() for name, record in changed.items()}
     _replace(folder / FILE_LIST, canonical_json(files))
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes) -> FileRecord:
     path.unlink()  # it may be a link to the other store's file
     path.write_bytes(data)
+    return record_of([data])
 
 
 def _link(source: Source, name: str, target: Path) -> bool:

@@ -43,7 +43,10 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def list_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """Size and hash of some files of a folder, keyed by their relative paths with forward slashes."""
-    paths = {name: folder / name for name in names}
-    return {name: FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path)) for name, path in paths.items()}
+def record_of(pieces: Iterable[bytes]) -> FileRecord:
+    """Size and hash of a file that is made of some pieces."""
+    digest, size = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+    return FileRecord(bytes=size, sha256=digest.hexdigest())

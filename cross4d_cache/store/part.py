@@ -5,27 +5,23 @@ with size and hash. docs/cache_format.md is the specification.
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import zarr
 from jaxtyping import Float16, Float64, Int16, Int64, Shaped, UInt16, UInt32
 from pydantic import TypeAdapter, ValidationError
-from zarr.codecs import ZstdCodec
 
-from cross4d_cache.store.digest import FILE_LIST, canonical_json, list_files, sha256_bytes
-from cross4d_cache.store.shard import ArrayMetadata
+from cross4d_cache.store.digest import FILE_LIST, FileRecord, canonical_json, record_of, sha256_bytes
+from cross4d_cache.store.manifest import METADATA_FILE
+from cross4d_cache.store.shard import ArrayMetadata, encode_rows
 from cross4d_cache.types import SequenceInfo
 
 NOT_VISIBLE = 65_535
 """Patch slot of a point that a view does not see."""
-
-ZSTD_LEVEL = 3
 
 CHUNK_LIST = "chunks.json"
 
@@ -102,59 +98,64 @@ class PartContents:
         }
 
 
-def write_array(group: zarr.Group, name: str, values: Shaped[np.ndarray, "row ..."], chunk_rows: int) -> None:
-    """Write one array as a single shard of zstd chunks with checksums."""
-    shard_rows = max(1, -(-len(values) // chunk_rows)) * chunk_rows
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(chunk_rows, *values.shape[1:]),
-        shards=(shard_rows, *values.shape[1:]),
-        compressors=ZstdCodec(level=ZSTD_LEVEL, checksum=True),
-        fill_value=0,
-        config={"write_empty_chunks": True},  # a missing chunk must mean damage, never zeros
-    )
-    if values.size:
-        array[...] = values
+class WrittenArray(NamedTuple):
+    """The files of an array by their names in its part, and the hashes of its encoded chunks, in order, then that of their index: so
+    that each can be loaded and checked by itself. An array without rows has neither chunks nor index.
+    """
+
+    files: dict[str, FileRecord]
+    hashes: list[str]
+
+
+def write_array(folder: Path, name: str, values: Shaped[np.ndarray, "row ..."], chunk_rows: int) -> WrittenArray:
+    """Write one array into the folder of its part, as a single shard of zstd chunks with checksums."""
+    array = ArrayMetadata(dtype=values.dtype, shape=values.shape, chunk_rows=chunk_rows)
+    document, shard = array.document(), folder / name / shard_file(values.ndim)
+    (shard.parent if array.has_bytes else folder / name).mkdir(parents=True)
+    (folder / name / METADATA_FILE).write_bytes(document)
+    files, hashes = {f"{name}/{METADATA_FILE}": record_of([document])}, list[str]()
+    if array.has_bytes:
+        pieces = list(encode_rows(array, values))
+        with shard.open("wb") as file:
+            file.writelines(pieces)
+        files[f"{name}/{shard_file(values.ndim)}"] = record_of(pieces)
+        hashes = [sha256_bytes(piece) for piece in pieces]
+    return WrittenArray(files, hashes)
 
 
 def write_part(folder: Path, contents: PartContents, fingerprint: str) -> None:
-    """Write all files of a part into an empty folder, the list of files last.
+    """Write all files of a part into a folder that is not there yet, the list of files last.
 
-    `fingerprint` ties the part to the settings of its build.
+    `fingerprint` ties the part to the settings of its build. What a file manager or a network file system puts beside the files
+    does not belong to the part, as nothing lists it.
     """
     attributes = {"fingerprint": fingerprint, **contents.counts(), "sequences": sequence_columns(contents.sequences)}
-    group = zarr.create_group(folder, zarr_format=3, attributes={"cross4d_part": attributes})
     arrays = {name: values for name, values in vars(contents).items() if name in LAYOUT and values is not None}
-    for name, values in arrays.items():
-        write_array(group, name, values, LAYOUT[name].chunk_rows)
-    filled = [name for name, values in arrays.items() if values.size]
-    (folder / CHUNK_LIST).write_bytes(canonical_json({name: hash_chunks(folder, name) for name in filled}))
-    # By name: what a file manager or a network file system has put beside them does not belong to the part.
-    files = ["zarr.json", CHUNK_LIST, *(f"{name}/zarr.json" for name in arrays), *map(shard_name, filled)]
-    listing = {name: record.model_dump() for name, record in list_files(folder, files).items()}
-    (folder / FILE_LIST).write_bytes(canonical_json(listing))
+    folder.mkdir()
+    written = {name: write_array(folder, name, values, LAYOUT[name].chunk_rows) for name, values in arrays.items()}
+    own = {
+        METADATA_FILE: group_document({"cross4d_part": attributes}),
+        CHUNK_LIST: canonical_json({name: array.hashes for name, array in written.items() if array.hashes}),
+    }
+    for name, data in own.items():
+        (folder / name).write_bytes(data)
+    files = {name: record_of([data]) for name, data in own.items()} | {n: f for array in written.values() for n, f in array.files.items()}
+    (folder / FILE_LIST).write_bytes(canonical_json({name: record.model_dump() for name, record in files.items()}))
 
 
-def hash_chunks(folder: Path, name: str) -> list[str]:
-    """Hashes of the encoded chunks of an array, in order, then that of its index: so that each can be loaded and checked by itself."""
-    array = ArrayMetadata.parse((folder / name / "zarr.json").read_bytes())
-    with (folder / shard_name(name)).open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        index = array.index_span(size)
-        file.seek(index.start)
-        spans = [*array.parse_index(file.read(index.size), size), index]
-        hashes = []
-        for start, length in spans:
-            file.seek(start)
-            hashes.append(sha256_bytes(file.read(length)))
-    return hashes
+def group_document(attributes: Mapping[str, Any]) -> bytes:
+    """`zarr.json` of a group, to the byte as zarr 3.1 writes it."""
+    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
+
+
+def shard_file(num_axes: int) -> str:
+    """The only shard of an array, relative to its folder."""
+    return "c" + "/0" * num_axes
 
 
 def shard_name(array: str) -> str:
     """The file of an array, relative to its part."""
-    return f"{array}/c{'/0' * (1 + len(LAYOUT[array].row))}"
+    return f"{array}/{shard_file(1 + len(LAYOUT[array].row))}"
 
 
 def parse_part_attributes(data: bytes) -> dict[str, Any]:

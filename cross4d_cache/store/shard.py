@@ -1,10 +1,11 @@
-"""Rows of one array: its metadata, the index of its shard, and its chunks, each decoded into place (docs/cache_format.md).
+"""Rows of one array: its metadata, the index of its shard, and its chunks, written as Zarr v3 writes them and each decoded into place
+(docs/cache_format.md).
 
 Nothing here trusts what it reads: what does not fit the format is a `ValueError`, and no memory is taken that decoded bytes do not fill.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,8 +24,9 @@ MOST_INDEX_BYTES = 2**26
 DATA_TYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 INDEX_ENTRY = np.dtype([("offset", "<u8"), ("size", "<u8")])
 CRC_BYTES = 4
+ZSTD_LEVEL = 3
 
-_zstd = Zstd()
+_zstd = Zstd(level=ZSTD_LEVEL, checksum=True)
 
 
 class Span(NamedTuple):
@@ -84,6 +86,32 @@ class ArrayMetadata:
             raise ValueError(f"chunks of more than {MOST_CHUNK_BYTES} bytes")
         return found
 
+    def document(self) -> bytes:
+        """`zarr.json`, to the byte as zarr 3.1 writes it."""
+        little = {"name": "bytes", "configuration": {"endian": "little"}}
+        sharding = {
+            "chunk_shape": [self.chunk_rows, *self.shape[1:]],
+            "codecs": [little, {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": True}}],
+            "index_codecs": [little, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        record = {
+            "shape": self.shape,
+            "data_type": str(self.dtype),
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [max(1, self.num_chunks) * self.chunk_rows, *self.shape[1:]]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": self.dtype.type(0).item(),
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {},
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+        return json.dumps(record, indent=2).encode()
+
     @cached_property
     def row_bytes(self) -> int:
         """Bytes of a row."""
@@ -133,6 +161,20 @@ class ArrayMetadata:
         if ((table["size"] > end) | (table["offset"] > end - np.minimum(table["size"], end))).any():
             raise ValueError("a chunk lies outside its file")
         return [Span(offset, size) for offset, size in table.tolist()]
+
+
+def encode_rows(array: ArrayMetadata, values: Shaped[np.ndarray, "row ..."]) -> Iterator[bytes]:
+    """The file of an array, piece by piece: its chunks, then their index. The last chunk is filled up with zeros."""
+    flat = np.ascontiguousarray(values, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+    chunk_bytes = array.chunk_rows * array.row_bytes
+    index, end = np.empty(array.num_chunks, INDEX_ENTRY), 0
+    for number in range(array.num_chunks):
+        rows = flat[number * chunk_bytes : (number + 1) * chunk_bytes]
+        data = _zstd.encode(rows if len(rows) == chunk_bytes else np.pad(rows, (0, chunk_bytes - len(rows))))
+        index[number], end = (end, len(data)), end + len(data)
+        yield data
+    entries = index.tobytes()
+    yield entries + google_crc32c.value(entries).to_bytes(CRC_BYTES, "little")
 
 
 def read_rows(array: ArrayMetadata, start: int, stop: int, read: ReadChunks) -> Shaped[np.ndarray, "row ..."]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import zarr
 from jaxtyping import Float32
 
 from cross4d_cache.durable import names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree
@@ -91,7 +90,7 @@ class CacheWriter:
             return
         aside = partial_path(self.path, PROJECTION)
         try:
-            write_array(zarr.create_group(aside, zarr_format=3), PROJECTION, self._projection, len(self._projection))
+            write_array(aside, PROJECTION, self._projection, len(self._projection))
             sync_tree(aside)
             self._place(aside / PROJECTION, target)
         finally:

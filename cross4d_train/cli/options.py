@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cross4d_cache.local import local_path
-from cross4d_cache.usage import component, parse_pairs
+from cross4d_cache.usage import component, parse_pairs, worker_count
 
 if TYPE_CHECKING:
     from cross4d_cache.record import Record
@@ -152,7 +152,16 @@ EpochsOption = Annotated[int | None, option("--epochs", TRAINING, "Epochs of tra
 RateOption = Annotated[float | None, option("--lr", TRAINING, "Learning rate of that training.", metavar="RATE")]
 PoolingOption = Annotated[str, option("--pooling", TRAINING, "How tokens become one feature: mean or mean+max.", metavar="NAME")]
 DeviceOption = Annotated[str, option("--device", MACHINE, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
-WorkersOption = Annotated[int, option("--workers", MACHINE, "Loader processes; 0 loads in the main process.", min=0, metavar="N")]
+WorkersOption = Annotated[
+    int | None,
+    option(
+        "--workers",
+        MACHINE,
+        "Loader processes, 0: load in the main process; default: auto, as many as help.",
+        parser=worker_count,
+        metavar="N",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     option("--out", OUTPUT, "Also write the result to this file, as JSON.", parser=local_path, metavar="FILE"),

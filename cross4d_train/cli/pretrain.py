@@ -137,7 +137,7 @@ def pretrain(
             metavar="N",
         ),
     ] = 1,
-    workers: WorkersOption = 0,
+    workers: WorkersOption = None,
     out: Annotated[Path, option("--out", OUTPUT, "Folder of the run.", parser=local_path, metavar="FOLDER")] = Path("run"),
     resume: Annotated[
         bool,

@@ -19,8 +19,8 @@ from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import user_errors
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.types import RenderSettings
 from cross4d_train.objectives.objective import ObjectiveSettings

@@ -23,8 +23,8 @@ from cross4d_cache.build.preparation import prepare
 from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.build.windows import batches, windows_of
 from cross4d_cache.datasets.dataset import Dataset
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.device import Lanes, upload
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.teachers.teacher import Teacher, plan_windows
 from pipelines.benchmarks.arithmetic import bfloat16_cosine, flops_per_batch

@@ -24,8 +24,9 @@ from cross4d_cache.datasets.mesh import Mesh
 from cross4d_cache.datasets.synthetic.dataset import Synthetic
 from cross4d_cache.datasets.synthetic.primitives import PosedPrimitives
 from cross4d_cache.errors import user_errors
-from cross4d_cache.rendering.camera import SequenceViews, batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import SequenceViews, place_cameras
 from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.report.fidelity.rays import depth_behind
 from cross4d_cache.types import RenderSettings

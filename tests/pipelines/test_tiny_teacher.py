@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cross4d_cache.rendering.camera import batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import place_cameras
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.teachers.tiny.vit import IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches
 from pipelines import tiny_teacher

@@ -1,6 +1,7 @@
 """Stage one from end to end: read, render, teach, write, overlapping, part by part, resumable.
 
-Readers run ahead and writers behind in threads of their own. Batches fill across the sequences of a part, and two are worked on at a time.
+Readers run ahead in processes or threads of their own, and writers behind in threads. Batches fill across the sequences of a part,
+and two are worked on at a time.
 Every queue is bounded, so memory does not grow with the dataset.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from cross4d_cache.build.part_builder import PartAssembly
 from cross4d_cache.build.plan import BuildPlan
-from cross4d_cache.build.prefetch import SequenceReader
+from cross4d_cache.build.prefetch import Preparation, SequenceReader
 from cross4d_cache.build.targets import StageSeconds, TargetMaker, WindowTargets
 from cross4d_cache.build.windows import SequenceWindow, batches, windows_of
 from cross4d_cache.datasets.dataset import Dataset
@@ -63,16 +64,20 @@ class BuildProgress:
 
 
 class Build:
-    """One run of a build at `path`. Iterate over `run()`; it yields after every batch, the same growing record each time."""
+    """One run of a build at `path`. Iterate over `run()`; it yields after every batch, the same growing record each time.
 
-    def __init__(self, dataset: Dataset, teacher: Teacher, plan: BuildPlan, path: Path) -> None:
+    `num_workers` are the processes that read, see `SequenceReader`.
+    """
+
+    def __init__(self, dataset: Dataset, teacher: Teacher, plan: BuildPlan, path: Path, num_workers: int | None = None) -> None:
         self.teacher, self.plan = teacher, plan
         self.writer = CacheWriter(path, plan.manifest, plan.projection.matrix)
         self.progress = BuildProgress()
         settings, manifest = plan.settings, plan.manifest
-        self._reader = SequenceReader(
+        preparation = Preparation(
             dataset=dataset, render=manifest.render, points_per_frame=manifest.points_per_frame, seed=manifest.seed, out=path
         )
+        self._reader = SequenceReader(preparation=preparation, num_workers=num_workers)
         self._maker = TargetMaker(
             teacher,
             plan.projection,
@@ -90,6 +95,7 @@ class Build:
             OutputError: the store cannot be written.
             SettingsError: the cameras cannot see a sequence.
             TeacherError: features that do not fit float16.
+            WorkerError: a process that reads cannot be started, was killed, or gives no answer.
         """
         progress, begin = self.progress, time.perf_counter()
         missing = self.writer.missing()

@@ -1,23 +1,21 @@
-"""Virtual cameras of a sequence, by model, and projection through them."""
+"""Where the virtual cameras of a sequence stand, by model."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64, UInt32
 
 from cross4d_cache.rendering.camera import pinhole, spherical
 from cross4d_cache.rendering.camera.density import is_tracked
 from cross4d_cache.rendering.camera.framing import nearly_all
-from cross4d_cache.rendering.camera.views import Bounds, CameraBatch, SequenceViews
+from cross4d_cache.rendering.camera.views import Bounds, SequenceViews
 from cross4d_cache.types import CameraModel, RenderSettings
 
-__all__ = ["Bounds", "CameraBatch", "SequenceViews", "batch_cameras", "place_cameras", "place_windows"]
+__all__ = ["Bounds", "SequenceViews", "place_cameras", "place_windows"]
 
 PLACE: dict[CameraModel, Callable[..., SequenceViews]] = {"pinhole": pinhole.place, "spherical": spherical.place}
-BATCH: dict[CameraModel, Callable[..., CameraBatch]] = {"pinhole": pinhole.batch, "spherical": spherical.batch}
 
 
 def place_cameras(
@@ -57,8 +55,3 @@ def place_windows(
         start, stop = point_offsets[first], point_offsets[end]
         placed.append(place_cameras(points[start:stop], point_offsets[first : end + 1] - start, settings, tracked=tracked))
     return tuple(placed)
-
-
-def batch_cameras(views: list[SequenceViews], device: torch.device) -> CameraBatch:
-    """The cameras of some frames, given the views of each frame's sequence: image `frame * num_views + view`."""
-    return BATCH[views[0].cameras[0].model](views, device)

@@ -25,8 +25,8 @@ from cross4d_cache.build.windows import SequenceWindow
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import CacheCorruptError, DatasetError, SettingsError
-from cross4d_cache.rendering.camera import batch_cameras
 from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.teachers import load_teacher

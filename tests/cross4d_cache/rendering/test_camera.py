@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.rendering.camera import Bounds, CameraBatch, SequenceViews, batch_cameras, place_cameras, place_windows
+from cross4d_cache.rendering.camera import Bounds, SequenceViews, place_cameras, place_windows
+from cross4d_cache.rendering.projection import CameraBatch, batch_cameras
 from cross4d_cache.types import RenderSettings
 
 SETTINGS = RenderSettings(image_size=126, views=4)

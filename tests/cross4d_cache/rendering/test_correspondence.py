@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cross4d_cache.rendering.camera import batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import place_cameras
 from cross4d_cache.rendering.correspondence import correspond, hit_patches, winners
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.types import RenderSettings
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cross4d_cache.rendering.camera import SequenceViews, batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import SequenceViews, place_cameras
 from cross4d_cache.rendering.camera.framing import nearly_all
 from cross4d_cache.rendering.correspondence import correspond
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import render
 from cross4d_cache.types import RenderSettings
 

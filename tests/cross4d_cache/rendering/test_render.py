@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, grey_opening
 
-from cross4d_cache.rendering.camera import Bounds, batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import Bounds, place_cameras
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import RenderedView, close_gaps, nearest_depth, render
 from cross4d_cache.types import PointCloudSequence, RenderSettings
 

@@ -18,8 +18,9 @@ from cross4d_cache.build.plan import plan_build
 from cross4d_cache.build.request import BuildSettings
 from cross4d_cache.datasets.dataset import Dataset, DatasetOptions
 from cross4d_cache.errors import SettingsError
-from cross4d_cache.rendering.camera import SequenceViews, batch_cameras, place_cameras
+from cross4d_cache.rendering.camera import SequenceViews, place_cameras
 from cross4d_cache.rendering.correspondence import correspond, winners
+from cross4d_cache.rendering.projection import batch_cameras
 from cross4d_cache.rendering.render import AMBIENT, FARTHEST_TONE, LIGHT, RenderedView, render
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.teachers import load_teacher

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cross4d_cache.store.digest import canonical_json, list_files, sha256_bytes
+from cross4d_cache.store.digest import canonical_json, record_of, sha256_bytes
 
 
 def edit_manifest(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -23,7 +23,7 @@ def forge_part(store: Path, number: int = 0, listing: dict[str, Any] | None = No
     folder = store / "parts" / f"{number:05d}"
     if listing is None:
         names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != "files.json")
-        listing = {name: file.model_dump() for name, file in list_files(folder, names).items()}
+        listing = {name: record_of([(folder / name).read_bytes()]).model_dump() for name in names}
     data = canonical_json(listing)
     (folder / "files.json").write_bytes(data)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -102,10 +102,11 @@ def test_strays_do_not_become_files_of_a_part(tmp_path: Path, monkeypatch: pytes
     """A file manager looks into a folder that is being written, or a network file system keeps a file there that is gone."""
     write_array = part_module.write_array
 
-    def with_strays(group: Any, name: str, *arguments: Any) -> None:
-        write_array(group, name, *arguments)
-        for stray in (group.store.root / ".DS_Store", group.store.root / name / ".nfs0001"):
+    def with_strays(folder: Path, name: str, *arguments: Any) -> Any:
+        written = write_array(folder, name, *arguments)
+        for stray in (folder / ".DS_Store", folder / name / ".nfs0001"):
             stray.write_bytes(b"stray")
+        return written
 
     monkeypatch.setattr(part_module, "write_array", with_strays)
     store = write_store(tmp_path / "store", two_parts())

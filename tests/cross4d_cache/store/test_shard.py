@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numcodecs.zstd import Zstd
+from zarr.codecs import ZstdCodec
 
-from cross4d_cache.store.part import write_array
+from cross4d_cache.store.digest import record_of, sha256_bytes
+from cross4d_cache.store.part import group_document, write_array
 from cross4d_cache.store.shard import ArrayMetadata, Span, content_size, decode_chunk, read_rows
 
 DTYPES = [np.uint16, np.float16, np.int64, np.float64, np.uint32]
@@ -23,6 +26,27 @@ PLAIN = {
         "chunk_shape": [4, 3], "index_location": "end",
         "codecs": [{"name": "bytes"}, {"name": "zstd"}], "index_codecs": [{"name": "bytes"}, {"name": "crc32c"}]}}],
 }  # fmt: skip
+
+
+def written_by_zarr(folder: Path, values: np.ndarray, chunk_rows: int) -> None:
+    """The reference of `write_array`: zarr writes the array `x`."""
+    shard_rows = max(1, -(-len(values) // chunk_rows)) * chunk_rows
+    array = zarr.create_group(folder, zarr_format=3, attributes={"cross4d_part": {"num_frames": 3}}).create_array(
+        "x",
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(chunk_rows, *values.shape[1:]),
+        shards=(shard_rows, *values.shape[1:]),
+        compressors=ZstdCodec(level=3, checksum=True),
+        fill_value=0,
+        config={"write_empty_chunks": True},
+    )
+    if values.size:
+        array[...] = values
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def read(folder: Path, start: int, stop: int) -> np.ndarray:
@@ -43,11 +67,45 @@ def test_any_rows_are_those_that_zarr_reads(tmp_path_factory, dtype, rows, row, 
     start = data.draw(st.integers(0, rows))
     stop = data.draw(st.integers(start, rows))
     folder = tmp_path_factory.mktemp("array")
-    write_array(zarr.create_group(folder, zarr_format=3), "x", values, chunk)
+    write_array(folder, "x", values, chunk)
     ours, theirs = read(folder / "x", start, stop), np.asarray(zarr.open_array(folder / "x", mode="r")[start:stop])
     assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
     assert ours.tobytes() == theirs.tobytes()
     assert ours.flags.writeable
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    dtype=st.sampled_from(DTYPES), rows=st.integers(0, 40), row=st.lists(st.integers(1, 4), max_size=3), chunk=st.integers(1, 12),
+    order=st.sampled_from("CF"), data=st.data(),
+)  # fmt: skip
+def test_files_are_those_that_zarr_writes(tmp_path_factory, dtype, rows, row, chunk, order, data) -> None:
+    values = np.asarray(data.draw(arrays(dtype, (rows, *row))), order=order)
+    ours, theirs = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("theirs") / "group"
+    written_by_zarr(theirs, values, chunk)
+    (ours / "zarr.json").write_bytes(group_document({"cross4d_part": {"num_frames": 3}}))
+    written = write_array(ours, "x", values, chunk)
+    assert files_of(ours) == files_of(theirs)
+    found = {name: record_of([data]) for name, data in files_of(ours).items() if name != "zarr.json"}
+    assert written.files == found
+    shard = files_of(ours).get("x/c" + "/0" * values.ndim, b"")
+    array = ArrayMetadata.parse(files_of(ours)["x/zarr.json"])
+    index = array.index_span(len(shard)) if array.has_bytes else Span(0, 0)
+    spans = [*array.parse_index(shard[index.start :], len(shard)), index] if array.has_bytes else []
+    assert written.hashes == [sha256_bytes(shard[start : start + size]) for start, size in spans]
+
+
+def test_a_written_shard_by_hand(tmp_path: Path) -> None:
+    """Five rows in chunks of two: three chunks, the last filled up with zeros, one after the other, and sixteen bytes a chunk of index."""
+    write_array(tmp_path, "x", np.array([1, 2, 3, 4, 5], np.uint16), 2)
+    shard = (tmp_path / "x/c/0").read_bytes()
+    entries = np.frombuffer(shard[-52:-4], "<u8").reshape(3, 2)
+    assert entries[0, 0] == 0
+    assert (entries[1:, 0] == entries[:-1].sum(axis=1)).all()
+    decoded = [np.frombuffer(Zstd().decode(shard[start : start + size]), "<u2").tolist() for start, size in entries.tolist()]
+    assert decoded == [[1, 2], [3, 4], [5, 0]]
+    assert int.from_bytes(shard[-4:], "little") == google_crc32c.value(shard[-52:-4])
+    assert json.loads((tmp_path / "x/zarr.json").read_text())["chunk_grid"]["configuration"]["chunk_shape"] == [6]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

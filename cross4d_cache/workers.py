@@ -1,10 +1,11 @@
 """Processes that work for this one and end with it, however it ends.
 
-A worker is a program of its own, no copy of its parent: it imports what its work needs, for batches of clips not even torch.
+A worker is a program of its own, no copy of its parent: it imports what its work needs, for sequences and clips not even torch.
 Requests reach it on stdin, which the kernel closes when the parent is gone, and answers leave on stdout. So nothing needs shared memory,
 and a worker that is killed in the middle of an answer ends its own pipe and nobody else's.
 """
 
+import fcntl
 import os
 import pickle
 import signal
@@ -35,8 +36,19 @@ PATIENCE = 3600
 _ENDING = 5
 """Seconds in which a worker that is told to end does so."""
 
+_PIPE_BYTES = 2**18
+"""Bytes that may wait in the pipe of answers where the system allows it: each time that it is empty, a thread of this process waits."""
+
 _HEARD_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Terminals and schedulers signal all processes of a job; what becomes of the job is its parent's matter."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: a scheduler may give a job a few of a large machine's."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has none
+        return os.cpu_count() or 1
 
 
 class Workers(Generic[Request, Answer]):
@@ -84,19 +96,21 @@ class _Worker(Generic[Answer]):
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", "from cross4d_train.workers import serve; serve()"],
+                [sys.executable, "-P", "-c", "from cross4d_cache.workers import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:
             raise WorkerError(
-                f"cannot start a loader process: {error.strerror}",
+                f"cannot start a worker process: {error.strerror}",
                 expected="a machine, container or job that allows one more process, with the files it opens",
                 hint="use fewer `num_workers`, or raise the limit (`ulimit -n` for open files, `ulimit -u` for processes)",
             ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # Linux alone has it
         self._requests = self._process.stdin
         self._arrived: SimpleQueue[Answer | Exception] = SimpleQueue()
         reader = threading.Thread(target=_read_answers, args=(self._process.stdout, receive, self._arrived), daemon=True)
@@ -128,27 +142,27 @@ class _Worker(Generic[Answer]):
                     raise self._death()
                 return answer
         raise WorkerError(
-            f"a loader process (pid {self._process.pid}) has given no batch for {patience // 60} minutes, though it lives",
+            f"a worker process (pid {self._process.pid}) has given no answer for {patience // 60} minutes, though it lives",
             expected="storage that answers",
-            hint="look whether the disk or server of the store hangs, then run the same command again",
+            hint="look whether the disk or server of the data hangs, then run the same command again",
         )
 
     def _death(self) -> WorkerError:
         code = self._process.wait(_ENDING)
         if code == -signal.SIGKILL:
-            return _out_of_memory(f"a loader process (pid {self._process.pid}) was killed, most likely because memory ran out")
+            return _out_of_memory(f"a worker process (pid {self._process.pid}) was killed, most likely because memory ran out")
         return WorkerError(
-            f"a loader process (pid {self._process.pid}) ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}",
+            f"a worker process (pid {self._process.pid}) ended with {'exit code' if code >= 0 else 'signal'} {abs(code)}",
             expected="it lives as long as the command",
-            hint="see what it said above, or use `num_workers` 0, which loads in the main process",
+            hint="see what it said above, or use `num_workers` 0, which does its work in the main process",
         )
 
 
 def _out_of_memory(found: str) -> WorkerError:
     return WorkerError(
         found,
-        expected="memory for all loader processes; a container or job may have less than its machine",
-        hint="use fewer `num_workers`, a smaller `training.batch_size`, or more memory; then run the same command again",
+        expected="memory for all worker processes; a container or job may have less than its machine",
+        hint="use fewer `num_workers`, or more memory; then run the same command again",
     )
 
 
@@ -206,6 +220,6 @@ def _try(work: Callable[[Any], object], request: object) -> object:
     except Cross4DError as error:
         return error
     except MemoryError:
-        return _out_of_memory("a loader process got no more memory")
+        return _out_of_memory("a worker process got no more memory")
     except Exception:
-        return RuntimeError(f"in a loader process:\n{traceback.format_exc()}")
+        return RuntimeError(f"in a worker process:\n{traceback.format_exc()}")

@@ -1,46 +1,19 @@
-"""Loader processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
+"""Worker processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
 
 import gc
 import itertools
 import os
 import resource
-import select
-import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from cross4d_cache import workers
 from cross4d_cache.errors import CacheError, WorkerError
-from cross4d_train import workers
-from cross4d_train.workers import Workers
-from tests.soak.driver import children_of, lives
-
-WITHIN = 5
-"""Seconds in which nothing of a killed command may be left."""
-
-TRAIN = """
-import os, signal, sys
-from pathlib import Path
-from cross4d_train.loop import Pretraining, make_fabric
-from tests.cross4d_train.test_loop import make_settings
-
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
-for _ in range(3):
-    if os.fork() == 0:
-        for record in Pretraining(Path(sys.argv[1]), make_settings(num_epochs=100_000), make_fabric("cpu"), num_workers=2).steps():
-            if record.step == 2:
-                print(os.getpid(), flush=True)
-        os._exit(0)
-os.close(1), os.close(2)
-sys.stdin.read()
-"""
+from cross4d_cache.workers import Workers
 
 
 def get(answer: object) -> object:
@@ -83,11 +56,6 @@ def test_what_was_made_ahead_for_nobody_is_not_taken_for_something_else(two):
     assert list(two.map(f"'new {number}'" for number in range(3))) == ["new 0", "new 1", "new 2"]
 
 
-def test_loading_needs_no_torch(doomed):
-    code = "__import__('cross4d_train.dataset') and 'torch' in __import__('sys').modules"
-    assert list(doomed.map([code])) == [False]
-
-
 def test_what_a_library_prints_is_no_answer(capfd):
     pool: Workers[str, object] = Workers(eval, 2, get)
     assert list(pool.map(["print('hello', flush=True) or 7", "__import__('os').system('echo more') or 8"])) == [7, 8]
@@ -98,7 +66,7 @@ def test_an_error_that_users_can_fix_arrives_as_it_is_and_any_other_with_its_tra
     wrong = "(_ for _ in ()).throw(__import__('cross4d_cache.errors').errors.CacheError('bad', hint='fix it'))"
     with pytest.raises(CacheError, match="bad\n  next: fix it"):
         list(two.map([wrong]))
-    with pytest.raises(RuntimeError, match=r"(?s)in a loader process:.*ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"(?s)in a worker process:.*ZeroDivisionError"):
         list(two.map(["1 / 0"]))
     assert list(two.map(["1 + 1"])) == [2]
 
@@ -114,7 +82,7 @@ def test_signals_to_the_whole_job_are_the_matter_of_the_parent(two, by):
 def test_one_that_is_killed_is_one_message(doomed):
     code = "__import__('os').kill(__import__('os').getpid(), 9)"
     for _ in range(2):  # and again: nobody waits for what cannot come
-        told = r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer `num_workers`, a smaller `training\.batch_size`"
+        told = r"(?s)\(pid \d+\) was killed.*memory.*next: use fewer `num_workers`, or more memory"
         with pytest.raises(WorkerError, match=told):
             list(doomed.map([code, "1", "2"]))
 
@@ -151,7 +119,7 @@ def test_one_that_ends_otherwise_is_told_with_its_code(doomed):
 def test_one_that_never_answers_is_not_waited_for_for_ever(doomed, monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 1)
     monkeypatch.setenv("CROSS4D_WAIT_MINUTES", "0")
-    with pytest.raises(WorkerError, match=r"(?s)has given no batch for .*next: .*disk or server"):
+    with pytest.raises(WorkerError, match=r"(?s)has given no answer for .*next: .*disk or server"):
         list(doomed.map(["__import__('time').sleep(1000)"]))
 
 
@@ -192,46 +160,5 @@ def test_few_open_files_are_enough(few_files):
 
 def test_too_few_open_files_are_one_message(few_files):
     few_files(4)
-    with pytest.raises(WorkerError, match=r"(?s)cannot start a loader process: Too many open files.*next: use fewer `num_workers`"):
+    with pytest.raises(WorkerError, match=r"(?s)cannot start a worker process: Too many open files.*next: use fewer `num_workers`"):
         Workers(eval, 4, get)
-
-
-def test_whatever_ends_a_training_nothing_of_it_is_left(store):
-    """Three trainings with two workers each, one for each signal; then their output ends, which a `| tee log` waits for."""
-    command = [sys.executable, "-c", TRAIN, str(store)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        trainers = [int(process.stdout.readline()) for _ in range(3)]
-        left = {trainer: children_of(trainer) for trainer in trainers}
-        assert [len(own) for own in left.values()] == [2, 2, 2]
-        for trainer, number in zip(trainers, (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL), strict=True):
-            os.kill(trainer, number)
-        deadline = time.monotonic() + WITHIN
-        assert select.select([process.stdout], [], [], WITHIN)[0], "somebody holds the output"
-        assert process.stdout.read() == ""
-        while alive := [pid for own in left.values() for pid in own if lives(pid)]:
-            assert time.monotonic() < deadline, alive
-            time.sleep(0.05)
-
-
-LOAD = """
-import sys
-from cross4d_train.clips import ClipSettings, epoch_requests
-from cross4d_train.data import BatchLoader, in_batches
-from cross4d_train.dataset import ClipDataset
-
-clips = ClipSettings(num_frames=24, num_points=2048, stride=1)
-dataset = ClipDataset(sys.argv[1], clips)
-requests = epoch_requests(clips, dataset.cache.sequences, range(12), clips_per_sequence=8, seed=0, epoch=0)
-print(sum(batch.points.nbytes for batch in BatchLoader(dataset, num_workers=4).load(in_batches(requests, 16))))
-"""
-
-
-@pytest.mark.parametrize("size", ["64m", "64k"])
-def test_shared_memory_may_be_as_small_as_it_likes(store, size):
-    """Six batches of more than 9 MB each, eight of which would be on their way."""
-    mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "-"]
-    if not Path("/dev/shm").is_dir() or shutil.which("unshare") is None or subprocess.run([*mount, "true"], check=False).returncode:
-        pytest.skip("nothing may be mounted here")
-    done = subprocess.run([*mount, sys.executable, "-c", LOAD, str(store)], capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.returncode) == (f"{96 * 24 * 2048 * 12}\n", 0), done.stderr
