@@ -95,11 +95,19 @@ class Frame:
     def __getitem__(self, picks: slice | Int64[np.ndarray, " pick"] | Bool[np.ndarray, " point"]) -> "Frame":
         """Some of its points."""
         return Frame(
-            points=self.points[picks],
+            points=_rows(self.points, picks),
             part_labels=None if self.part_labels is None else self.part_labels[picks],
             surface_ids=None if self.surface_ids is None else self.surface_ids[picks],
             action=self.action,
         )
+
+
+def _rows(
+    points: Float32[np.ndarray, "point 3"], picks: slice | Int64[np.ndarray, " pick"] | Bool[np.ndarray, " point"]
+) -> Float32[np.ndarray, "pick 3"]:
+    if isinstance(picks, slice) or picks.dtype == np.bool_:
+        return points[picks]
+    return points.take(picks, axis=0)  # several times as fast as indexing
 
 
 @dataclass(frozen=True, kw_only=True)

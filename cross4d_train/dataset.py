@@ -108,7 +108,7 @@ def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: Cli
     counts = np.diff(clip.point_offsets)[frames]
     starts = clip.point_offsets[frames]
     picks = np.stack([start + choose_points(rng, int(count), num_points) for start, count in zip(starts, counts, strict=True)])
-    rows = clip.rows[picks]
+    rows = clip.rows.take(picks, axis=0)  # several times as fast as indexing, like those below
     used = np.zeros(len(clip.features) + 1, dtype=bool)
     used[rows] = True  # -1, not visible, marks the extra place at the end
     used[-1] = False
@@ -117,8 +117,8 @@ def resample(clip: CachedClip, frames: Int64[np.ndarray, " frame"], request: Cli
         key=int(rng.integers(2**63)),
         sequence=request.sequence,
         action=clip.info.action,
-        points=clip.points[picks],
-        rows=places[rows],
+        points=clip.points.take(picks, axis=0),
+        rows=places.take(rows),
         features=clip.features[used[:-1]],
         patches=clip.patches[used[:-1]],
         frame_features=clip.frame_features[frames],

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt16
-from scipy.spatial import cKDTree
 
 from cross4d_cache.datasets.hoi4d.labels import PART_NAMES
 from cross4d_cache.datasets.looking import look_at, unreadable
@@ -31,6 +30,8 @@ class Background:
         if wrong.any():
             row = int(wrong.argmax())
             raise _damaged(path, f"point {row} is {rows[row].tolist()}")
+        from scipy.spatial import cKDTree  # a third of a second, which no other dataset should wait for
+
         self._tree = cKDTree(rows[:, :3])
         self._classes = rows[:, 3].astype(np.uint16)
 
