@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.partial", re.DOTALL)
@@ -84,9 +85,23 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(folder: Path) -> None:
-    """Flush every file and folder below `folder`."""
+def sync_tree(folder: Path, flushers: ThreadPoolExecutor | None = None) -> None:
+    """Flush every file and folder below `folder`, many at a time: most disks take about as long for sixteen as for one.
+
+    `flushers` are threads of somebody who does so often. A file that has several links is left out: whoever wrote it, for another store,
+    has flushed it.
+    """
+    if flushers is None:
+        with make_flushers() as own:
+            return sync_tree(folder, own)
+    paths = []
     for root, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(root) / name)
-        _sync(Path(root))
+        files = (Path(root) / name for name in names)
+        paths += [Path(root), *(file for file in files if file.stat().st_nlink == 1)]
+    for _ in flushers.map(_sync, paths):
+        pass
+
+
+def make_flushers() -> ThreadPoolExecutor:
+    """Threads for `sync_tree`."""
+    return ThreadPoolExecutor(16)

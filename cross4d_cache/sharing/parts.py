@@ -31,11 +31,11 @@ def take_over(part: PartFiles, folder: Path, fingerprint: str, *, without: str |
         CacheUnreachableError: it cannot be read now.
         OSError: the folder cannot be written.
     """
-    for name, file in [*part.files.items(), (FILE_LIST, part.listing)]:
-        if without is not None and name.startswith(f"{without}/"):
-            continue
+    files = {name: file for name, file in part.files.items() if without is None or not name.startswith(f"{without}/")}
+    for parent in sorted({above for name in files for above in (folder / name).parents if above.is_relative_to(folder)}):
+        parent.mkdir()
+    for name, file in [*files.items(), (FILE_LIST, part.listing)]:
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
         if _link(part.storage.source, file.name, target):
             for _ in part.storage.stream(file):
                 pass

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from cross4d_cache.durable import names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree
+from cross4d_cache.durable import make_flushers, names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, OutputError
 from cross4d_cache.patience import advice, is_there, patiently
 from cross4d_cache.record import ABSENT
@@ -57,6 +57,7 @@ class CacheWriter:
         self.path, self.manifest, self._projection = path, manifest, projection
         self._committed: set[str] = set()
         self._damaged: set[str] = set()
+        self._flushers = make_flushers()
         try:
             self._begin()
         except OSError as error:
@@ -91,7 +92,7 @@ class CacheWriter:
         aside = partial_path(self.path, PROJECTION)
         try:
             write_array(aside, PROJECTION, self._projection, len(self._projection))
-            sync_tree(aside)
+            sync_tree(aside, self._flushers)
             self._place(aside / PROJECTION, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -146,7 +147,7 @@ class CacheWriter:
         aside, target = partial_path(self.path, part_name(number)), self.path / PARTS / part_name(number)
         try:
             write(aside)
-            sync_tree(aside)
+            sync_tree(aside, self._flushers)
             self._place(aside, target)
             self._committed.add(target.name)
             self._damaged.discard(target.name)

@@ -71,9 +71,11 @@ class FolderSource(Source):
         return found
 
     def _resolve(self, name: str) -> str:
-        path = os.path.join(self._real_root, name)
-        if os.path.realpath(path, strict=True) != path:
-            raise ValueError("a link, or a name that leads out of the store")
+        path = self._real_root
+        for step in name.split("/"):
+            path = f"{path}/{step}"
+            if step in ("", ".", "..") or stat.S_ISLNK(os.lstat(path).st_mode):
+                raise ValueError("a link, or a name that leads out of the store")
         return path
 
 
