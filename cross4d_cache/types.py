@@ -41,6 +41,9 @@ Visibility = Literal["surface", "winner"]
 CameraModel = Literal["pinhole", "spherical"]
 """How points become pixels: by perspective, from around the subject, or by azimuth and elevation, at the sensor."""
 
+Precision = Literal["float32", "bfloat16"]
+"""What a network computes in."""
+
 Density = Literal["rows", "places"]
 """What the points of a frame are: all its rows, as in release 0.1, or its distinct places, whose repeats are left out and not counted."""
 

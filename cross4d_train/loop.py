@@ -1,7 +1,7 @@
 """Pre-training as a plain loop: a generator of step records. Logging, saving and progress belong to its caller.
 
-Lightning Fabric runs device, precision (bfloat16 autocast on CUDA, float32 on CPU) and data parallelism. A run that resumes
-from a checkpoint repeats the loss curve of one that never stopped, on a CPU bit for bit.
+Lightning Fabric runs device, precision and data parallelism. A run that resumes from a checkpoint repeats the loss curve of one that never
+stopped, on a CPU bit for bit.
 """
 
 import logging
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -19,6 +20,7 @@ from torch.optim import AdamW
 
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record, compare
+from cross4d_cache.types import Precision
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.cluster import find_environment, without_lightning_options
@@ -52,8 +54,18 @@ class StepRecord(Record):
     waiting: float
 
 
-def make_fabric(device: str, num_devices: int = 1) -> Fabric:
-    """Fabric for the device a user names, as in stage one; `auto` takes CUDA where there is one.
+FABRIC: dict[Precision, Literal["bf16-mixed", "32-true"]] = {"bfloat16": "bf16-mixed", "float32": "32-true"}
+"""What Fabric calls precisions; bfloat16 is autocast, weights stay float32."""
+
+
+def own_precision(device_type: str) -> Precision:
+    """What students compute in on a kind of device where nobody says."""
+    return "bfloat16" if device_type == "cuda" else "float32"
+
+
+def make_fabric(device: str, num_devices: int = 1, precision: Precision | None = None) -> Fabric:
+    """Fabric for the device a user names, as in stage one; `auto` takes CUDA where there is one. None of `precision` is the device's own,
+    bfloat16 on CUDA and float32 on a CPU.
 
     Raises:
         SettingsError: there is no such device, or there are not as many, or processes were started for another number of them.
@@ -85,7 +97,7 @@ def make_fabric(device: str, num_devices: int = 1) -> Fabric:
                 accelerator="cuda" if on_cuda else "cpu",
                 devices=num_devices if index is None else [int(index)],
                 strategy="ddp" if num_devices > 1 else "auto",
-                precision="bf16-mixed" if on_cuda else "32-true",
+                precision=FABRIC[precision or own_precision("cuda" if on_cuda else "cpu")],
                 plugins=[environment],
             )
     except (RuntimeError, ValueError) as error:
@@ -119,6 +131,13 @@ class Pretraining:
         checkpoint: Checkpoint | None = None,
         initial: Path | None = None,
     ) -> None:
+        asked = settings.training.precision
+        if asked is not None and fabric.strategy.precision.precision != FABRIC[asked]:
+            raise SettingsError(
+                f"`training.precision` {asked} with a fabric of {fabric.strategy.precision.precision}",
+                expected="one that was made for it",
+                hint="make it by `make_fabric(device, precision=...)`",
+            )
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
         self.dataset = ClipDataset(store, settings.clips)
         manifest = self.dataset.cache.manifest

@@ -11,13 +11,14 @@ from pydantic import Field
 from cross4d_cache.errors import OutputError, SettingsError
 from cross4d_cache.record import Record
 from cross4d_cache.store import open_cache
+from cross4d_cache.types import Precision
 from cross4d_cache.work import Remark, Stage, Work, newer, steps
 from cross4d_train.advice import on_device
 from cross4d_train.checkpoint import Checkpoint
 from cross4d_train.clips import count_sides
 from cross4d_train.cluster import launch
 from cross4d_train.first_weights import identify_weights
-from cross4d_train.loop import Pretraining
+from cross4d_train.loop import Pretraining, own_precision
 from cross4d_train.metric_log import DEFAULT
 from cross4d_train.objectives import OBJECTIVES, settled
 from cross4d_train.objectives.distillation import Distillation
@@ -82,14 +83,15 @@ def _begin(request: PretrainRequest, resources: Resources) -> Work[tuple[RunFold
     """Open all that the run needs; refuse what cannot work before any step."""
     manifest = open_cache(request.store).manifest
     yield from newer(manifest, request.store)
-    fabric = resources.fabric
     folder = RunFolder(request.out, logger=request.logger)
     checkpoint = folder.load()
     if checkpoint is not None:
         yield from newer(checkpoint.record, str(folder.checkpoint_path))
     initial = None if request.initial is None else checkpoint_at(request.initial)
-    settings = resolve_settings(folder, checkpoint, RunSettings.for_cache(manifest), request, initial)
+    defaults = RunSettings.for_cache(manifest)
+    settings = resolve_settings(folder, checkpoint, defaults, request, initial, own_precision(resources.torch_device.type))
     _check_teacher_options(settings, request)
+    fabric = resources.fabric_in(settings.training.precision)
     launch(fabric)
     training = Pretraining(request.store, settings, fabric, num_workers=resources.num_loaders, checkpoint=checkpoint, initial=initial)
     if fabric.is_global_zero:
@@ -98,12 +100,17 @@ def _begin(request: PretrainRequest, resources: Resources) -> Work[tuple[RunFold
 
 
 def resolve_settings(
-    folder: RunFolder, checkpoint: Checkpoint | None, defaults: RunSettings, request: PretrainRequest, initial: Path | None
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    defaults: RunSettings,
+    request: PretrainRequest,
+    initial: Path | None,
+    precision: Precision,
 ) -> RunSettings:
     """The settings of the run in a folder: the defaults and options or, if it was begun, its own, which these must not contradict.
 
     With `resume` the run's own are the defaults. A larger number of epochs lengthens the run from where it resumes. `initial` is the file
-    of the request's checkpoint.
+    of the request's checkpoint; a new run computes in `precision` unless the options name another.
 
     Raises:
         SettingsError: an option that cannot work.
@@ -124,7 +131,8 @@ def resolve_settings(
     wanted = wanted.changed(request.options)
     wanted = wanted.model_copy(update={"encoder": wanted.encoder.settled(), "objective": settled(wanted.objective)})
     if begun is None:
-        return wanted.model_copy(update={"objective": wanted.objective.as_new()})
+        training = wanted.training.model_copy(update={"precision": wanted.training.precision or precision})
+        return wanted.model_copy(update={"objective": wanted.objective.as_new(), "training": training})
     step = 0 if checkpoint is None else checkpoint.record.step
     if wanted.training.num_epochs > begun.training.num_epochs:
         begun = begun.lengthened(wanted.training.num_epochs, step)

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from lightning_fabric import Fabric
 
+from cross4d_cache.types import Precision
 from cross4d_cache.workers import usable_cores
 from cross4d_train.data import BatchLoader
 from cross4d_train.dataset import ClipDataset
@@ -61,6 +62,14 @@ class Resources:
         if cores < FEW_CORES:
             return 0
         return max(1, min(MOST_LOADERS, cores // (2 * self.num_devices))) if self.torch_device.type == "cuda" else 1
+
+    def fabric_in(self, precision: Precision | None) -> Fabric:
+        """What trains on these devices in a precision, None in their own.
+
+        Raises:
+            SettingsError: there are no such devices here.
+        """
+        return make_fabric(self.device, self.num_devices, precision)
 
     def loader(self, dataset: ClipDataset) -> BatchLoader:
         """What loads the clips of a dataset for this device."""

@@ -8,7 +8,7 @@ from cross4d_cache.options import change, parse_options, value_of
 from cross4d_cache.record import Record, added, differences
 from cross4d_cache.store import CacheManifest
 from cross4d_cache.store.digest import Sha256
-from cross4d_cache.types import Side
+from cross4d_cache.types import Precision, Side
 from cross4d_cache.work import Remark
 from cross4d_train.augment import Augmentation
 from cross4d_train.clips import ClipSettings
@@ -54,7 +54,8 @@ class EarlierLength(Record):
 
 
 class TrainingSettings(Record):
-    """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps.
+    """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps. `precision` is what
+    the student computes in; a run of release 0.1 does not say: bfloat16 on CUDA, float32 on a CPU.
 
     A run that was lengthened has its earlier lengths, the first one first: what follows the length of a run (learning rate, momentum)
     follows at each step the length that the run had then. So these settings give the same curve in a run that never stopped.
@@ -70,6 +71,7 @@ class TrainingSettings(Record):
     side: Side = "all"
     protocol: str | None = None
     earlier_lengths: tuple[EarlierLength, ...] = added((), must_be_known=True)
+    precision: Precision | None = added(None)
 
     def length_at(self, step: int) -> int:
         """How many epochs the run was to have when `step` was trained."""
@@ -89,9 +91,9 @@ class RunSettings(Record):
 
     Clips are augmented before the objective sees them; their targets stay those of the points as they were.
 
-    The number of loader workers changes no number. Devices do: CUDA computes in bfloat16, a CPU in float32, and each of several
-    devices takes the mean over visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch
-    before the gradients are averaged, so that a run on several devices minimises another loss than one on a single device.
+    The number of loader workers changes no number. Devices do: they round differently, and each of several devices takes the mean over
+    visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch before the gradients are
+    averaged, so that a run on several devices minimises another loss than one on a single device.
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -135,7 +137,9 @@ class RunSettings(Record):
     def by_history_of(self, begun: "RunSettings") -> "RunSettings":
         """These settings with what nobody chooses as in a run that was begun: the rules of the release that began it, and its lengths."""
         objective = self.objective.model_copy(update={"standardised": begun.objective.standardised})
-        training = self.training.model_copy(update={"earlier_lengths": begun.training.earlier_lengths})
+        past = begun.training
+        kept = {"earlier_lengths": past.earlier_lengths, "precision": self.training.precision or past.precision}
+        training = self.training.model_copy(update=kept)
         return self.model_copy(update={"objective": objective, "training": training})
 
     def differences(self, begun: "RunSettings", step: int) -> list[str]:

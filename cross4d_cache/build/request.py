@@ -22,7 +22,8 @@ class DatasetRequest(Record):
 
 
 class TeacherRequest(Record):
-    """A teacher by name, as `cross4d_cache.teachers.load_teacher` takes it. None is the teacher's own choice."""
+    """A teacher by name, as `cross4d_cache.teachers.load_teacher` takes it. None is the teacher's own choice, or, of `precision`, the
+    device's."""
 
     name: str = "tiny"
     weights: str | None = None
@@ -31,6 +32,7 @@ class TeacherRequest(Record):
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[float, float, float] | None = None
     window: int = 16
+    precision: str | None = None
     options: Mapping[str, JsonValue] = Field(default_factory=dict)
 
 

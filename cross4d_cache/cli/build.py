@@ -63,6 +63,12 @@ def build(
         tuple[float, float, float] | None, typer.Option(metavar="R G B", help="Deviation, likewise.", rich_help_panel=TEACHER)
     ] = None,
     window: Annotated[int, typer.Option(help="Frames a video teacher sees at once.", rich_help_panel=TEACHER)] = 16,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32 or bfloat16, which decides numbers; default: bfloat16 on CUDA, float32 on a CPU.", rich_help_panel=TEACHER
+        ),
+    ] = None,
     teacher_option: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +154,7 @@ def build(
             image_mean=image_mean,
             image_std=image_std,
             window=window,
+            precision=precision,
             options=parse_pairs(teacher_option, setting="teacher.options"),
         ),
         settings=BuildSettings(

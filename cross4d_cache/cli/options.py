@@ -19,6 +19,7 @@ OPTIONS = {
     "teacher.image_mean": "--image-mean",
     "teacher.image_std": "--image-std",
     "teacher.window": "--window",
+    "teacher.precision": "--precision",
     "teacher.options": "--teacher-option",
     "points_per_frame": "--points",
     "camera_model": "--camera-model",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import import_module
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -20,6 +20,7 @@ with needed("transformers", "runs teachers"):
 from cross4d_cache.teachers.hf import ImageTeacher
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.weights import Normalisation, load_pretrained
+from cross4d_cache.types import Precision
 
 Colour = tuple[float, float, float]
 
@@ -46,9 +47,10 @@ def load_teacher(
     seed: int = 0,
     image_mean: Colour | None = None,
     image_std: Colour | None = None,
+    precision: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Teacher:
-    """Load a frozen teacher by name: bfloat16 on CUDA, float32 elsewhere.
+    """Load a frozen teacher by name. None of `precision` is bfloat16 on CUDA, float32 elsewhere.
 
     `weights` is a hub id (`ID` or `ID@REVISION`), a local folder, a checkpoint file of the authors, or `random`; None means the
     published weights. `seed` is that of random weights and of the table of `position`. `image_size` in pixels defaults to the model's
@@ -57,24 +59,39 @@ def load_teacher(
     package.
 
     Raises:
-        SettingsError: unknown teacher or option.
+        SettingsError: unknown teacher or option, or a precision in which the teacher does not compute.
         TeacherError: the weights cannot be had or do not fit, or the image size or layer does not.
     """
     device = torch.device(device)
     name = ALIASES.get(name, name)
     stated = _stated(name, image_mean, image_std)
+    if precision is not None and precision not in get_args(Precision):
+        raise SettingsError(
+            f"precision {precision!r}", expected=f"one of: {', '.join(get_args(Precision))}", hint="choose another `teacher.precision`"
+        )
     choice = TeacherChoice(
         name=name,
         weights=weights,
         image_size=image_size,
         window=window,
         layer=layer,
-        dtype="bfloat16" if device.type == "cuda" else "float32",
+        dtype=precision or ("bfloat16" if device.type == "cuda" else "float32"),
         device=device,
         seed=seed,
     )
+    teacher = _load(choice, stated, options or {})
+    if precision is not None and teacher.spec.dtype != precision:
+        raise SettingsError(
+            f"teacher {name} computes in {teacher.spec.dtype}, not in {precision}", expected="its own", hint="leave out `teacher.precision`"
+        )
+    return teacher
+
+
+def _load(choice: TeacherChoice, stated: Normalisation | None, options: Mapping[str, Any]) -> Teacher:
+    """The teacher of a choice, with images normalised as the user says, if he does."""
+    name, weights = choice.name, choice.weights
     if name not in CATALOGUE and name != "hf":
-        return _stating(_load_other(choice, options or {}), stated)
+        return _stating(_load_other(choice, options), stated)
     if options:
         raise SettingsError(f"options of teacher {name}: {', '.join(options)}", expected="none: it has no options", hint="leave them out")
     if name == "hf":

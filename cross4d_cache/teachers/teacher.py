@@ -68,7 +68,8 @@ class TeacherChoice:
     """What is asked of a teacher by name; None is the teacher's own choice.
 
     `weights` is a hub id, a folder, a file, or `random`. `window` is how many frames a video teacher sees at once; one of images sees one.
-    `dtype` is bfloat16 on CUDA, else float32. `seed` is that of random weights. `options` are those of the class.
+    `dtype` is what it computes in; a teacher that has one of its own says so in its spec. `seed` is that of random weights. `options` are
+    those of the class.
     """
 
     name: str

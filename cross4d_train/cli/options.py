@@ -39,6 +39,7 @@ OPTIONS: dict[str, str] = {
     "training.clips_per_sequence": "--clips-per-sequence",
     "training.learning_rate": "--lr",
     "training.seed": "--seed",
+    "training.precision": "--precision",
     "training.side": "--split",
     "training.protocol": "--protocol",
     "initial": "--init",

@@ -126,6 +126,10 @@ def pretrain(
     ] = None,
     lr: Annotated[float | None, option("--lr", TRAINING, "Highest learning rate. (default: 5e-4)", metavar="RATE")] = None,
     seed: Annotated[int | None, option("--seed", TRAINING, "Decides weights, clips and points. (default: 0)", metavar="N")] = None,
+    precision: Annotated[
+        str | None,
+        option("--precision", TRAINING, "float32 or bfloat16. (default: bfloat16 on CUDA, float32 on a CPU)", metavar="NAME"),
+    ] = None,
     device: DeviceOption = "auto",
     devices: Annotated[
         int,
