@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cross4d_cache.durable import partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, Cross4DError, OutputError
@@ -103,7 +103,7 @@ class Pull:
                 yield self.done
         wanted = [record for record in self.manifest.parts if record.name not in kept]
         self._check_space(sum(record.bytes for record in wanted))
-        copying: dict[Future[None], str] = {}
+        copying: dict[Future[Any], str] = {}
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="pull") as threads:
             try:
                 yield from self._copy_parts(wanted, threads, copying)
@@ -150,22 +150,28 @@ class Pull:
                 hint="free some space, or choose another place",
             )
 
-    def _copy_parts(self, records: list[PartRecord], threads: ThreadPoolExecutor, copying: dict[Future[None], str]) -> Iterator[int]:
-        """All files of some parts; each part is put into place when its last file is here. `copying` has what is under way."""
+    def _copy_parts(self, records: list[PartRecord], threads: ThreadPoolExecutor, copying: dict[Future[Any], str]) -> Iterator[int]:
+        """All files of some parts; each part is put into place when its last file is here. `copying` has what is under way.
+
+        Nothing is asked of the server but by `threads`: this one hears what goes wrong there.
+        """
         waiting = iter(records)
         left: dict[str, tuple[PartRecord, int]] = {}
+        listing: Future[PartFiles] | None = None
         while True:
-            while len(copying) < 2 * CONNECTIONS and (record := next(waiting, None)) is not None:
-                part = PartFiles(self.storage, record)
-                files = [*part.files.values(), part.listing]
-                left[record.name] = (record, len(files))
-                copying |= {threads.submit(self._copy, record, file): record.name for file in files}
+            if listing is None and len(copying) < 2 * CONNECTIONS and (record := next(waiting, None)) is not None:
+                listing = threads.submit(PartFiles, self.storage, record)
+                copying[listing] = record.name
             if not copying:
                 return
             finished, _ = wait(copying, INTERVAL, FIRST_COMPLETED)
             for future in finished:
-                name = copying.pop(future)
-                future.result()
+                name, found = copying.pop(future), future.result()
+                if future is listing:
+                    listing, files = None, [*found.files.values(), found.listing]
+                    left[name] = (found.record, len(files))
+                    copying |= {threads.submit(self._copy, found.record, file): name for file in files}
+                    continue
                 record, count = left[name]
                 left[name] = (record, count - 1)
                 if count == 1:

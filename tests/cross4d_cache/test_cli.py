@@ -43,7 +43,8 @@ COMMANDS = {
     "teachers": "json",
     "verify": "STORE json quiet",
     "pretrain": "augment batch-size cache clips-per-sequence conditioning device devices encoder encoder-option epochs frames init json "
-    "keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split stride variance-weight workers",
+    "keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split stride "
+    "variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 

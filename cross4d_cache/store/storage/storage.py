@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -139,19 +139,19 @@ class Storage:
         return stamp
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Results in order; where every request takes its time, of many at once."""
+        """Results in order; where every request takes its time, of many at once. The first error ends them all: what waits for a server
+        would keep the process for as long.
+        """
         items = list(items)
         if self.source.is_local or len(items) < 2:
             return list(map(function, items))
         futures = [self._threads.submit(function, item) for item in items]
         try:
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
             return [future.result() for future in futures]
-        except KeyboardInterrupt:
-            self.source.end(futures)  # or the process would not end before its threads have waited
-            raise
         finally:
-            for future in futures:
-                future.cancel()
+            self.source.end(futures)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

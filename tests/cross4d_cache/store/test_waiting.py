@@ -8,14 +8,18 @@ from email.utils import formatdate
 from pathlib import Path
 from time import sleep, time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cross4d_cache.errors import CacheCorruptError, CacheUnreachableError, SettingsError
+from cross4d_cache.sharing import pull as pull_module
 from cross4d_cache.sharing.pull import Pull
 from cross4d_cache.store import open_cache
-from cross4d_cache.store.storage import waiting
+from cross4d_cache.store.manifest import PartRecord
+from cross4d_cache.store.part_reader import PartFiles
+from cross4d_cache.store.storage import Storage, waiting
 from cross4d_cache.store.storage.blobs import FOLDER
 from cross4d_cache.store.storage.source import CONNECTIONS
 from cross4d_cache.store.storage.waiting import WAIT_MINUTES, AgainError, Patience
@@ -217,6 +221,57 @@ def test_nobody_waits_for_what_was_stopped(server: Server, tmp_path: Path, monke
     server.answer = answer
     with pytest.raises(CacheCorruptError, match="points"):
         pull(f"{server.url}/store.zarr", tmp_path / "out")
+
+
+def test_what_asks_for_more_parts_hears_of_what_is_damaged(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of the second part is asked for when the server already wants to be left alone for minutes, and a file is missing."""
+    monkeypatch.undo()
+    wanted_peace, asked = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, data: bytes, start: int, stop: int | None) -> None:
+        if "patch_slot/c" in handler.path:
+            handler.give(503, b"", Retry_After="300")
+        elif "points/c" in handler.path:
+            assert asked.wait(20)
+            handler.give(404, b"")
+        else:
+            honest(handler, data, start, stop)
+
+    def sleep_and_tell(self: Patience, *arguments: Any) -> bool:
+        wanted_peace.set()
+        return slept(self, *arguments)
+
+    class Files(PartFiles):
+        def __init__(self, storage: Storage, record: PartRecord) -> None:
+            if record.name == "00001":
+                assert wanted_peace.wait(20)
+                threading.Timer(0.2, asked.set).start()
+            super().__init__(storage, record)
+
+    slept = Patience.sleep
+    monkeypatch.setattr(Patience, "sleep", sleep_and_tell)
+    monkeypatch.setattr(pull_module, "PartFiles", Files)
+    server.answer = answer
+    began = time()
+    with pytest.raises(CacheCorruptError, match="points"):
+        pull(f"{server.url}/store.zarr", tmp_path / "out")
+    assert time() - began < 100
+
+
+def test_one_error_among_many_requests_ends_the_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk is missing while another is waited for: whoever reads hears of it, and no thread keeps the process."""
+    monkeypatch.undo()
+    storage, began = Storage(WebSource(f"{server.url}/store.zarr", minutes=10.0)), time()
+
+    def work(number: int) -> None:
+        if number:
+            raise CacheCorruptError("a chunk is missing")
+        storage.source._patience.trial().failed(AgainError("it is away", retry_after=300.0), "a file")
+
+    with pytest.raises(CacheCorruptError, match="a chunk is missing"):
+        storage.map(work, [0, 1])
+    storage._threads.shutdown()
+    assert time() - began < 100
 
 
 def test_what_begins_to_wait_just_after_a_stop_is_stopped_too(monkeypatch: pytest.MonkeyPatch) -> None:
