@@ -17,7 +17,7 @@ test: setup wheel
 	$(BIN)/lint-imports --no-cache
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
-	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # The fast tests with the lowest versions that pyproject.toml declares, and with the newest; torch stays as pinned, no resolver chooses it.
 FAST := test_docs.py test_record.py $(addprefix cross4d_cache/,test_cli.py report/test_picture.py rendering/test_visibility.py teachers datasets/test_hoi4d.py \

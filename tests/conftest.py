@@ -37,6 +37,14 @@ MSR_LENGTHS = {
 """Frames of every sequence of `msr_folder`."""
 
 
+LONG_FILES = ("soak", "pipelines", "test_parts.py", "test_extras.py", "test_training_alone.py", "test_record.py")
+"""Whose tests take long one by one: they go first, so that the processes that share the files end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in LONG_FILES)
+
+
 def _write_msr(path: Path, depth: np.ndarray, *, player_rows: bool = False) -> None:
     frames, height, width = depth.shape
     with path.open("wb") as file:
