@@ -4,17 +4,22 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lowest test-newest soak setup wheel clean
+.PHONY: demo test checks suite test-lowest test-newest soak setup wheel clean
 
 demo: setup
 	$(BIN)/python -m pipelines.demo --out out/demo
 
 # The tests run against the installed wheel, from a folder without the sources; a thread for each of the processes that share the cores.
-test: setup wheel
+test:
+	@$(MAKE) --no-print-directory --jobs=2 checks suite
+
+checks: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+suite: wheel
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
 	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

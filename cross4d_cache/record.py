@@ -6,6 +6,7 @@ exactly as it was, and its hash is that of what was recorded, not of the fields 
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
@@ -126,9 +127,10 @@ def _shown(flat: Mapping[str, Any], name: str) -> str:
     return str(flat[name]) if name in flat else ABSENT
 
 
-def _must_be_known(model: type[Record]) -> set[str]:
+@cache
+def _must_be_known(model: type[Record]) -> frozenset[str]:
     extras = {name: field.json_schema_extra for name, field in model.model_fields.items()}
-    return {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("must_be_known")}
+    return frozenset(name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("must_be_known"))
 
 
 def _unknown(value: object, path: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ import threading
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import cycle
 from queue import Empty, SimpleQueue
@@ -54,14 +54,14 @@ def usable_cores() -> int:
 class Workers(Generic[Request, Answer]):
     """`count` processes that do `work`, a picklable function of one request.
 
-    They live as long as this object, and no longer than this process, whatever ends it.
+    They live as long as this object, and no longer than this process, whatever ends it. They inherit open files: their descriptors.
 
     Raises:
         WorkerError: no process can be started.
     """
 
-    def __init__(self, work: Callable[[Request], Any], count: int, receive: Callable[[Any], Answer]) -> None:
-        self._workers = [_Worker(receive) for _ in range(count)]
+    def __init__(self, work: Callable[[Request], Any], count: int, receive: Callable[[Any], Answer], inherited: Sequence[int] = ()) -> None:
+        self._workers = [_Worker(receive, inherited) for _ in range(count)]
         for worker in self._workers:
             worker.ask(work)
 
@@ -91,7 +91,7 @@ class Workers(Generic[Request, Answer]):
 class _Worker(Generic[Answer]):
     """One process, with a thread that reads its answers while this process computes."""
 
-    def __init__(self, receive: Callable[[Any], Answer]) -> None:
+    def __init__(self, receive: Callable[[Any], Answer], inherited: Sequence[int]) -> None:
         self.num_unwanted = 0
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         try:
@@ -99,6 +99,7 @@ class _Worker(Generic[Answer]):
                 [sys.executable, "-P", "-c", "from cross4d_cache.workers import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                pass_fds=inherited,
                 env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:

@@ -89,7 +89,9 @@ class BatchLoader:
 
     @cached_property
     def _workers(self) -> Workers[Sequence[ClipRequest], Batch]:
-        return Workers(self.dataset.shared_by(self.num_workers).read_batch, self.num_workers, self._receive)
+        dataset = self.dataset.shared_by(self.num_workers)
+        inherited = () if dataset.shared is None else (dataset.shared.descriptor,)
+        return Workers(dataset.read_batch, self.num_workers, self._receive, inherited)
 
     def load(self, batches: Iterable[Sequence[ClipRequest]]) -> Iterator[Batch]:
         """Exactly these batches, in their order, whatever the number of workers. One call at a time.

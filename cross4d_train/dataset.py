@@ -17,6 +17,7 @@ from jaxtyping import Float16, Float32, Int16, Int32, Int64, Integer, UInt16, UI
 from cross4d_cache.store import Cache, open_cache
 from cross4d_cache.types import UNLABELLED, UNLABELLED_PART, CachedClip
 from cross4d_train.clips import ClipRequest, ClipSettings
+from cross4d_train.shared_sequences import SharedSequences
 
 MEMORY = 2**30
 """Bytes of decoded sequences that a process, or all workers of a loader together, keep: small stores are read once, large ones stream."""
@@ -56,13 +57,15 @@ class ClipDataset:
     def __init__(self, path: Path | str, clips: ClipSettings, *, targets: bool = True, labels: bool = False) -> None:
         self.path, self.clips, self.targets, self.labels = path, clips, targets, labels
         self.memory = MEMORY
+        self.shared: SharedSequences | None = None
         self._held: dict[int, CachedClip] = {}
 
     def shared_by(self, num_processes: int) -> "ClipDataset":
-        """The dataset as each of some processes gets it, with its share of the memory."""
-        shared = copy(self)
-        shared.memory = self.memory // num_processes
-        return shared
+        """The dataset as each of some processes gets it: several keep sequences together, in the same `memory` bytes."""
+        dataset = copy(self)
+        if num_processes > 1 and self.memory:
+            dataset.shared = SharedSequences(len(self.cache.sequences), self.memory)
+        return dataset
 
     @cached_property
     def cache(self) -> Cache:
@@ -80,7 +83,7 @@ class ClipDataset:
     def __getitem__(self, request: ClipRequest) -> Clip:
         info = self.cache.info(request.sequence)
         frames = self.clips.frames(info, request.start)
-        if request.sequence not in self._held and self._bytes_left > 0:
+        if request.sequence not in self._held:
             self._hold(request.sequence, np.arange(info.num_frames))
         held = self._held.get(request.sequence)
         if held is not None:
@@ -93,10 +96,17 @@ class ClipDataset:
 
     def _hold(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> None:
         """Keep a whole sequence; the one that no longer fits ends the keeping."""
-        whole = self._read(sequence, frames)
-        self._bytes_left -= sum(value.nbytes for value in vars(whole).values() if isinstance(value, np.ndarray))
-        if self._bytes_left >= 0:
-            self._held[sequence] = whole
+        if self.shared is not None:
+            if (found := self.shared.get(sequence)) is None and not self.shared.is_full:
+                self.shared.put(sequence, self._read(sequence, frames))
+                found = self.shared.get(sequence)
+            if found is not None:
+                self._held[sequence] = found
+        elif self._bytes_left > 0:
+            whole = self._read(sequence, frames)
+            self._bytes_left -= sum(value.nbytes for value in vars(whole).values() if isinstance(value, np.ndarray))
+            if self._bytes_left >= 0:
+                self._held[sequence] = whole
 
     def _read(self, sequence: int, frames: Int64[np.ndarray, " frame"]) -> CachedClip:
         return self.cache.read_clip(sequence, frames, targets=self.targets, labels=self.labels)
