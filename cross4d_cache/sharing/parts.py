@@ -32,8 +32,8 @@ def take_over(part: PartFiles, folder: Path, fingerprint: str, *, without: str |
         OSError: the folder cannot be written.
     """
     files = {name: file for name, file in part.files.items() if without is None or not name.startswith(f"{without}/")}
-    for parent in sorted({above for name in files for above in (folder / name).parents if above.is_relative_to(folder)}):
-        parent.mkdir()
+    for above in sorted({"", *(name[:end] for name in files for end, letter in enumerate(name) if letter == "/")}):
+        (folder / above).mkdir()
     for name, file in [*files.items(), (FILE_LIST, part.listing)]:
         target = folder / name
         if _link(part.storage.source, file.name, target):

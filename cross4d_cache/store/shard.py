@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from numcodecs.zstd import Zstd
+from numcodecs.zstd import Zstd, compress
 
 MOST_CHUNK_BYTES = 2**26
 """Decoded bytes of a chunk; the writer's are far smaller."""
@@ -26,7 +26,7 @@ INDEX_ENTRY = np.dtype([("offset", "<u8"), ("size", "<u8")])
 CRC_BYTES = 4
 ZSTD_LEVEL = 3
 
-_zstd = Zstd(level=ZSTD_LEVEL, checksum=True)
+_zstd = Zstd()
 
 
 class Span(NamedTuple):
@@ -170,7 +170,7 @@ def encode_rows(array: ArrayMetadata, values: Shaped[np.ndarray, "row ..."]) -> 
     index, end = np.empty(array.num_chunks, INDEX_ENTRY), 0
     for number in range(array.num_chunks):
         rows = flat[number * chunk_bytes : (number + 1) * chunk_bytes]
-        data = _zstd.encode(rows if len(rows) == chunk_bytes else np.pad(rows, (0, chunk_bytes - len(rows))))
+        data = compress(rows if len(rows) == chunk_bytes else np.pad(rows, (0, chunk_bytes - len(rows))), ZSTD_LEVEL, checksum=True)
         index[number], end = (end, len(data)), end + len(data)
         yield data
     entries = index.tobytes()
