@@ -7,7 +7,7 @@ check_packages("cross4d_cache", "cross4d_train")  # before anything imports them
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,7 @@ from transformers import ViTConfig, ViTModel
 
 import cross4d_cache
 import cross4d_train
+from cross4d_cache.build import prefetch
 from cross4d_cache.build.engines.local import Build
 from cross4d_cache.build.plan import plan_build
 from cross4d_cache.build.request import BuildSettings
@@ -25,6 +26,7 @@ from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.mesh import import_open3d
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.teachers import load_teacher
+from cross4d_train import resources
 
 MSR_LENGTHS = {
     "a01_s01_e01": 5,
@@ -43,6 +45,15 @@ LONG_FILES = ("soak", "pipelines", "test_parts.py", "test_extras.py", "test_trai
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in LONG_FILES)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_cores() -> Iterator[None]:
+    """However many cores there are, only tests that ask for processes start some."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (prefetch, resources):
+            patch.setattr(module, "usable_cores", lambda: 2)
+        yield
 
 
 def _write_msr(path: Path, depth: np.ndarray, *, player_rows: bool = False) -> None:

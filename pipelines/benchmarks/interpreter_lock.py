@@ -135,7 +135,12 @@ def main() -> None:
             counts = count_writing(args.store)
     print(json.dumps(counts))
     if args.json:
-        args.json.write_text(json.dumps({"command": sys.argv[1:], **counts}, indent=1) + "\n")
+        from torch import device  # only now: no process that is measured should have it
+
+        from pipelines.benchmarks.machine import describe_machine
+
+        row = {**vars(args), "data": None, "store": None, "json": None, **counts, "machine": describe_machine(device("cpu"))}
+        args.json.write_text(json.dumps({name: value for name, value in row.items() if value is not None}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
