@@ -60,5 +60,5 @@ def test_command(made: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_another_teacher_is_refused(made: Path) -> None:
     settings = online.RunSettings.for_cache(open_cache(made).manifest)
-    with pytest.raises(SettingsError, match=r"(?s)has targets of hf.*the same weights as those of tiny"):
-        online.measure(made, "tiny", settings.changed({"clips.num_frames": 3}), "cpu", 1)
+    with pytest.raises(SettingsError, match=r"(?s)has targets of hf.*the same weights as those of position"):
+        online.measure(made, "position", settings.changed({"clips.num_frames": 3}), "cpu", 1)
