@@ -15,6 +15,7 @@ from cross4d_cache.teachers import load_teacher
 from cross4d_cache.work import finish
 from cross4d_train.clips import ClipSettings, epoch_requests
 from cross4d_train.dataset import ClipDataset
+from cross4d_train.settings import RunSettings
 from pipelines.benchmarks import online
 from pipelines.benchmarks.online import OnlineDataset
 
@@ -58,7 +59,10 @@ def test_command(made: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest
     assert row["steps"] == 2
 
 
-def test_another_teacher_is_refused(made: Path) -> None:
-    settings = online.RunSettings.for_cache(open_cache(made).manifest)
-    with pytest.raises(SettingsError, match=r"(?s)has targets of hf.*the same weights as those of position"):
-        online.measure(made, "position", settings.changed({"clips.num_frames": 3}), "cpu", 1)
+def test_another_teacher_is_refused(made: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = load_teacher("hf", str(tiny_vit))
+    teacher.spec = teacher.spec.model_copy(update={"sha256": "0" * 64})
+    monkeypatch.setattr(online, "load_teacher", lambda *_, **__: teacher)
+    settings = RunSettings.for_cache(open_cache(made).manifest)
+    with pytest.raises(SettingsError, match=r"(?s)has targets of hf.*the same weights as those of hf=FOLDER"):
+        online.measure(made, "hf=FOLDER", settings.changed({"clips.num_frames": 3}), "cpu", 1)
