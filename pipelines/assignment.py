@@ -129,6 +129,19 @@ def finer_tokens_whitened(setup: Setup, _: Others) -> Table:
     return compare(setup, 12, "Targets whitened to 32 components, more tokens a frame", students)
 
 
+def whitened_minus_position_mean(setup: Setup, _: Others) -> Table:
+    """Without the mean of each patch index, what is left whitened. Of patch indices nothing would be left: their student is that of
+    table 7.
+    """
+    controls = setup.controls()
+    students = {
+        REFERENCE: setup.dense(conditioning="whiten-patch:32"),
+        SHUFFLED: setup.dense(controls["shuffled"], conditioning="whiten-patch:32"),
+        POSITION: setup.dense(controls["position"], conditioning="whiten:32"),
+    }
+    return compare(setup, 13, "Minus the mean of each patch index, whitened to 32 components", students)
+
+
 def augmented(setup: Setup, _: Others) -> Table:
     """Clips turned by any angle about the vertical, tilted and scaled, their targets untouched: coordinates no longer say where in the
     image a point lies. Heads are trained and asked on clips as they are.
@@ -172,6 +185,7 @@ VARIANTS: dict[int, Builder] = {
     10: against_global,
     11: augmented,
     12: finer_tokens_whitened,
+    13: whitened_minus_position_mean,
 }
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def test_students_of_a_table_differ_in_one_thing(number: int, tmp_path: Path) ->
     assert len(set().union(*runs.values())) == len(table.rows)
     students = {row: cells["raw"].runs[0].student for row, cells in table.rows.items()}
     dense = [students[row] for row in (REFERENCE, SHUFFLED, POSITION) if row in students]
-    assert len({item.settings.model_dump_json() for item in dense if item.settings}) == 1
+    alike = dense[:2] if number == 13 else dense  # patch indices have nothing beyond their means
+    assert len({item.settings.model_dump_json() for item in alike if item.settings}) == 1
     stores = [item.store.path for item in dense if item.store]
     assert len(set(stores)) == len(dense)
     judged = {cells["raw"].runs[0].store.path for cells in table.rows.values()}
