@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ for _ in range(3):
     if os.fork() == 0:
         for record in Pretraining(Path(sys.argv[1]), make_settings(num_epochs=100_000), make_fabric("cpu"), num_workers=2).steps():
             if record.step == 2:
-                print(os.getpid(), flush=True)
+                os.write(1, f"{os.getpid()}\\n".encode())  # at once: three of them write here
         os._exit(0)
 os.close(1), os.close(2)
 sys.stdin.read()
@@ -41,10 +42,17 @@ def test_loading_needs_no_torch():
     assert list(pool.map([code])) == [False]
 
 
+def kill_group(number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(number, signal.SIGKILL)
+
+
 def test_whatever_ends_a_training_nothing_of_it_is_left(store):
     """Three trainings with two workers each, one for each signal; then their output ends, which a `| tee log` waits for."""
     command = [sys.executable, "-c", TRAIN, str(store)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with ExitStack() as cleaning, subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+        cleaning.callback(kill_group, process.pid)  # a test that fails leaves no training either
         assert process.stdout is not None
         trainers = [int(process.stdout.readline()) for _ in range(3)]
         left = {trainer: children_of(trainer) for trainer in trainers}
