@@ -226,12 +226,14 @@ def test_nobody_waits_for_what_was_stopped(server: Server, tmp_path: Path, monke
 def test_what_asks_for_more_parts_hears_of_what_is_damaged(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of the second part is asked for when the server already wants to be left alone for minutes, and a file is missing."""
     monkeypatch.undo()
-    wanted_peace, asked = threading.Event(), threading.Event()
+    under_way, wanted_peace, asked = threading.Event(), threading.Event(), threading.Event()
 
     def answer(handler: Handler, data: bytes, start: int, stop: int | None) -> None:
         if "patch_slot/c" in handler.path:
+            assert under_way.wait(20)  # what is asked for after this answer waits, and rightly
             handler.give(503, b"", Retry_After="300")
         elif "points/c" in handler.path:
+            under_way.set()
             assert asked.wait(20)
             handler.give(404, b"")
         else:
