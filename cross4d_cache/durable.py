@@ -97,7 +97,7 @@ def sync_tree(folder: Path, flushers: ThreadPoolExecutor | None = None) -> None:
     paths = []
     for root, _, names in os.walk(folder):
         files = (Path(root) / name for name in names)
-        paths += [Path(root), *(file for file in files if file.stat().st_nlink == 1)]
+        paths += [Path(root), *(file for file in files if file.stat().st_nlink <= 1)]  # some systems count none
     for _ in flushers.map(_sync, paths):
         pass
 

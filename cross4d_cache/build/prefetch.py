@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from cross4d_cache.build.preparation import PreparedSequence, prepare
@@ -96,8 +96,10 @@ class SequenceReader:
         return cores // 2 if cores >= FEW_CORES and self.preparation.can_travel else 0  # the other half computes, or writes
 
     def _in_processes(self, infos: Iterable[SequenceInfo], count: int) -> Iterator[Timed]:
-        workers: Workers[SequenceInfo, Timed] = Workers(self.preparation, count, _as_it_is)
-        yield from workers.map(infos)
+        waiting = iter(infos)
+        first = list(islice(waiting, count))  # no more processes than sequences, and none for a store that is complete
+        workers: Workers[SequenceInfo, Timed] = Workers(self.preparation, len(first), _as_it_is)
+        yield from workers.map(chain(first, waiting))
 
     def _in_threads(self, infos: Iterable[SequenceInfo]) -> Iterator[Timed]:
         num_threads = max(1, min(MOST_THREADS, usable_cores() // 2))

@@ -101,16 +101,17 @@ def per_frame(counts: dict[str, float], num_frames: int) -> dict[str, Any]:
 
 
 def preload() -> None:
-    """Start this command again with the counter before libpython's functions.
+    """Run this command again with the counter before libpython's functions.
 
     Raises:
         CalledProcessError: the counter cannot be compiled.
     """
-    folder = tempfile.mkdtemp(prefix="cross4d-")
-    library = f"{folder}/interpreter_lock.so"
     source = Path(__file__).with_suffix(".c")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, str(source), "-ldl"], check=True)
-    os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *sys.argv[1:]], os.environ | {"LD_PRELOAD": library, COUNTER: library})
+    with tempfile.TemporaryDirectory() as folder:
+        library = f"{folder}/interpreter_lock.so"
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, str(source), "-ldl"], check=True)
+        command, environment = [sys.executable, "-m", __spec__.name, *sys.argv[1:]], os.environ | {"LD_PRELOAD": library, COUNTER: library}
+        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from cross4d_cache.build.preparation import PreparedSequence
 from cross4d_cache.build.projection import Projection
@@ -51,7 +52,7 @@ class OnlineDataset(ClipDataset):
         self.teacher = teacher
 
     @cached_property
-    def _sequences(self) -> list[PreparedSequence]:
+    def sequences(self) -> list[PreparedSequence]:
         """All sequences, decoded, their cameras placed."""
         cache = self.cache
         prepared = [item for number in range(len(cache.manifest.parts)) for item in _prepared(cache, number)]
@@ -59,34 +60,37 @@ class OnlineDataset(ClipDataset):
             assert len(item.points) == item.point_offsets[-1]
         return prepared
 
-    @cached_property
-    def _maker(self) -> TargetMaker:
+    def _make(self, windows: list[SequenceWindow]) -> Iterator[WindowTargets]:
+        """Targets of some windows, without the empty images that fill up a build's batches."""
         manifest = self.cache.manifest
-        projection = Projection(record=manifest.projection, matrix=self.cache.projection())
-        return TargetMaker(self.teacher, projection, manifest.render, windows_per_batch=10**6, correspondence=manifest.correspondence)
+        projection = Projection(record=manifest.projection, matrix=self._matrix)
+        return iter(
+            TargetMaker(self.teacher, projection, manifest.render, len(windows), correspondence=manifest.correspondence)(windows)[0]
+        )
+
+    @cached_property
+    def _matrix(self) -> Float32[np.ndarray, "channel_in channel_out"] | None:
+        return self.cache.projection()
 
     def read_batch(self, requests: Sequence[ClipRequest]) -> dict[str, Any]:
         """The clips of a batch, joined; all their frames go through the teacher together."""
         chosen = [self.clips.frames(self.cache.info(request.sequence), request.start) for request in requests]
         shown = [np.unique(frames) for frames in chosen]
         windows = [self._window(request.sequence, int(frame)) for request, frames in zip(requests, shown, strict=True) for frame in frames]
-        maker = self._maker
-        maker.windows_per_batch = len(windows)  # or empty images would be taught
-        made = iter(maker(windows)[0])
-        clips = []
+        made, clips = self._make(windows), []
         for request, frames, several in zip(requests, shown, chosen, strict=True):
             clip = self._clip(request.sequence, frames, list(islice(made, len(frames))))
             clips.append(resample(clip, np.searchsorted(frames, several), request, self.clips.num_points))
         return join_clips(clips)
 
     def _window(self, sequence: int, frame: int) -> SequenceWindow:
-        prepared, render = self._sequences[sequence], self.cache.manifest.render
+        prepared, render = self.sequences[sequence], self.cache.manifest.render
         views = prepared.views[render.camera_window(frame, prepared.info.num_frames)]
         return SequenceWindow(sequence=prepared, window=Window(frames=(frame,), first_owned=0, end_owned=1), views=views)
 
     def _clip(self, sequence: int, frames: np.ndarray, targets: list[WindowTargets]) -> CachedClip:
         """What `Cache.read_clip` reads, of targets that were just made."""
-        prepared = self._sequences[sequence]
+        prepared = self.sequences[sequence]
         first = np.cumsum([0, *(len(item.features) for item in targets)])
         slots = [np.where(item.slots == NOT_VISIBLE, -1, item.slots + start) for item, start in zip(targets, first[:-1], strict=True)]
         pieces = [prepared.points[prepared.point_offsets[frame] : prepared.point_offsets[frame + 1]] for frame in frames]
@@ -158,7 +162,7 @@ def measure(store: Path, teacher_words: str, settings: RunSettings, device: str,
     cached = time_steps(Pretraining(store, settings, fabric), num_steps)
     training = Pretraining(store, settings, fabric)
     training.dataset = OnlineDataset(store, settings.clips, teacher)
-    _ = training.dataset._sequences  # a lab's loop has them in memory as well
+    _ = training.dataset.sequences  # a lab's loop has them in memory as well
     online = time_steps(training, num_steps)
     apart = max(abs(ours - theirs) / theirs for ours, theirs in zip(online.losses, cached.losses, strict=True))
     if apart > SAME:

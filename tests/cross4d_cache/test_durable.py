@@ -52,5 +52,7 @@ def test_many_are_flushed_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     together = threading.Barrier(8, timeout=20)
     for number in range(7):
         (tmp_path / str(number)).write_bytes(b"x")
-    monkeypatch.setattr(durable, "flush", lambda descriptor: together.wait())
-    sync_tree(tmp_path)  # seven files and the folder
+    arrived = list[int]()
+    monkeypatch.setattr(durable, "flush", lambda descriptor: arrived.append(together.wait()))
+    sync_tree(tmp_path)  # seven files and the folder, each of which waits for all
+    assert sorted(arrived) == list(range(8))

@@ -20,6 +20,7 @@ from cross4d_cache.datasets.msr_action3d import MSRAction3D
 from cross4d_cache.errors import DatasetError
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.types import RenderSettings
+from cross4d_cache.workers import Workers
 from tests.cross4d_cache.datasets.examples.all_examples import EXAMPLES
 from tests.cross4d_cache.datasets.examples.example import Example
 
@@ -92,6 +93,23 @@ def test_a_class_that_only_this_process_has_stays_here(msr_folder: Path, monkeyp
     assert [SequenceReader(preparation=item)._count() for item in (ours, own)] == [8, 0]
     vars(own.dataset)["handle"] = (number for number in ())  # what no pickle holds
     assert not own.can_travel
+
+
+def test_no_more_processes_start_than_there_are_sequences(msr_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[int]()
+
+    class Counted(Workers[Any, Any]):
+        def __init__(self, work: Any, count: int, receive: Any) -> None:
+            started.append(count)
+            super().__init__(work, count, receive)
+
+    monkeypatch.setattr(prefetch, "Workers", Counted)
+    preparation = preparation_of(open_dataset("msr_action3d", msr_folder))
+    infos = preparation.dataset.sequences()
+    for some in (infos[:0], infos[:1], infos[:2]):
+        reader = SequenceReader(preparation=preparation, num_workers=2)
+        assert [item.info.id for item in reader.sequences(iter(some))] == [info.id for info in some]
+    assert started == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 0), (3, 0), (4, 2), (16, 8), (96, 48)])
