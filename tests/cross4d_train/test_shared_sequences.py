@@ -71,6 +71,17 @@ def test_what_finds_no_room_is_not_kept_and_what_is_there_stays(clip: CachedClip
     assert_same(shared.get(0), clip)
 
 
+def test_what_fits_to_the_byte_is_kept(clip: CachedClip) -> None:
+    roomy = SharedSequences(1, 2**20)
+    roomy.put(0, clip)
+    taken = int(roomy._table[0]) - 64  # three numbers of the table fill 64 bytes
+    for num_bytes, fits in ((taken, True), (taken - 1, False)):
+        shared = SharedSequences(1, num_bytes)
+        shared.put(0, clip)
+        assert (shared.get(0) is not None) == fits
+        assert shared.is_full != fits
+
+
 def test_a_clip_without_targets_is_one_too(store: Path) -> None:
     clip = open_cache(store).read_clip(0, np.arange(2), targets=False)
     assert clip.features.size == 0
