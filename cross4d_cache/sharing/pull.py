@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from cross4d_cache.durable import partial_paths, sweep, sync_folder, sync_tree, write_durably
+from cross4d_cache.durable import make_flushers, partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.errors import CacheCorruptError, CacheIncompleteError, CacheMismatchError, Cross4DError, OutputError
 from cross4d_cache.store import Cache, CacheManifest, check_place, open_cache, verify
 from cross4d_cache.store.index import INDEX_FILE, MOST_INDEX_BYTES, PROJECTION, PROJECTION_FILES, read_index
@@ -65,6 +65,7 @@ class Pull:
         """Bytes that are here and checked."""
         self._counting = threading.Lock()
         self._stopped = threading.Event()
+        self._flushers = make_flushers()
 
     @property
     def total(self) -> int:
@@ -225,7 +226,7 @@ class Pull:
 
     def _place(self, record: PartRecord) -> None:
         staged, target = self._staging / record.name, self.out / PARTS / record.name
-        sync_tree(staged)
+        sync_tree(staged, self._flushers)
         if target.exists():  # damaged, or of another source
             old = self._staging / f"{record.name}.old"
             shutil.rmtree(old, ignore_errors=True)
@@ -247,7 +248,7 @@ class Pull:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.storage.read_whole(name, 2 * MOST_MANIFEST_BYTES))
         Cache(Storage(FolderSource(self._staging)), self.manifest).projection()
-        sync_tree(staged)
+        sync_tree(staged, self._flushers)
         shutil.rmtree(target, ignore_errors=True)
         staged.rename(target)
         sync_folder(self.out)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-MATMUL_SIDES = {"cpu": 2048, "cuda": 8192}
+MATMUL_SIDES = {"cpu": 1024, "cuda": 8192}
 MATMUL_BLOCKS = 10
 SAMPLE_SECONDS = 0.01
 

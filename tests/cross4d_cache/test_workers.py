@@ -1,12 +1,12 @@
 """Worker processes: they answer in order, die alone, are told about, and never outlive the process they work for."""
 
-import gc
-import itertools
 import os
-import resource
+import re
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -137,28 +137,29 @@ def test_they_end_with_their_pool_whatever_they_do():
     assert [process.returncode for process in processes] == [0, 0]
 
 
-@pytest.fixture
-def few_files() -> Iterator[Callable[[int], None]]:
-    """Allows so many more open files than are open now."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def allow(more: int) -> None:
-        gc.collect()  # what other tests left is closed now, and not in the middle
-        used = {int(name) for name in os.listdir("/dev/fd")}
-        free = (number for number in itertools.count() if number not in used)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, more, None)), before[1]))
-
-    yield allow
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+FEW_FILES = """
+import os, resource
+from tests.cross4d_cache.test_workers import Workers, get
+used = {int(name) for name in os.listdir("/dev/fd")}
+free = [number for number in range(1000) if number not in used]
+resource.setrlimit(resource.RLIMIT_NOFILE, (free[MORE], resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+pool = Workers(eval, 4, get)
+assert list(pool.map(["b'x' * 10**6"] * 20)) == [b"x" * 10**6] * 20
+"""
+"""A program that allows itself `MORE` more open files than it has, alone in its process: what runs beside a test opens some as well."""
 
 
-def test_few_open_files_are_enough(few_files):
-    few_files(16)
-    pool: Workers[str, object] = Workers(eval, 4, get)
-    assert list(pool.map(["b'x' * 10**6"] * 20)) == [b"x" * 10**6] * 20
+def with_few_files(more: int) -> str:
+    """What the program says at its end, nothing if it went well."""
+    command = [sys.executable, "-c", FEW_FILES.replace("MORE", str(more))]
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=100, check=False).stderr
 
 
-def test_too_few_open_files_are_one_message(few_files):
-    few_files(4)
-    with pytest.raises(WorkerError, match=r"(?s)cannot start a worker process: Too many open files.*next: use fewer `num_workers`"):
-        Workers(eval, 4, get)
+def test_few_open_files_are_enough():
+    assert with_few_files(16) == ""
+
+
+def test_too_few_open_files_are_one_message():
+    last = with_few_files(4)[-1000:]
+    assert re.search(r"(?s)WorkerError: cannot start a worker process: Too many open files.*next: use fewer `num_workers`", last)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.benchmarks import machine
 from pipelines.benchmarks import step as benchmark_step
 from pipelines.instruments import Largest, Stopwatch
 
@@ -64,7 +63,6 @@ def test_the_largest_tensor_is_found_also_in_the_backward_pass() -> None:
 
 
 def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(machine.MATMUL_SIDES, "cpu", 256)
     monkeypatch.setattr(benchmark_step, "SEQUENCES", 4)
     out = tmp_path / "report.json"
     words = ["--encoders", "point4d", "--size", "tiny", "--batch", "4", "--frames", "4", "--points", "64"]
