@@ -27,6 +27,7 @@ from cross4d_train.cluster import find_environment, without_lightning_options
 from cross4d_train.conditioning import gather_statistics
 from cross4d_train.data import Batch, BatchLoader
 from cross4d_train.dataset import ClipDataset
+from cross4d_train.determinism import deterministic, prepare
 from cross4d_train.first_weights import first_encoder
 from cross4d_train.objectives import build_objective
 from cross4d_train.objectives.distillation import Distillation
@@ -138,6 +139,8 @@ class Pretraining:
                 expected="one that was made for it",
                 hint="make it by `make_fabric(device, precision=...)`",
             )
+        if settings.training.deterministic:
+            prepare(fabric.device)
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
         self.dataset = ClipDataset(store, settings.clips)
         manifest = self.dataset.cache.manifest
@@ -207,7 +210,8 @@ class Pretraining:
 
         Raises:
             CacheFormatError: the store has targets or points that are not finite.
-            SettingsError: the loss is no longer finite; the weights are still those of the step before.
+            SettingsError: the loss is no longer finite, or `training.deterministic` asks for what the device cannot do; the weights are
+                still those of the step before.
         """
         on_cuda = self.fabric.device.type == "cuda"
         batches = BatchLoader(self.dataset, num_workers=self.num_workers, pin_memory=on_cuda).load(self.plan)
@@ -215,7 +219,8 @@ class Pretraining:
         for batch in batches:
             loaded = time.perf_counter()
             rate = learning_rate(self.settings.training, self.step, self._num_steps)
-            loss, scalars = self._train_step(batch, rate)
+            with deterministic(self.settings.training.deterministic):
+                loss, scalars = self._train_step(batch, rate)
             finished = time.perf_counter()
             record = StepRecord(
                 step=self.step,

@@ -55,7 +55,8 @@ class EarlierLength(Record):
 
 class TrainingSettings(Record):
     """The optimisation (section 2). `batch_size` counts clips over all devices; `warmup` is a share of all steps. `precision` is what
-    the student computes in; a run of release 0.1 does not say: bfloat16 on CUDA, float32 on a CPU.
+    the student computes in; a run of release 0.1 does not say: bfloat16 on CUDA, float32 on a CPU. With `deterministic` a GPU gives the
+    same curve every time, at some cost; a CPU always does.
 
     A run that was lengthened has its earlier lengths, the first one first: what follows the length of a run (learning rate, momentum)
     follows at each step the length that the run had then. So these settings give the same curve in a run that never stopped.
@@ -72,6 +73,7 @@ class TrainingSettings(Record):
     protocol: str | None = None
     earlier_lengths: tuple[EarlierLength, ...] = added((), must_be_known=True)
     precision: Precision | None = added(None)
+    deterministic: bool = added(False, must_be_known=True)
 
     def length_at(self, step: int) -> int:
         """How many epochs the run was to have when `step` was trained."""

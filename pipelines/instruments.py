@@ -1,4 +1,4 @@
-"""What a benchmark looks into a step with: a stopwatch for its sections, and the size of its largest tensor."""
+"""What a benchmark looks into a step with: a stopwatch for its sections, the size of its largest tensor, how much a GPU is asked to do."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -52,3 +52,45 @@ class Largest(TorchDispatchMode):
             if isinstance(value, Tensor):
                 self.num_bytes = max(self.num_bytes, min(value.untyped_storage().nbytes(), value.numel() * value.element_size()))
         return result
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that a GPU would be given, each of which takes the host about as long, whatever its size.
+
+    Views and empty tensors give it nothing to do. What runs in `as_one` counts as a single one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+        self._together = False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if not self._together and not _only_names(function, args, result):
+            self.count += 1
+        return result
+
+    def as_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, counted as one operation."""
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self._together = True
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._together = False
+                self.count += 1
+
+        return counted
+
+
+def _only_names(function: Any, args: Any, result: Any) -> bool:
+    """Whether an operation gives a device nothing to do: it makes a view, or memory that is not filled."""
+    if function.overloadpacket.__name__ in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"):
+        return True
+    results = result if isinstance(result, tuple | list) else (result,)
+    if function._schema.is_mutable or not all(isinstance(value, Tensor) for value in results):
+        return False
+    given = {value.untyped_storage().data_ptr() for value in args if isinstance(value, Tensor)}
+    return all(value.untyped_storage().data_ptr() in given for value in results)

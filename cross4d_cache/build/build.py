@@ -12,7 +12,7 @@ from cross4d_cache.build.request import BuildRequest, DatasetRequest, TeacherReq
 from cross4d_cache.build.selection import remarks, select_sequences
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
-from cross4d_cache.rendering.device import choose_device
+from cross4d_cache.rendering.device import choose_devices
 from cross4d_cache.store import check_place
 from cross4d_cache.store.verify import check_finished
 from cross4d_cache.teachers import load_teacher
@@ -22,17 +22,21 @@ from cross4d_cache.work import Advice, Remark, Stage, Step, Work, steps
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedBuild:
-    """A request whose dataset is listed, whose teacher is loaded, and whose plan is made."""
+    """A request whose dataset is listed, whose teacher is loaded, on `others` of several devices as well, and whose plan is made."""
 
     dataset: Dataset
     teacher: Teacher
     plan: BuildPlan
+    others: tuple[Teacher, ...] = ()
 
 
-def build_store(request: BuildRequest, out: Path, *, device: str = "auto", num_workers: int | None = None) -> Work[BuildProgress]:
+def build_store(
+    request: BuildRequest, out: Path, *, device: str = "auto", num_devices: int = 1, num_workers: int | None = None
+) -> Work[BuildProgress]:
     """Build the store of a request at `out`, or resume one that was interrupted. Of a finished one, what is damaged is made again.
 
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `num_workers` processes read, with 0 threads of this one, with None what helps.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `num_devices` GPUs of this machine share the work; `num_workers`
+    processes read, with 0 threads of this one, with None what helps.
 
     Raises:
         CacheMismatchError: the store at `out` is of another request.
@@ -43,9 +47,9 @@ def build_store(request: BuildRequest, out: Path, *, device: str = "auto", num_w
         WorkerError: a process that reads cannot be started, was killed, or gives no answer.
     """
     check_place(out)
-    prepared = yield from prepare_build(request, out, device=device, num_workers=num_workers)
+    prepared = yield from prepare_build(request, out, device=device, num_devices=num_devices, num_workers=num_workers)
     yield from _announce(prepared)
-    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out, num_workers)
+    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out, num_workers, prepared.others)
     yield from check_finished(run.writer)
     stage = Stage(name="build", unit="frame", total=prepared.plan.manifest.plan.num_frames, advice=_advice(prepared.teacher))
     for progress in run.run():
@@ -53,22 +57,25 @@ def build_store(request: BuildRequest, out: Path, *, device: str = "auto", num_w
     return run.progress
 
 
-def prepare_build(request: BuildRequest, out: Path, *, device: str = "auto", num_workers: int | None = None) -> Work[PreparedBuild]:
+def prepare_build(
+    request: BuildRequest, out: Path, *, device: str = "auto", num_devices: int = 1, num_workers: int | None = None
+) -> Work[PreparedBuild]:
     """List the dataset, load the teacher, fit the projection if it is fitted (the store at `out` may have it), and plan.
 
     Raises:
         Cross4DError: as `build_store`.
     """
-    settings, chosen = request.settings, choose_device(device)
+    settings, devices = request.settings, choose_devices(device, num_devices)
     dataset = yield from listed(request.dataset)
     select_sequences(dataset, exclude=settings.exclude, limit=settings.limit)  # before a large model is loaded
     for remark in remarks(dataset):
         yield Remark(f"note: {remark}")
-    teacher = load(request.teacher, device=str(chosen), seed=settings.seed)
+    teacher, *others = (load(request.teacher, device=str(chosen), seed=settings.seed) for chosen in devices)
     fit = ProjectionFit(dataset, teacher, settings, out)
     if fit.num_frames:
         yield from steps(Stage(name="fit projection", unit="frame", total=fit.num_frames, advice=_advice(teacher)), fit.run(num_workers))
-    return PreparedBuild(dataset=dataset, teacher=teacher, plan=plan_build(dataset, teacher, settings, fit.matrix))
+    plan = plan_build(dataset, teacher, settings, fit.matrix)
+    return PreparedBuild(dataset=dataset, teacher=teacher, plan=plan, others=tuple(others))
 
 
 def listed(request: DatasetRequest) -> Work[Dataset]:
@@ -96,7 +103,8 @@ def load(request: TeacherRequest, *, device: str, seed: int) -> Teacher:
 def _announce(prepared: PreparedBuild) -> Iterator[Remark]:
     """Where a build runs, its teacher, and how large the subjects look to it."""
     spec, rules = prepared.teacher.spec, prepared.plan.manifest.render
-    yield Remark(f"device {prepared.teacher.device} (choose with `device`); teacher {spec.name}, weights {spec.weights}, {spec.dtype}")
+    devices = ", ".join(str(teacher.device) for teacher in (prepared.teacher, *prepared.others))
+    yield Remark(f"device {devices} (choose with `device`); teacher {spec.name}, weights {spec.weights}, {spec.dtype}")
     if spec.is_random:
         yield Remark(spec.warning)
     sequences = [info for part in prepared.plan.parts for info in part]

@@ -23,6 +23,7 @@ from cross4d_cache.cli.options import (
     Points,
     Quiet,
 )
+from cross4d_cache.errors import SettingsError
 from cross4d_cache.local import local_path
 from cross4d_cache.usage import component, parse_pairs, worker_count
 
@@ -116,6 +117,7 @@ def build(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Frames in a batch; default: 32, on CUDA 256.", rich_help_panel=RUNNING)] = None,
     device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, metavar="N", help="GPUs here that share the work.", rich_help_panel=RUNNING)] = 1,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -172,9 +174,11 @@ def build(
         ),
     )
     if dry_run:
+        if devices > 1:
+            raise SettingsError("`num_devices` with --dry-run, which measures one device", hint="leave it out")
         print_result(follow(estimate_build(request, out, device=device, num_workers=workers), OPTIONS, quiet=quiet).as_record(), as_json)
         return
-    progress = follow(build_store(request, out, device=device, num_workers=workers), OPTIONS, quiet=quiet)
+    progress = follow(build_store(request, out, device=device, num_devices=devices, num_workers=workers), OPTIONS, quiet=quiet)
     cache = follow(about_finished(open_cache(out)), OPTIONS)
     print_result({**progress.report(), **summary(cache)}, as_json)
 

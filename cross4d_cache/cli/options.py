@@ -33,6 +33,7 @@ OPTIONS = {
     "batch_frames": "--batch-size",
     "seed": "--seed",
     "device": "--device",
+    "num_devices": "--devices",
     "num_workers": "--workers",
     "out": "--out",
     "png": "--png",

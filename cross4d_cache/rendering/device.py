@@ -31,6 +31,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_devices(name: str, count: int) -> list[torch.device]:
+    """The first `count` GPUs of this machine, where a user asks for more than one device; else the one that `choose_device` gives.
+
+    Raises:
+        SettingsError: no such device here, or not as many.
+    """
+    if count == 1:
+        return [choose_device(name)]
+    available = torch.cuda.device_count() if torch.cuda.is_available() and name in ("auto", "cuda") else 0
+    if not 1 <= count <= available:
+        raise SettingsError(
+            f"`num_devices` {count} with `device` {name}",
+            expected=f"1 to {max(1, available)}, " + ("as many GPUs as there are" if available else "as that is a single device"),
+            hint="choose another `num_devices`" + ("" if available else ", or `device` cuda on a machine with several GPUs"),
+        )
+    return [choose_device(f"cuda:{index}") for index in range(count)]
+
+
 def upload(values: Shaped[np.ndarray, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
     """An array on the device. To a GPU it goes through pinned memory: a plain copy would wait for all work queued there."""
     tensor = torch.from_numpy(values)
@@ -85,5 +103,6 @@ class Lanes:
 
 def _begin_lane(device: torch.device) -> None:
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # events are recorded on a thread's own
         torch.cuda.synchronize(device)  # weights and tables were put there on another stream
         torch.cuda.set_stream(torch.cuda.Stream(device))

@@ -40,6 +40,7 @@ OPTIONS: dict[str, str] = {
     "training.learning_rate": "--lr",
     "training.seed": "--seed",
     "training.precision": "--precision",
+    "training.deterministic": "--deterministic",
     "training.side": "--split",
     "training.protocol": "--protocol",
     "initial": "--init",

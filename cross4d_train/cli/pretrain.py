@@ -130,6 +130,9 @@ def pretrain(
         str | None,
         option("--precision", TRAINING, "float32 or bfloat16. (default: bfloat16 on CUDA, float32 on a CPU)", metavar="NAME"),
     ] = None,
+    deterministic: Annotated[
+        bool | None, option("--deterministic", TRAINING, "The same curve every time on a GPU too, at some cost; a CPU always gives it.")
+    ] = None,
     device: DeviceOption = "auto",
     devices: Annotated[
         int,

@@ -28,8 +28,8 @@ OWN = {
     "transfer": "epochs lr pooling windows",
 }
 COMMANDS = {
-    "build": "batch-size camera camera-model correspondence data dataset device dry-run exclude image-mean image-size image-std json "
-    "layer limit option out points precision project quiet seed teacher teacher-option views visibility weights window workers",
+    "build": "batch-size camera camera-model correspondence data dataset device devices dry-run exclude image-mean image-size image-std "
+    "json layer limit option out points precision project quiet seed teacher teacher-option views visibility weights window workers",
     "check-data": "data dataset json option points quiet read-all views",
     "derive": "STORE correspondence json out quiet",
     "encode": "cache checkpoint data device encoder exclude format json limit option out quiet stride",
@@ -42,8 +42,8 @@ COMMANDS = {
     "subset": "STORE action json out protocol quiet sequences split",
     "teachers": "json",
     "verify": "STORE json quiet",
-    "pretrain": "augment batch-size cache clips-per-sequence conditioning device devices encoder encoder-option epochs frames init json "
-    "keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split stride "
+    "pretrain": "augment batch-size cache clips-per-sequence conditioning deterministic device devices encoder encoder-option epochs frames "
+    "init json keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split stride "
     "variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }

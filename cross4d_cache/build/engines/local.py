@@ -1,17 +1,18 @@
 """Stage one from end to end: read, render, teach, write, overlapping, part by part, resumable.
 
 Readers run ahead in processes or threads of their own, and writers behind in threads. Batches fill across the sequences of a part,
-and two are worked on at a time.
+and each device works on two at a time.
 Every queue is bounded, so memory does not grow with the dataset.
 """
 
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from cross4d_cache.teachers.teacher import Teacher
 BatchTargets = tuple[list[WindowTargets], StageSeconds]
 
 BATCHES_IN_FLIGHT = 4
-"""Batches that are worked on or wait for it: one more for each lane than it works on."""
+"""Batches of a device that are worked on or wait for it: one more for each lane than it works on."""
 WRITERS = max(1, min(4, (os.cpu_count() or 1) // 4))
 """Parts that are written at the same time."""
 
@@ -66,10 +67,19 @@ class BuildProgress:
 class Build:
     """One run of a build at `path`. Iterate over `run()`; it yields after every batch, the same growing record each time.
 
-    `num_workers` are the processes that read, see `SequenceReader`.
+    `num_workers` are the processes that read, see `SequenceReader`. `others` are the same teacher on more devices of the same kind: they
+    take turns, so that a store does not depend on how many there are.
     """
 
-    def __init__(self, dataset: Dataset, teacher: Teacher, plan: BuildPlan, path: Path, num_workers: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        teacher: Teacher,
+        plan: BuildPlan,
+        path: Path,
+        num_workers: int | None = None,
+        others: Sequence[Teacher] = (),
+    ) -> None:
         self.teacher, self.plan = teacher, plan
         self.writer = CacheWriter(path, plan.manifest, plan.projection.matrix)
         self.progress = BuildProgress()
@@ -78,14 +88,18 @@ class Build:
             dataset=dataset, render=manifest.render, points_per_frame=manifest.points_per_frame, seed=manifest.seed, out=path
         )
         self._reader = SequenceReader(preparation=preparation, num_workers=num_workers)
-        self._maker = TargetMaker(
-            teacher,
-            plan.projection,
-            manifest.render,
-            settings.windows_per_batch(teacher.spec, teacher.device.type),
-            correspondence=manifest.correspondence,
-            seed=manifest.seed,
-        )
+        self._windows_per_batch = settings.windows_per_batch(teacher.spec, teacher.device.type)
+        self._makers = [
+            TargetMaker(
+                each,
+                plan.projection,
+                manifest.render,
+                self._windows_per_batch,
+                correspondence=manifest.correspondence,
+                seed=manifest.seed,
+            )
+            for each in (teacher, *others)
+        ]
 
     def run(self) -> Iterator[BuildProgress]:
         """Build the parts that are missing, then finish the store.
@@ -101,7 +115,8 @@ class Build:
         missing = self.writer.missing()
         progress.frames_done = sum(sum(info.num_frames for info in part) for n, part in enumerate(self.plan.parts) if n not in missing)
         yield progress
-        with Lanes(self._maker.device) as lanes, ThreadPoolExecutor(WRITERS) as writers:
+        with ThreadPoolExecutor(WRITERS) as writers, ExitStack() as devices:
+            lanes = [(maker, devices.enter_context(Lanes(maker.device))) for maker in self._makers]
             parts = _Parts(self, missing, writers)
             for batch, (targets, seconds) in self._batches(missing, lanes):
                 parts.add(batch, targets)
@@ -113,9 +128,11 @@ class Build:
         progress.wall_seconds = time.perf_counter() - begin
         yield progress
 
-    def _batches(self, numbers: list[int], lanes: ThreadPoolExecutor) -> Iterator[tuple[list[SequenceWindow], BatchTargets]]:
+    def _batches(
+        self, numbers: list[int], lanes: list[tuple[TargetMaker, ThreadPoolExecutor]]
+    ) -> Iterator[tuple[list[SequenceWindow], BatchTargets]]:
         """The batches of some parts with their targets, in order."""
-        waiting = self._waiting(numbers)
+        waiting, turns = self._waiting(numbers), cycle(lanes)
         in_flight: deque[tuple[list[SequenceWindow], Future[BatchTargets]]] = deque()
         error: Cross4DError | None = None
         while True:
@@ -126,8 +143,9 @@ class Build:
                 break
             if batch is None:
                 break
-            in_flight.append((batch, lanes.submit(self._maker, batch)))
-            if len(in_flight) > BATCHES_IN_FLIGHT:
+            maker, lane = next(turns)
+            in_flight.append((batch, lane.submit(maker, batch)))
+            if len(in_flight) > BATCHES_IN_FLIGHT * len(lanes):
                 oldest, targets = in_flight.popleft()
                 yield oldest, targets.result()
         for oldest, targets in in_flight:
@@ -142,7 +160,7 @@ class Build:
         for number in numbers:
             part = islice(sequences, len(self.plan.parts[number]))
             windows = (item for sequence in part for item in windows_of(sequence, render, num_frames))
-            yield from batches(windows, self._maker.windows_per_batch)
+            yield from batches(windows, self._windows_per_batch)
 
     def _count(self, batch: list[WindowTargets], seconds: StageSeconds) -> None:
         progress = self.progress

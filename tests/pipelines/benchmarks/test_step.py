@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.benchmarks import step as benchmark_step
-from pipelines.instruments import Largest, Stopwatch
+from pipelines.instruments import Largest, Launches, Stopwatch
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def make_row(**changed: Any) -> dict[str, Any]:
     row = {"encoder": "point4d", "size": "paper", "batch": 16, "waiting": 0.01, "over_arithmetic": 1.9, "clips_per_second": 310.0}
     sizes = {"clips": "24 x 2048", "drift": 1.1, "largest_tensor_megabytes": 100.0, "frame_point_channel_megabytes": 1152.0}
-    return {**row, **sizes, **changed}
+    return {**row, **sizes, "launches": 500, **changed}
 
 
 def states(rows: list[dict[str, Any]], device: str) -> list[str]:
@@ -27,14 +27,16 @@ def states(rows: list[dict[str, Any]], device: str) -> list[str]:
 def test_bars_are_judged_on_their_own_device_and_size() -> None:
     h200 = "NVIDIA H200"
     assert states([], h200) == ["open", "open"]
-    assert states([make_row()], "cpu") == ["met", "met", "met", "open", "open"]
-    assert states([make_row(waiting=0.03, over_arithmetic=2.1, largest_tensor_megabytes=600.0)], "cpu")[:3] == ["missed"] * 3
-    assert states([make_row(drift=1.3)], "cpu") == ["met", "met", "open", "open"]
-    assert states([make_row()], h200) == ["met", "met", "met", "open"]
-    assert states([make_row(), make_row(batch=32, clips_per_second=299.0)], h200)[4:] == ["missed", "open"]
-    for other in ({"size": "small"}, {"clips": "8 x 256"}, {"drift": 1.3}):
-        assert states([make_row(**other)], h200)[2:] == ["open", "open"]
-    assert states([make_row()], "NVIDIA H100 80GB HBM3")[2:] == ["open", "open"]
+    assert states([make_row()], "cpu") == ["met", "met", "met", "met", "open", "open"]
+    missed = {"waiting": 0.03, "over_arithmetic": 2.1, "largest_tensor_megabytes": 600.0, "launches": 501}
+    assert states([make_row(**missed)], "cpu")[:4] == ["missed"] * 4
+    assert states([make_row(drift=1.3)], "cpu") == ["met", "met", "met", "open", "open"]
+    assert states([make_row()], h200) == ["met", "met", "met", "met", "open"]
+    assert states([make_row(), make_row(batch=32, clips_per_second=299.0)], h200)[6:] == ["missed", "open"]
+    for other in ({"clips": "8 x 256"}, {"drift": 1.3}):
+        assert states([make_row(**other)], h200)[3:] == ["open", "open"]
+    assert states([make_row(size="small", launches=501)], h200) == ["met", "met", "open", "open"]
+    assert states([make_row()], "NVIDIA H100 80GB HBM3")[3:] == ["open", "open"]
     assert states([make_row(encoder="p4transformer", clips_per_second=61.0)], h200)[2:] == ["open", "met"]
 
 
@@ -62,6 +64,24 @@ def test_the_largest_tensor_is_found_also_in_the_backward_pass() -> None:
     assert backward.num_bytes >= 10_000 * 4
 
 
+def test_operations_are_counted_but_not_views_and_empty_memory() -> None:
+    one, other = torch.ones(4, 6, requires_grad=True), torch.ones(4, 6)
+    launches = Launches()
+    with launches:
+        total = (one * other).view(6, 4).T[1:].sum()  # a product and a sum; the rest only names what is there
+        one.split(2), one.unbind(), torch.empty(3), torch.empty_like(other), other.detach()
+    assert launches.count == 2
+    with launches:
+        total.backward()  # the gradient spread over the slice, and the product with `other`
+    backward = launches.count - 2
+    assert 2 <= backward <= 5
+    with launches:
+        other.add_(1)
+        launches.as_one(lambda: [other.mul_(2) for _ in range(9)])()
+        other.sub_(1)
+    assert launches.count == 2 + backward + 3
+
+
 def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(benchmark_step, "SEQUENCES", 4)
     out = tmp_path / "report.json"
@@ -80,6 +100,7 @@ def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, 
         assert row["host_megabytes_peak"] >= row["host_megabytes_before"] > 50
         assert row["frame_point_channel_megabytes"] == 4 * 4 * 64 * 384 * 4 / 2**20
         assert row["largest_tensor_megabytes"] > 0
+        assert 100 < row["launches"] < 500
     printed = capsys.readouterr().out
     assert "point4d tiny, batch 4 of 4 x 64" in printed
     assert "open    point4d on an H200" in printed
