@@ -9,7 +9,9 @@ BIN := .venv/bin
 demo: setup
 	$(BIN)/python -m pipelines.demo --out out/demo
 
-# The tests run against the installed wheel, from a folder without the sources; a thread for each of the processes that share the cores.
+# The tests run against the installed wheel, from a folder without the sources; a thread for each of the processes that share the cores, and one
+# process more than there are cores, as tests wait for servers, clocks and other processes.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(1 + len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)))')
 test:
 	@$(MAKE) --no-print-directory --jobs=2 checks suite
 
@@ -22,7 +24,7 @@ checks: setup
 suite: wheel
 	rm -rf build/check && mkdir -p build/check
 	cp -r tests pipelines pyproject.toml build/check/
-	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	cd build/check && OMP_NUM_THREADS=1 CROSS4D_INSTALLED=$(CURDIR)/build/installed PYTHONPATH=$(CURDIR)/build/installed $(CURDIR)/$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The fast tests with the lowest versions that pyproject.toml declares, and with the newest; torch stays as pinned, no resolver chooses it.
 FAST := test_docs.py test_record.py $(addprefix cross4d_cache/,test_cli.py report/test_picture.py rendering/test_visibility.py teachers datasets/test_hoi4d.py \

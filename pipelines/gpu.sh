@@ -1,19 +1,27 @@
 #!/usr/bin/env bash
-# What takes a GPU: the rate of the training step, the paper's scale on MSR-Action3D, and many seeds of the small one.
+# What takes a GPU: the rates of stage one and of the training step, whether a training repeats, the paper's scale on MSR-Action3D, and many
+# seeds of the small one.
 #
-#     bash pipelines/gpu.sh DATA TEACHER OUT SECONDS step|paper|small ...
+#     bash pipelines/gpu.sh DATA TEACHER OUT SECONDS build|step|repeat|paper|small ...
 #
 # DATA is the folder of raw files, TEACHER that of a model as for `--teacher hf=`. Seeds are added while time lasts, and the reports of those
-# that are complete lie in OUT/reports; what the clock stops goes on when this is run again. DEVICE, JOBS and PROTOCOL can be set.
+# that are complete lie in OUT/reports; what the clock stops goes on when this is run again. A benchmark writes each row there at once, and
+# begins again. DEVICE, JOBS and PROTOCOL can be set; SMALL=1 tries all of it with little work, as on a CPU.
 # The exit code is 1 if something failed, 0 if it ended or the clock stopped it.
 set -uo pipefail
-if (($# < 5)) || [[ ! " ${*:5} " =~ ^(\ (step|paper|small))+\ $ ]]; then
-    sed -n '3,9s/^# \{0,1\}//p' "$0" >&2
+if (($# < 5)) || [[ ! " ${*:5} " =~ ^(\ (build|step|repeat|paper|small))+\ $ ]]; then
+    sed -n '3,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 data=$1 teacher=$2 out=$3 deadline=$((SECONDS + $4)) failed=0
 shift 4
 mkdir -p "$out/reports" "$out/stores"
+
+build=(--models dinov2-s:126 dinov2-l:126 vjepa2-l:256) step=(--workers 8 --steps 50 --batch 16 32 64) repeat=(--workers 8)
+if [[ -n ${SMALL:-} ]]; then
+    tiny=(--size tiny --frames 4 --points 64)
+    build=(--models tiny --frames 64 --repeats 1) step=("${tiny[@]}" --steps 2 --batch 4) repeat=("${tiny[@]}" --steps 2 --batch 4)
+fi
 
 in_time() {
     local left=$((deadline - SECONDS))
@@ -37,9 +45,14 @@ recipe() {
 
 for phase in "$@"; do
     case $phase in
+        build)
+            in_time python3 -m pipelines.benchmarks.build --device "${DEVICE:-cuda}" --data "$data" "${build[@]}" --json "$out/reports/build.json"
+            ;;
         step)
-            in_time python3 -m pipelines.benchmarks.step --device "${DEVICE:-cuda}" --workers 8 --steps 50 --batch 16 \
-                --json "$out/reports/step.json"
+            in_time python3 -m pipelines.benchmarks.step --device "${DEVICE:-cuda}" "${step[@]}" --json "$out/reports/step.json"
+            ;;
+        repeat)
+            in_time python3 -m pipelines.benchmarks.repeat --device "${DEVICE:-cuda}" "${repeat[@]}" --json "$out/reports/repeat.json"
             ;;
         paper) recipe paper 1,11 1 2 3 5 ;;
         small) recipe small 1,11 5 10 15 20 ;;

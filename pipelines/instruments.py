@@ -86,7 +86,10 @@ class Launches(TorchDispatchMode):
 
 
 def _only_names(function: Any, args: Any, result: Any) -> bool:
-    """Whether an operation gives a device nothing to do: it makes a view, or memory that is not filled."""
+    """Whether an operation gives a device nothing to do: it makes a view, or memory that is not filled, or reads a number (those of an
+    optimiser, which counts its steps on the host)."""
+    if function.namespace == "profiler" or function.overloadpacket.__name__ == "_local_scalar_dense":  # a name for a trace, a number read
+        return True
     if function.overloadpacket.__name__ in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"):
         return True
     results = result if isinstance(result, tuple | list) else (result,)

@@ -16,7 +16,6 @@ speed are judged on real frames.
 import argparse
 import json
 import math
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +32,7 @@ from cross4d_cache.errors import user_errors
 from cross4d_cache.rendering.device import choose_device
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.teacher import Teacher
+from pipelines.benchmarks.child import in_a_process
 from pipelines.benchmarks.machine import describe_machine, peak_memory
 from pipelines.benchmarks.throughput import compare_with_peer, measure, sequences_for
 from pipelines.report_file import report_file
@@ -89,11 +89,7 @@ def measure_row(dataset: Dataset, teacher: Teacher, arguments: argparse.Namespac
 
 def measure_memory(model: str, device: torch.device, num_frames: int) -> dict[str, Any]:
     """Peak memory of a build of so many synthetic frames, in a process of its own."""
-    request = json.dumps([model, str(device), num_frames])
-    answer = subprocess.run([sys.executable, "-m", MODULE, "--child", request], stdout=subprocess.PIPE, check=False)
-    if answer.returncode:
-        raise SystemExit(answer.returncode)  # it has said why
-    return dict(json.loads(answer.stdout))
+    return in_a_process(MODULE, model, str(device), num_frames)
 
 
 def build_for_memory(model: str, device: str, num_frames: int) -> dict[str, Any]:

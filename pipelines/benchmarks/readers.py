@@ -11,8 +11,6 @@ much of it came with the first frame or later.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +26,7 @@ from cross4d_cache.build.preparation import thin
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.errors import user_errors
+from pipelines.benchmarks.child import in_a_process
 from pipelines.benchmarks.machine import peak_memory
 from pipelines.benchmarks.raw_forms import FORMS
 
@@ -68,9 +67,7 @@ def measure(dataset: Dataset) -> dict[str, Any]:
 
 def measure_apart(name: str, data: Path, options: dict[str, str]) -> dict[str, Any]:
     """`measure` in a process of its own, so that memory is that of one reader."""
-    request = json.dumps([name, str(data), options])
-    answer = subprocess.run([sys.executable, "-m", __spec__.name, "--child", request], stdout=subprocess.PIPE, check=True)
-    return dict(json.loads(answer.stdout))
+    return in_a_process(__spec__.name, name, str(data), options)
 
 
 def draw(rows: list[tuple[str, Dataset]], output: Path) -> None:

@@ -19,7 +19,6 @@ counted as one: they are counted on any device, with the chunks, the precision a
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, nullcontext
@@ -39,6 +38,7 @@ from cross4d_train.encoders import grouping, p4transformer, point4d, pstnet
 from cross4d_train.encoders.arithmetic import count_cost
 from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
+from pipelines.benchmarks.child import in_a_process
 from pipelines.benchmarks.machine import describe_machine, matmul_rate, peak_memory
 from pipelines.experiment.work import Store, build
 from pipelines.instruments import Largest, Launches, Stopwatch
@@ -244,15 +244,6 @@ def describe(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def in_a_process(store: Path, name: str, request: dict[str, Any]) -> dict[str, Any]:
-    """`measure` in a process of its own, so that its memory is its own."""
-    child = [sys.executable, "-m", MODULE, "--child", json.dumps([str(store), name, request])]
-    answer = subprocess.run(child, stdout=subprocess.PIPE, check=False)
-    if answer.returncode:
-        raise SystemExit(answer.returncode)  # it has said why
-    return dict(json.loads(answer.stdout))
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -285,7 +276,7 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in arguments.encoders:
             for batch in arguments.batch:
                 request = {key: getattr(arguments, key) for key in ("size", "frames", "points", "steps", "workers", "streamed", "device")}
-                rows.append(in_a_process(store, name, request | {"batch": batch}))
+                rows.append(in_a_process(MODULE, str(store), name, request | {"batch": batch}))
                 machine = describe_machine(device)
                 report = {"machine": machine, "rows": rows, "bars": judge(rows, machine["device"])}
                 if arguments.json:

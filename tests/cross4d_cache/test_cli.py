@@ -42,9 +42,9 @@ COMMANDS = {
     "subset": "STORE action json out protocol quiet sequences split",
     "teachers": "json",
     "verify": "STORE json quiet",
-    "pretrain": "augment batch-size cache clips-per-sequence conditioning deterministic device devices encoder encoder-option epochs frames "
-    "init json keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split stride "
-    "variance-weight workers",
+    "pretrain": "augment batch-size cache clips-per-sequence conditioning deterministic device devices encoder encoder-option epochs "
+    "frames init json keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split "
+    "stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 

@@ -10,7 +10,7 @@ from tests.cross4d_cache.datasets.examples.example import Example
 from tests.cross4d_cache.datasets.mutation import mutate
 from tests.cross4d_cache.datasets.soak import soak
 
-MUTATIONS = 25
+MUTATIONS = 15
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
