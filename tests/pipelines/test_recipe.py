@@ -26,12 +26,12 @@ from pipelines.paper.scales import small
 from pipelines.paper.tables import TABLES
 
 NUM_ACTIONS = 4
-OPTIONS = {"min_frames": "10", "max_frames": "10", "seed": "3", "resolution": "0.4"}
-TINY = small(stride=3, num_epochs=1, clips_per_sequence=1, num_windows=1).model_copy(
+OPTIONS = {"min_frames": "8", "max_frames": "8", "seed": "3", "resolution": "0.4"}
+TINY = small(stride=2, num_epochs=1, clips_per_sequence=1, num_windows=1).model_copy(
     update={
         "encoder": EncoderSettings(size="tiny"),
         "large": tuple(EncoderSettings(name="p4transformer", size="tiny") for _ in range(3)),
-        "clips": ClipSettings(num_frames=4, num_points=64, stride=3),
+        "clips": ClipSettings(num_frames=4, num_points=64, stride=2),
         "tuning_epochs": 1,
         "segment_epochs": 1,
         "gaps": (1, 3),

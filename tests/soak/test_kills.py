@@ -20,7 +20,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, msr_folder: Path, tiny_vit:
 @pytest.mark.parametrize("job", JOBS)
 def test_kills_change_nothing(driver: Driver, tmp_path: Path, job: str) -> None:
     """Short jobs are killed more often: many a kill comes when they have ended."""
-    count = 4 if job == "build" or job.startswith("train") else 10
+    count = 3 if job == "build" or job.startswith("train") else 6
     found = soak(driver, job, count, tmp_path)
     assert found.kills == count
     assert found.at_work > 0

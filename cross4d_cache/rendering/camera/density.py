@@ -43,10 +43,8 @@ def is_tracked(surface_ids: UInt32[np.ndarray, " point"] | None, point_offsets: 
     return bool((ids == ids[0]).all())
 
 
-def splat_size(
-    pixels: Float64[np.ndarray, "point 2"], rows: Rows, settings: RenderSettings, *, scanned: bool = False, tracked: bool = False
-) -> int:
-    """Smallest odd side, in z-buffer cells, of squares that close the gaps between the points of a surface.
+def splat_size(pixels: list[Float64[np.ndarray, "_ 2"]], settings: RenderSettings, *, scanned: bool = False, tracked: bool = False) -> int:
+    """Smallest odd side, in z-buffer cells, of squares that close the gaps between the points of a surface, given by those of some frames.
 
     A gap is an empty square between four occupied ones. Only every third point counts, as many may lie on the far side of the
     subject. Points `scanned` from the camera's own place count all, and come in lines: there, two occupied squares at opposite
@@ -55,7 +53,7 @@ def splat_size(
     """
     step = 1 if scanned else 3
     side = settings.image_size * settings.supersampling
-    frames = [(pixels[frame] * settings.supersampling).astype(np.int64) for frame in rows]
+    frames = [(frame * settings.supersampling).astype(np.int64) for frame in pixels]
     samples = [[cells[start::step] for cells in frames] for start in range(step if tracked else 1)]
     sizes = range(3, side // 8, 2)
     for size in sizes:

@@ -22,8 +22,11 @@ def nearly_all(points: Float32[np.ndarray, "point 3"], settings: RenderSettings)
     beyond = int(len(points) * STRAY_SHARE)
     if settings.framing == "all" or beyond == 0:
         return None
-    axes = np.ascontiguousarray(points.T, dtype=np.float64)
-    low, high = np.partition(axes, [beyond, last - beyond], axis=1)[:, [beyond, last - beyond]].T
+    axes = np.ascontiguousarray(points.T)
+    low, high = np.partition(axes, [beyond, last - beyond], axis=1)[:, [beyond, last - beyond]].T.astype(np.float64)
     reach = REACH * float(np.linalg.norm(high - low))
-    framed: Bool[np.ndarray, " point"] = ((axes >= (low - reach)[:, None]) & (axes <= (high + reach)[:, None])).all(axis=0)
-    return None if framed.all() else framed
+    least, most = low - reach, high + reach
+    if (axes.min(axis=1) >= least).all() and (axes.max(axis=1) <= most).all():
+        return None
+    framed: Bool[np.ndarray, " point"] = ((axes >= least[:, None]) & (axes <= most[:, None])).all(axis=0)
+    return framed

@@ -54,9 +54,12 @@ def place(
         cameras.append(Camera(intrinsics=intrinsics, world_to_camera=pose, image_size=settings.image_size))
         local += shift[:, None]
         ranges.append([local[2].min(), local[2].max()])
-        pixels = (local[:2] / local[2] * focal + middle).T
-        splats.append(splat_size(pixels, rows, settings, tracked=tracked))
-        bounds.append(Bounds.around(pixels, settings.image_size))
+        slopes = np.divide(local[:2], local[2], out=local[:2])
+        sampled = [(slopes[:, frame] * focal + middle).T for frame in rows]
+        splats.append(splat_size(sampled, settings, tracked=tracked))
+        # The outermost points are outermost in pixels too: rounding keeps the order.
+        ends = np.stack([slopes.min(axis=1), slopes.max(axis=1)]) * focal + middle
+        bounds.append(Bounds.around(ends, settings.image_size))
     return SequenceViews(
         cameras=tuple(cameras),
         depth_ranges=np.array(ranges),
@@ -72,7 +75,10 @@ def _distance(
 ) -> float:
     """How far a camera backs off from the centroid so that every point, given in its axes about the centroid, is in its image."""
     half = settings.margin * math.tan(math.radians(settings.field_of_view) / 2)
-    reach = np.maximum(np.abs(local[0]), np.abs(local[1])) / half - local[2]
+    across = np.abs(local[:2])
+    reach = np.maximum(across[0], across[1], out=across[0])
+    reach /= half
+    reach -= local[2]
     # The nearest point may sit on the axis, where any distance keeps it inside the image: keep it off the lens as well, and
     # so far that steps of float32 at its place stay well below a pixel.
     clearance = max(0.1 * diagonal, 2e-4 * float(np.linalg.norm(centroid)))

@@ -43,7 +43,7 @@ def place(
         column = (panorama[:, 0] + view * size) % (settings.views * size)
         inside = directed & (column < size)
         pixels = np.stack([column, panorama[:, 1]], axis=1)
-        splats.append(splat_size(pixels, [frame[inside[frame]] for frame in rows], settings, scanned=True))
+        splats.append(splat_size([pixels[frame[inside[frame]]] for frame in rows], settings, scanned=True))
         # Whole rows: a point on the edge of its sector may round into the next one.
         bounds.append(Bounds.around(pixels[inside], size)._replace(left=0, right=size))
     # One range for all views, so that a surface that goes on in the next one keeps its brightness.

@@ -30,7 +30,7 @@ def project(points: np.ndarray, cameras: CameraBatch, view: int) -> tuple[np.nda
     return pixels.numpy(), depth.numpy()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(clouds())
 def test_every_point_lies_inside_every_image(points: np.ndarray) -> None:
     cameras = batch_cameras([place_cameras(points, np.array([0, len(points)]), SETTINGS)], CPU)
@@ -41,7 +41,7 @@ def test_every_point_lies_inside_every_image(points: np.ndarray) -> None:
         assert (pixels < SETTINGS.image_size).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(clouds())
 def test_float32_projection_agrees_with_the_matrices_in_float64(points: np.ndarray) -> None:
     views = place_cameras(points, np.array([0, len(points)]), SETTINGS)
@@ -54,7 +54,7 @@ def test_float32_projection_agrees_with_the_matrices_in_float64(points: np.ndarr
         np.testing.assert_allclose(depth, local[:, 2], rtol=1e-4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(clouds())
 def test_round_trip_through_pixel_centres_stays_below_half_a_pixel(points: np.ndarray) -> None:
     views = place_cameras(points, np.array([0, len(points)]), SETTINGS)

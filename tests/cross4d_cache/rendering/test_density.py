@@ -21,7 +21,7 @@ def size_of(*frames: np.ndarray, scanned: bool, settings: RenderSettings = SETTI
     offsets = np.cumsum([0, *map(len, frames)]).astype(np.int64)
     pixels = np.concatenate(frames) * scale
     rows = counted_rows(np.pad(pixels, ((0, 0), (0, 1))).astype(np.float32), offsets, settings)
-    return splat_size(pixels, rows, settings, scanned=scanned)
+    return splat_size([pixels[frame] for frame in rows], settings, scanned=scanned)
 
 
 def blocks(kept: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def test_visibility_equals_the_reference(points: np.ndarray, views: int) -> None
             assert seen == (depth <= limit)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(scans(), st.integers(1, 12))
 def test_every_point_lies_in_exactly_one_view_unless_it_is_at_the_sensor(points: np.ndarray, views: int) -> None:
     placed = place(points, spherical(views))
