@@ -175,9 +175,10 @@ def _first_batch(training: Pretraining) -> Batch:
 
 
 def count_launches(training: Pretraining) -> int:
-    """Operations that a step gives to a GPU."""
+    """Operations that a step gives to a GPU, counted in one of a single clip: in as many chunks as those of its batch."""
     encoder, objective, device = training.encoder, training.objective, training.fabric.device
-    batch, launches = _first_batch(training), Launches()
+    batch_size, launches = training.settings.training.batch_size, Launches()
+    batch = next(BatchLoader(training.dataset).load([next(iter(training.plan))[:1]])).to(device)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=0.0, weight_decay=0.0, foreach=True)
 
     def step() -> None:
@@ -190,7 +191,7 @@ def count_launches(training: Pretraining) -> int:
     with ExitStack() as stack:
         for name, module in CHUNKS.items():
             chunks = getattr(module, name)
-            stack.enter_context(patch.dict(chunks, {device.type: chunks["cuda"]}))
+            stack.enter_context(patch.dict(chunks, {device.type: chunks["cuda"] // batch_size}))
         for module in ENCODERS:
             if hasattr(module, "farthest_points"):
                 stack.enter_context(patch.object(module, "farthest_points", launches.as_one(module.farthest_points)))
