@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from cross4d_cache.durable import names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree, write_durably
+from cross4d_cache.durable import make_flushers, names_in, partial_path, partial_paths, sweep, sync_folder, sync_tree, write_durably
 from cross4d_cache.errors import OutputError
 from cross4d_cache.record import Record, RecordError, differences
 from cross4d_cache.store.digest import Sha256
@@ -82,7 +82,7 @@ class FeatureFolder:
     """
 
     def __init__(self, path: Path, index: FeatureIndex) -> None:
-        self.path = path
+        self.path, self._flushers = path, make_flushers()
         with writing(path):
             begun = self._read()
         if begun is not None and (found := index.differences(begun)):
@@ -135,7 +135,7 @@ class FeatureFolder:
             with writing(partial):
                 partial.mkdir()
                 yield from self._write_frames(partial, recording, features)
-                sync_tree(partial)
+                sync_tree(partial, self._flushers)
                 partial.rename(self.place(id))
                 sync_folder(self.path)
         finally:

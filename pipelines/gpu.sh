@@ -6,7 +6,7 @@
 #
 # DATA is the folder of raw files, TEACHER that of a model as for `--teacher hf=`. Seeds are added while time lasts, and the reports of those
 # that are complete lie in OUT/reports; what the clock stops goes on when this is run again. A benchmark writes each row there at once, and
-# begins again. DEVICE, JOBS and PROTOCOL can be set; SMALL=1 tries all of it with little work, as on a CPU.
+# begins again. DEVICE, JOBS and PROTOCOL can be set; SMALL=1 gives build, step and repeat little work, to try them.
 # The exit code is 1 if something failed, 0 if it ended or the clock stopped it.
 set -uo pipefail
 if (($# < 5)) || [[ ! " ${*:5} " =~ ^(\ (build|step|repeat|paper|small))+\ $ ]]; then

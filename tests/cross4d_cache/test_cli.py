@@ -13,8 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from cross4d_cache.cli import app as cache_app
+from cross4d_cache.cli.options import OPTIONS as CACHE_OPTIONS
 from cross4d_cache.errors import SettingsError
 from cross4d_train.cli.app import app as train_app
+from cross4d_train.cli.options import OPTIONS as TRAIN_OPTIONS
 
 EVALUATION = "cache checkpoint device encoder encoder-option frames json out points protocol quiet seed size stride workers"
 OWN = {
@@ -57,6 +59,18 @@ def test_options_are_the_agreed_ones() -> None:
             options = [option.opts[-1].removeprefix("--") for option in command.params]
             found[name] = " ".join(sorted(name.upper() if name == "store" else name for name in options))
     assert found == COMMANDS
+
+
+NO_SETTINGS = {"--dry-run", "--fidelity", "--json", "--quiet", "--read-all", "--wait"}
+"""Options that no request has: what a command does, and how it talks."""
+
+
+@pytest.mark.parametrize(("app", "settings"), [(cache_app, CACHE_OPTIONS), (train_app, TRAIN_OPTIONS)])
+def test_every_other_option_is_that_of_a_setting(app: typer.Typer, settings: dict[str, str]) -> None:
+    """Stage two takes what it was given from that list: an option that is missing there would do nothing."""
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        options = {option.opts[-1] for option in command.params if option.opts[-1].startswith("--")}
+        assert options <= {*settings.values(), *NO_SETTINGS}, name
 
 
 ADDRESSED = {

@@ -8,7 +8,7 @@ import torch
 
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.work import finish
-from cross4d_train import determinism
+from cross4d_train import determinism, loop
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.determinism import deterministic, prepare
 from cross4d_train.loop import Pretraining, make_fabric
@@ -83,6 +83,14 @@ def test_a_gpus_products_repeat_unless_the_surroundings_forbid_it(monkeypatch: p
     monkeypatch.setenv(name, ":0:0")
     with pytest.raises(SettingsError, match=r"CUBLAS_WORKSPACE_CONFIG=:0:0 with `training\.deterministic`"):
         prepare(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_only_such_a_run_prepares_its_device(store: Path, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[torch.device] = []
+    monkeypatch.setattr(loop, "prepare", prepared.append)
+    Pretraining(store, settings_of(wanted), make_fabric("cpu"))
+    assert prepared == [torch.device("cpu")] * wanted
 
 
 def test_it_is_recorded_and_belongs_to_the_run(store: Path, tmp_path: Path) -> None:

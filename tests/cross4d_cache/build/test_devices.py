@@ -1,14 +1,16 @@
 """Several devices that teach one build: CPUs here, each with a teacher of its own, take the turns that GPUs do."""
 
+import itertools
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from cross4d_cache.build import build
 from cross4d_cache.build.engines.local import Build
 from cross4d_cache.build.plan import plan_build
-from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.cli import main
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError
@@ -43,6 +45,23 @@ def test_a_store_does_not_depend_on_how_many_there_are(msr_folder: Path, tiny_vi
         assert sum(shares) >= 9
         assert max(shares) - min(shares) <= 1
     assert found[0] == found[1] == found[2]
+
+
+def test_a_request_loads_a_teacher_on_each_of_them(
+    msr_folder: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    numbers = itertools.count()
+    monkeypatch.setattr(build, "choose_devices", lambda name, count: [torch.device("cpu")] * count)
+    monkeypatch.setattr(build, "load", lambda *_, **__: counted(tiny_vit, turns, next(numbers)))
+    asked = BuildRequest(
+        dataset=DatasetRequest(name="msr_action3d", root=msr_folder),
+        teacher=TeacherRequest(name="hf", weights=str(tiny_vit)),
+        settings=BuildSettings(points_per_frame=60, batch_frames=4),
+    )
+    events = list(build.build_store(asked, tmp_path / "s.zarr", num_devices=2))
+    assert any("device cpu, cpu" in str(event) for event in events)
+    assert set(turns) == {0, 1}
 
 
 def test_the_first_gpus_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:

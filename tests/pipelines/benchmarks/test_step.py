@@ -3,11 +3,16 @@
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import point4d
+from cross4d_train.loop import Pretraining, make_fabric
+from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
 from pipelines.benchmarks import step as benchmark_step
 from pipelines.instruments import Largest, Launches, Stopwatch
 
@@ -80,6 +85,23 @@ def test_operations_are_counted_but_not_views_and_empty_memory() -> None:
         launches.as_one(lambda: [other.mul_(2) for _ in range(9)])()
         other.sub_(1)
     assert launches.count == 2 + backward + 3
+
+
+def test_operations_are_those_of_a_gpus_chunks_for_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip of 4 frames has 4 clouds of 16 groups of 8: in two chunks of two clouds each, the same is done twice."""
+    monkeypatch.setattr(benchmark_step, "SEQUENCES", 2)
+    batch_size, clouds, members = 3, 4, 16 * 8
+    settings = RunSettings(
+        encoder=EncoderSettings(size="tiny"),
+        clips=ClipSettings(num_frames=clouds, num_points=64, stride=1),
+        training=TrainingSettings(num_epochs=1, batch_size=batch_size, clips_per_sequence=4),
+    )
+    training = Pretraining(benchmark_step.make_store(tmp_path / "s.zarr"), settings, make_fabric("cpu"))
+    counts = []
+    for chunk in (clouds, clouds // 2):
+        monkeypatch.setitem(point4d.MOST_MEMBERS, "cuda", batch_size * chunk * members)
+        counts.append(benchmark_step.count_launches(training))
+    assert counts[0] < counts[1]
 
 
 def test_command_reports_every_field(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
