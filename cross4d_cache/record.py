@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 REQUIRES = "requires"
 """Key of a recorded object: names of its fields that a reader must know, or refuse the object."""
 
-ABSENT = "absent (as in release 0.1)"
+ABSENT = "not set"
 """What is said of a later field that a record does not have."""
 
 RECORD = TypeVar("RECORD", bound="Record")

@@ -92,8 +92,8 @@ def test_code_may_name_only_what_is_known() -> None:
 def test_differences_are_between_what_was_recorded() -> None:
     old, new = Outer.from_json(OLD), Outer.from_json(OLD[:-1] + ',"rule":"new","later":1,"requires":["rule"]}')
     assert differences(old, new) == [
-        "later: absent (as in release 0.1) here, 1 there",
-        "rule: absent (as in release 0.1) here, new there",
+        "later: not set here, 1 there",
+        "rule: not set here, new there",
     ]
     assert differences(old, Outer.from_json(OLD)) == []
 

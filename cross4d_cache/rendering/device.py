@@ -43,7 +43,7 @@ def choose_devices(name: str, count: int) -> list[torch.device]:
     if not 1 <= count <= available:
         raise SettingsError(
             f"`num_devices` {count} with `device` {name}",
-            expected=f"1 to {max(1, available)}, " + ("as many GPUs as there are" if available else "as that is a single device"),
+            expected=f"1 to {available}, as many GPUs as there are" if available else "1: that is a single device",
             hint="choose another `num_devices`" + ("" if available else ", or `device` cuda on a machine with several GPUs"),
         )
     return [choose_device(f"cuda:{index}") for index in range(count)]

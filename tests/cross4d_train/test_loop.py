@@ -158,7 +158,7 @@ def test_augmentation_is_part_of_the_run(store, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
     assert checkpoint.record.settings == AUGMENTED
     assert first + curve(make_training(store, AUGMENTED, checkpoint=checkpoint).steps()) == full
-    with pytest.raises(CheckpointError, match=r"augmentation\.yaw_degrees: absent \(as in release 0\.1\) here, 180\.0 there"):
+    with pytest.raises(CheckpointError, match=r"augmentation\.yaw_degrees: not set here, 180\.0 there"):
         make_training(store, checkpoint=checkpoint)
 
 

@@ -74,7 +74,7 @@ def test_the_first_gpus_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"(?s)`num_devices` 4 with `device` cuda.*1 to 3, as many GPUs as there are"):
         choose_devices("cuda", 4)
     for name in ("cpu", "cuda:1"):
-        with pytest.raises(SettingsError, match=rf"(?s)`num_devices` 2 with `device` {name}.*single device"):
+        with pytest.raises(SettingsError, match=rf"(?s)`num_devices` 2 with `device` {name}.*1: that is a single device"):
             choose_devices(name, 2)
     with pytest.raises(SettingsError, match="`num_devices` 0"):
         choose_devices("cuda", 0)

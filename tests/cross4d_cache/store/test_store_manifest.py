@@ -276,8 +276,8 @@ def test_stores_of_other_fields_do_not_become_one(tmp_path: Path) -> None:
     future, plain = open_cache(future_store(tmp_path / "a", optional)), open_cache(write_store(tmp_path / "b", two_parts()))
     with pytest.raises(CacheMismatchError) as caught:
         Merge(tmp_path / "c", [plain, future])
-    assert "weather.rain: absent (as in release 0.1) here, 0.5 there" in str(caught.value)
-    assert "teacher.tongue: absent (as in release 0.1) here, la there" in str(caught.value)
+    assert "weather.rain: not set here, 0.5 there" in str(caught.value)
+    assert "teacher.tongue: not set here, la there" in str(caught.value)
     planned = open_cache(future_store(tmp_path / "d", lambda record: record["plan"].update(order="morton")))
     with pytest.raises(CacheMismatchError, match=r"plan\.order"):
         Merge(tmp_path / "e", [plain, planned])
@@ -286,7 +286,7 @@ def test_stores_of_other_fields_do_not_become_one(tmp_path: Path) -> None:
 def test_an_unfinished_store_of_another_rule_is_not_finished(tmp_path: Path) -> None:
     manifest = make_manifest(two_parts())
     CacheWriter(tmp_path / "a", from_the_future(manifest, lambda record: record["render"].update(splat="gaussian")), PROJECTION)
-    with pytest.raises(CacheMismatchError, match=r"render\.splat: absent \(as in release 0\.1\) here, gaussian there") as caught:
+    with pytest.raises(CacheMismatchError, match=r"render\.splat: not set here, gaussian there") as caught:
         CacheWriter(tmp_path / "a", manifest, PROJECTION)
     assert "delete" not in str(caught.value), "a store of another rule is as good as it was"
 
