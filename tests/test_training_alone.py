@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cross4d_cache import open_cache
 from pipelines.benchmarks.installs import brought_by, read_requirements
 
 HERE = Path(__file__).resolve().parents
@@ -100,7 +101,7 @@ def test_stage_two_needs_the_list_and_all_of_it(alone: dict[str, str], small_sto
 
 
 WORDS = {
-    "transformers, which runs teachers": ["cross4d_cache.cli", "build", "--out", "new.zarr"],
+    "transformers, which runs teachers": ["cross4d_cache.cli", "build", "--teacher", "dinov2", "--limit", "1", "--out", "new.zarr"],
     "matplotlib, which draws pictures": ["cross4d_cache.cli", "info", "{store}", "--png", "store.png"],
     "pytest, which runs the contract suites": ["cross4d_train.testing"],
 }
@@ -115,6 +116,14 @@ def test_what_is_missing_is_one_message_that_says_what_to_install(
     ended = run(["-c", code + ("from cross4d_cache.cli import main; main()" if words else "")], alone, tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert re.fullmatch(rf"error: {said}, cannot be imported: no \w+ here\n  next: pip install '?cross4d.*\n", ended.stderr)
+
+
+@pytest.mark.parametrize("teacher", ["tiny", "position", "none"])
+def test_teachers_of_this_package_build_without_transformers(teacher: str, alone: dict[str, str], tmp_path: Path) -> None:
+    words = ["build", "--dataset", "synthetic", "--teacher", teacher, "--limit", "1", "--device", "cpu", "--out", "new.zarr"]
+    ended = run(["-c", "from cross4d_cache.cli import main; main()", *words], alone, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert open_cache(tmp_path / "new.zarr").manifest.teacher.name == teacher
 
 
 @pytest.mark.parametrize(

@@ -13,22 +13,15 @@ from cross4d_cache.errors import SettingsError, TeacherError
 from cross4d_cache.installed import needed
 from cross4d_cache.options import parse_options
 from cross4d_cache.registry import Components
-
-with needed("transformers", "runs teachers"):
-    import_module("transformers")
-
-from cross4d_cache.teachers.hf import ImageTeacher
+from cross4d_cache.teachers.images import Colour, Normalisation
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
-from cross4d_cache.teachers.weights import Normalisation, load_pretrained
 from cross4d_cache.types import Precision
-
-Colour = tuple[float, float, float]
 
 TEACHERS = Components[Teacher]("teacher", Teacher, {}, taken=(*ALIASES, *CATALOGUE, "hf"))
 """Teachers of other packages; those of this one are families of the catalogue."""
 
-IMAGES_AS_THEY_ARE = ("tiny", "position", "none")
-"""Families that were not trained on photographs: black is nothing to them, and has to stay 0."""
+OWN_FAMILIES = ("tiny", "position", "none")
+"""Those whose models are of this package: they need no transformers, and black is nothing to them, which has to stay 0."""
 
 
 def teacher_names() -> list[str]:
@@ -89,20 +82,36 @@ def load_teacher(
 
 def _load(choice: TeacherChoice, stated: Normalisation | None, options: Mapping[str, Any]) -> Teacher:
     """The teacher of a choice, with images normalised as the user says, if he does."""
-    name, weights = choice.name, choice.weights
+    name = choice.name
     if name not in CATALOGUE and name != "hf":
         return _stating(_load_other(choice, options), stated)
     if options:
         raise SettingsError(f"options of teacher {name}: {', '.join(options)}", expected="none: it has no options", hint="leave them out")
     if name == "hf":
-        if weights is None or weights == "random":
-            raise TeacherError(
-                "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass `teacher.weights`"
-            )
-        loaded = load_pretrained(weights, None, stated)
-        return ImageTeacher(loaded, choice)
-    family = import_module(f"{__name__}.{CATALOGUE[name].family}")
-    return _stating(family.load(choice), stated)
+        return _load_backbone(choice, stated)
+    family = CATALOGUE[name].family
+    if family not in OWN_FAMILIES:
+        _need_transformers()
+    return _stating(import_module(f"{__name__}.{family}").load(choice), stated)
+
+
+def _load_backbone(choice: TeacherChoice, stated: Normalisation | None) -> Teacher:
+    """An image backbone of transformers that no family is written for."""
+    if choice.weights is None or choice.weights == "random":
+        raise TeacherError(
+            "teacher hf needs weights", expected="a hub id or a folder of a transformers image backbone", hint="pass `teacher.weights`"
+        )
+    _need_transformers()
+    from cross4d_cache.teachers.hf import ImageTeacher
+    from cross4d_cache.teachers.weights import load_pretrained
+
+    return ImageTeacher(load_pretrained(choice.weights, None, stated), choice)
+
+
+def _need_transformers() -> None:
+    """Import it, where a teacher is of it: seconds that others need not wait for."""
+    with needed("transformers", "runs teachers"):
+        import_module("transformers")
 
 
 def _load_other(choice: TeacherChoice, options: Mapping[str, Any]) -> Teacher:
@@ -133,7 +142,7 @@ def _stated(name: str, mean: Colour | None, std: Colour | None) -> Normalisation
         return None
     if mean is None or std is None:
         raise SettingsError("`teacher.image_mean` and `teacher.image_std` belong together", hint="pass both or neither")
-    if name in CATALOGUE and CATALOGUE[name].family in IMAGES_AS_THEY_ARE:
+    if name in CATALOGUE and CATALOGUE[name].family in OWN_FAMILIES:
         raise SettingsError(f"teacher {name} takes images as they are", hint="leave out `teacher.image_mean` and `teacher.image_std`")
     if not all(isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
         raise SettingsError(f"mean {mean} and deviation {std} of images", expected="numbers, the deviation above 0", hint="pass others")

@@ -8,8 +8,9 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cross4d_cache.catalogue import CATALOGUE, family
 from cross4d_cache.teachers.hf import ImageTeacher
+from cross4d_cache.teachers.images import Normalisation
 from cross4d_cache.teachers.teacher import TeacherChoice
-from cross4d_cache.teachers.weights import Normalisation, Original, Preprocessing, WeightSource, load_weights
+from cross4d_cache.teachers.weights import Original, Preprocessing, WeightSource, load_weights
 from cross4d_cache.teachers.weights.naming import rename, split_rows
 
 _SHAPES = {

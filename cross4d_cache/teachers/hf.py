@@ -11,10 +11,11 @@ from torch import Tensor
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.final_norm import pooled_norm, take
+from cross4d_cache.teachers.images import Normalisation, normalise
 from cross4d_cache.teachers.patch_grid import find_grid
 from cross4d_cache.teachers.position_embeddings import resample_as_the_authors, round_periods_as_the_authors
-from cross4d_cache.teachers.teacher import Teacher, TeacherChoice, normalise
-from cross4d_cache.teachers.weights import LoadedModel, Normalisation
+from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
+from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.teachers.weights.model import first_line
 from cross4d_cache.types import TeacherSpec
 

@@ -4,7 +4,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.teachers.patch_grid import check_whole_patches
+from cross4d_cache.teachers.images import check_whole_patches
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.types import TeacherSpec
 

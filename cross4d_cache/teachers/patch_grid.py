@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
+from cross4d_cache.teachers.images import check_whole_patches
 
 MOST_PREFIX_TOKENS = 16
 """Class and register tokens that may stand before the patches."""
@@ -67,16 +68,6 @@ def patch_size(config: PretrainedConfig) -> int | None:
     if isinstance(patch, (list, tuple)):
         patch = patch[0] if len(set(patch)) == 1 else None
     return patch if isinstance(patch, int) and patch > 0 else None
-
-
-def check_whole_patches(image_size: int, patch_size: int) -> None:
-    """Raise `TeacherError` unless the image side is a whole number of patches."""
-    if image_size <= 0 or image_size % patch_size:
-        below = max(1, image_size // patch_size) * patch_size
-        raise TeacherError(
-            f"image size {image_size} is not a whole number of patches of {patch_size} px",
-            hint=f"pass `teacher.image_size` {below} or {below + patch_size}",
-        )
 
 
 def _possible_grids(shape: tuple[int, ...], image_size: int, patch: int | None) -> list[PatchGrid]:

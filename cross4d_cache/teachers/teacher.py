@@ -10,12 +10,9 @@ from torch import Tensor, nn
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.record import Record
-from cross4d_cache.teachers.weights.digest import digest_of
-from cross4d_cache.teachers.weights.model import Normalisation
+from cross4d_cache.teachers.images import AS_THEY_ARE, Normalisation, normalise
+from cross4d_cache.teachers.parameters import digest_of
 from cross4d_cache.types import TeacherSpec
-
-AS_THEY_ARE = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-"""Of images that a model takes in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +50,6 @@ def plan_windows(num_frames: int, window: int) -> list[Window]:
         begin = min(start, num_frames - window)
         windows.append(Window(frames=tuple(range(begin, begin + window)), first_owned=start - begin, end_owned=window))
     return windows
-
-
-def normalise(
-    images: Float32[Tensor, "window frame height width"], to: Normalisation | TeacherSpec
-) -> Float32[Tensor, "window frame 3 height width"]:
-    """Grey images in [0, 1] as a teacher's model expects them."""
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (to.mean, to.std))
-    return (images[:, :, None] * to.scale - mean) / std
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers.blocks import truncate
 from cross4d_cache.teachers.final_norm import OWN
-from cross4d_cache.teachers.patch_grid import check_whole_patches
+from cross4d_cache.teachers.images import check_whole_patches
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.weights import LoadedModel
 from cross4d_cache.types import TeacherSpec

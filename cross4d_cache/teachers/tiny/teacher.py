@@ -10,9 +10,9 @@ from torch import Tensor
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.store.digest import sha256_bytes
 from cross4d_cache.teachers.blocks import truncate
+from cross4d_cache.teachers.parameters import build_random
 from cross4d_cache.teachers.teacher import Teacher, TeacherChoice
 from cross4d_cache.teachers.tiny.vit import CHANNELS, DEPTH, IMAGE_SIZE, PATCH_SIZE, TinyViT, cut_patches, subject_patches
-from cross4d_cache.teachers.weights import build_random
 from cross4d_cache.types import TeacherSpec
 
 FEW_PATCHES = 80

@@ -13,10 +13,11 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.patience import hint_for
+from cross4d_cache.teachers.images import Normalisation
 from cross4d_cache.teachers.weights import hub
 from cross4d_cache.teachers.weights.configuration import check_backbone, has_text, read_config
 from cross4d_cache.teachers.weights.files import read_tensors, sha256_of, tensor_names, weight_files
-from cross4d_cache.teachers.weights.model import LoadedModel, Normalisation, check_numbers, first_line, quiet
+from cross4d_cache.teachers.weights.model import LoadedModel, check_numbers, first_line, quiet
 from cross4d_cache.teachers.weights.preprocessing import read_preprocessing
 from cross4d_cache.teachers.weights.source import WeightSource
 

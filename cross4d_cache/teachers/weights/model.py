@@ -8,21 +8,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
-
-Colour = tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normalisation:
-    """What a model expects of images in [0, 1]: `(image * scale - mean) / std`, by colour. Without arguments, ImageNet's."""
-
-    mean: Colour = (0.485, 0.456, 0.406)
-    std: Colour = (0.229, 0.224, 0.225)
-    scale: float = 1.0
-
-
-AS_THEY_ARE = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-"""Of models that take images in [0, 1]."""
+from cross4d_cache.teachers.images import Normalisation
 
 
 @dataclass(frozen=True, kw_only=True)

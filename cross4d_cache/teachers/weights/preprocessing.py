@@ -9,7 +9,8 @@ from transformers import PretrainedConfig
 
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.patience import hint_for
-from cross4d_cache.teachers.weights.model import AS_THEY_ARE, Normalisation, Preprocessing
+from cross4d_cache.teachers.images import AS_THEY_ARE, Normalisation
+from cross4d_cache.teachers.weights.model import Preprocessing
 from cross4d_cache.teachers.weights.processor import OPTIONS, observe, scale_of
 
 FILES = (

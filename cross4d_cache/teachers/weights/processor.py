@@ -12,7 +12,8 @@ from jaxtyping import Float, Float32
 from transformers import AutoImageProcessor, BaseImageProcessor
 
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.teachers.weights.model import Colour, Normalisation, first_line, quiet
+from cross4d_cache.teachers.images import Colour, Normalisation
+from cross4d_cache.teachers.weights.model import first_line, quiet
 
 SIZES = (512, 640)
 """Sides of the images that are shown, px: a processor that makes one size of both takes images of that size."""

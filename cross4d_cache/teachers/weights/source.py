@@ -8,7 +8,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from cross4d_cache.errors import TeacherError
-from cross4d_cache.teachers.weights.model import Normalisation, Preprocessing
+from cross4d_cache.teachers.images import Normalisation
+from cross4d_cache.teachers.weights.model import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

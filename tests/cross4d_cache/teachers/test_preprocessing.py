@@ -25,7 +25,8 @@ from transformers import (
 from cross4d_cache.errors import TeacherError
 from cross4d_cache.teachers import load_teacher
 from cross4d_cache.teachers.dinov3 import SATELLITE, statistics
-from cross4d_cache.teachers.weights import Normalisation, Preprocessing
+from cross4d_cache.teachers.images import Normalisation
+from cross4d_cache.teachers.weights import Preprocessing
 from cross4d_cache.teachers.weights.preprocessing import read_preprocessing
 
 FAMILIES = [

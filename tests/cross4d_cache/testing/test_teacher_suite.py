@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cross4d_cache.store.digest import sha256_bytes
-from cross4d_cache.teachers.teacher import Teacher, TeacherFeatures, normalise
+from cross4d_cache.teachers.images import normalise
+from cross4d_cache.teachers.teacher import Teacher, TeacherFeatures
 from cross4d_cache.testing import TeacherContract
 from cross4d_cache.types import TeacherSpec
 from tests.falling import checks, falling, fixture

@@ -18,7 +18,7 @@ from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.rendering.camera import place_cameras
 from cross4d_cache.store import open_cache
 from cross4d_cache.teachers import load_teacher
-from cross4d_cache.teachers.teacher import normalise
+from cross4d_cache.teachers.images import normalise
 from cross4d_cache.types import Camera, RenderSettings
 from pipelines.benchmarks import arithmetic, machine, peer_build, throughput
 from pipelines.benchmarks import build as benchmark_build
