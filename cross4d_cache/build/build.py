@@ -10,6 +10,7 @@ from cross4d_cache.build.fitting import ProjectionFit
 from cross4d_cache.build.plan import BuildPlan, plan_build
 from cross4d_cache.build.request import BuildRequest, DatasetRequest, TeacherRequest
 from cross4d_cache.build.selection import remarks, select_sequences
+from cross4d_cache.build.turns import Shard
 from cross4d_cache.datasets import open_dataset
 from cross4d_cache.datasets.dataset import Dataset
 from cross4d_cache.rendering.device import choose_devices
@@ -31,12 +32,19 @@ class PreparedBuild:
 
 
 def build_store(
-    request: BuildRequest, out: Path, *, device: str = "auto", num_devices: int = 1, num_workers: int | None = None
+    request: BuildRequest,
+    out: Path,
+    *,
+    device: str = "auto",
+    num_devices: int = 1,
+    num_workers: int | None = None,
+    shard: Shard | None = None,
 ) -> Work[BuildProgress]:
     """Build the store of a request at `out`, or resume one that was interrupted. Of a finished one, what is damaged is made again.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `num_devices` GPUs of this machine share the work; `num_workers`
-    processes read, with 0 threads of this one, with None what helps.
+    processes read, with 0 threads of this one, with None what helps. Several builders of the same request may be at work on one store, on
+    machines that share a file system: each looks for parts that no other has made. Of a `shard` only its parts are made.
 
     Raises:
         CacheMismatchError: the store at `out` is of another request.
@@ -49,11 +57,13 @@ def build_store(
     check_place(out)
     prepared = yield from prepare_build(request, out, device=device, num_devices=num_devices, num_workers=num_workers)
     yield from _announce(prepared)
-    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out, num_workers, prepared.others)
+    run = Build(prepared.dataset, prepared.teacher, prepared.plan, out, num_workers, prepared.others, shard)
     yield from check_finished(run.writer)
-    stage = Stage(name="build", unit="frame", total=prepared.plan.manifest.plan.num_frames, advice=_advice(prepared.teacher))
+    stage = Stage(name="build", unit="frame", total=run.num_frames(run.share), advice=_advice(prepared.teacher))
     for progress in run.run():
         yield Step(stage=stage, done=progress.frames_done, note=progress.note)
+    if shard is not None:
+        yield _about_shard(run, shard)
     return run.progress
 
 
@@ -112,6 +122,15 @@ def _announce(prepared: PreparedBuild) -> Iterator[Remark]:
     if extent is not None:
         options = prepared.dataset.options.model_dump(mode="json")
         yield from map(Remark, extent.report(options, spherical=rules.camera_model == "spherical"))
+
+
+def _about_shard(run: Build, shard: Shard) -> Remark:
+    """What a shard has made of the store, and what makes the rest."""
+    count, missing = len(run.plan.parts), len(run.writer.missing())
+    share = f"shard {shard}: its {len(run.share)} of {count} parts are made; "
+    if not missing:
+        return Remark(share + "with those of the others the store is finished")
+    return Remark(share + f"still missing: {missing}. When all shards have ended, the same command without `shard` makes what is left")
 
 
 def _advice(teacher: Teacher) -> Advice:

@@ -3,8 +3,9 @@
 import platform
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -84,10 +85,7 @@ def plan_build(
             sha256=sha256_bytes(canonical_json([[info.id for info in part] for part in parts])),
             description=dataset.options.describing(),
         ),
-        software={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("cross4d", "torch", "transformers", "numpy", "zarr")},
-        },
+        software={"python": platform.python_version(), **dict(_versions("cross4d", "torch", "transformers", "numpy", "zarr"))},
     )
     return BuildPlan(manifest=manifest, parts=parts, projection=projection, settings=settings)
 
@@ -135,6 +133,13 @@ def render_settings(dataset: Dataset, teacher: Teacher, settings: BuildSettings)
         density="places",
         framing="most",
     )
+
+
+def _versions(*packages: str) -> Iterator[tuple[str, str]]:
+    """Those of packages that are installed: not every build needs all of them."""
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _one_of(names: tuple[Name, ...], name: str, option: str) -> Name:

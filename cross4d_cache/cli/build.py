@@ -127,6 +127,10 @@ def build(
             rich_help_panel=RUNNING,
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make share I of N alone, from 1/N to N/N: jobs of an array.", rich_help_panel=RUNNING),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of point thinning, projection, random weights and controls.", rich_help_panel=RUNNING)
     ] = 0,
@@ -137,6 +141,7 @@ def build(
     from cross4d_cache.build.build import build_store
     from cross4d_cache.build.estimate import estimate_build
     from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
+    from cross4d_cache.build.turns import Shard
     from cross4d_cache.console import follow, print_result
     from cross4d_cache.datasets import DATASETS
     from cross4d_cache.report.store import about_finished, summary
@@ -173,13 +178,16 @@ def build(
             exclude=tuple(exclude or ()),
         ),
     )
+    share = None if shard is None else Shard.parse(shard)
     if dry_run:
-        if devices > 1:
-            raise SettingsError("`num_devices` with --dry-run, which measures one device", hint="leave it out")
+        for setting, given in (("num_devices", devices > 1), ("shard", share is not None)):
+            if given:
+                raise SettingsError(f"`{setting}` with --dry-run, which tells of a whole store on one device", hint="leave it out")
         print_result(follow(estimate_build(request, out, device=device, num_workers=workers), OPTIONS, quiet=quiet).as_record(), as_json)
         return
-    progress = follow(build_store(request, out, device=device, num_devices=devices, num_workers=workers), OPTIONS, quiet=quiet)
-    cache = follow(about_finished(open_cache(out)), OPTIONS)
+    work = build_store(request, out, device=device, num_devices=devices, num_workers=workers, shard=share)
+    progress = follow(work, OPTIONS, quiet=quiet)
+    cache = follow(about_finished(open_cache(out, allow_partial=share is not None)), OPTIONS)
     print_result({**progress.report(), **summary(cache)}, as_json)
 
 

@@ -35,6 +35,7 @@ OPTIONS = {
     "device": "--device",
     "num_devices": "--devices",
     "num_workers": "--workers",
+    "shard": "--shard",
     "out": "--out",
     "png": "--png",
     "split": "--split",

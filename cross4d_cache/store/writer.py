@@ -58,6 +58,8 @@ class CacheWriter:
         self._committed: set[str] = set()
         self._damaged: set[str] = set()
         self._flushers = make_flushers()
+        self.first = False
+        """Whether this writer began the store, and not an earlier or another one."""
         try:
             self._begin()
         except OSError as error:
@@ -82,6 +84,7 @@ class CacheWriter:
             self.manifest.write(self.path)
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
+        self.first = make_folder(self.path / PARTS)
         make_parts_group(self.path)
         self._write_projection()
 
@@ -102,13 +105,13 @@ class CacheWriter:
         last_written = METADATA_FILE if folder.name == PROJECTION else FILE_LIST
         return folder.name not in self._damaged and is_there(folder / last_written)
 
-    def _place(self, source: Path, target: Path) -> None:
-        """Rename a folder into place. Only now, when that is whole, is what lies there and is not taken away."""
+    def _place(self, source: Path, target: Path) -> bool:
+        """Rename a folder into place, unless another is there. Only now, when it is whole, is what lies there and is not taken away."""
         old = partial_path(self.path, target.name)
         try:
             if is_there(target) and not self._is_whole(target):
                 target.rename(old)
-            _rename(source, target)
+            return _rename(source, target)
         finally:
             if old.exists() and not target.exists():
                 old.rename(target)
@@ -126,19 +129,36 @@ class CacheWriter:
             OutputError: the store cannot be looked at.
         """
         try:
-            return [n for n in range(self.manifest.plan.num_parts) if not self._is_whole(self.path / PARTS / part_name(n))]
+            return [number for number in range(self.manifest.plan.num_parts) if not self._has(number)]
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be looked at: {error.strerror}", hint=advice(error)) from None
+            raise self._unseen(error) from None
 
-    def commit(self, number: int, contents: PartContents) -> None:
-        """Write part `number` and make it visible in one step; a part that is there already stays.
+    def has(self, number: int) -> bool:
+        """Whether a part is committed, by this writer or another one, and not to be made anew.
+
+        Raises:
+            OutputError: the store cannot be looked at.
+        """
+        try:
+            return self._has(number)
+        except OSError as error:
+            raise self._unseen(error) from None
+
+    def _has(self, number: int) -> bool:
+        return self._is_whole(self.path / PARTS / part_name(number))
+
+    def _unseen(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path} cannot be looked at: {error.strerror}", hint=advice(error))
+
+    def commit(self, number: int, contents: PartContents) -> bool:
+        """Write part `number` and make it visible in one step; a part that is there already stays. Whether this writer was the first.
 
         Raises:
             OutputError: the disk is full or not writable; nothing half-written stays.
         """
-        self.commit_files(number, lambda folder: write_part(folder, contents, self.manifest.fingerprint))
+        return self.commit_files(number, lambda folder: write_part(folder, contents, self.manifest.fingerprint))
 
-    def commit_files(self, number: int, write: Callable[[Path], None]) -> None:
+    def commit_files(self, number: int, write: Callable[[Path], None]) -> bool:
         """As `commit`, of a part whose files `write` puts into a folder that is not there yet.
 
         Raises:
@@ -148,20 +168,21 @@ class CacheWriter:
         try:
             write(aside)
             sync_tree(aside, self._flushers)
-            self._place(aside, target)
+            was_first = self._place(aside, target)
             self._committed.add(target.name)
             self._damaged.discard(target.name)
         except OSError as error:
             swept = error.errno == errno.ENOENT  # by another worker, which was first and finished the store
             if is_there(target / FILE_LIST) and (swept or target.name not in self._damaged):
                 self._damaged.discard(target.name)
-                return
+                return False
             raise OutputError(
                 f"cannot write part {part_name(number)} of {self.path}: {error.strerror or error}",
                 hint="free some space or fix the permissions; the same command resumes there",
             ) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+        return was_first
 
     def renew(self, name: str) -> None:
         """Have what `verify` found to be damaged made again, by the name it has there. Until its replacement is whole it stays."""
@@ -207,14 +228,21 @@ class CacheWriter:
                 raise OutputError(f"cannot write to {self.path}: {error.strerror}", hint="run the same build again") from None
 
 
-def make_folder(path: Path) -> None:
-    """A folder, with those above it, unless it is there.
+def make_folder(path: Path) -> bool:
+    """A folder, with those above it, unless it is there. Of several workers that want it, one hears that it has made it.
 
     Raises:
         OSError: it cannot be made.
     """
-    if not is_there(path):
-        path.mkdir(parents=True, exist_ok=True)
+    if is_there(path):
+        return False
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False
+    return True
 
 
 def make_parts_group(store: Path) -> None:
@@ -259,11 +287,14 @@ def part_record(storage: Storage, name: str, fingerprint: str) -> PartRecord:
     return record
 
 
-def _rename(source: Path, target: Path) -> None:
+def _rename(source: Path, target: Path) -> bool:
     """Rename a folder into place; where another worker was first, its equal work stays."""
     try:
         source.rename(target)
+        was_first = True
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        was_first = False
     sync_folder(target.parent)
+    return was_first

@@ -34,7 +34,7 @@ class ImageTeacher(Teacher):
     def __init__(self, loaded: LoadedModel, choice: TeacherChoice) -> None:
         self.model, device = loaded.model, choice.device
         layer = truncate(self.model, int(getattr(self.model.config, "num_hidden_layers", 0) or 0), choice.layer)
-        self.model.to(device)  # type: ignore[arg-type]  # transformers wraps the method's signature away
+        self.model.to(device)
         if self.model.config.model_type == "dinov2":
             resample_as_the_authors(self.model.embeddings)
         elif self.model.config.model_type == "dinov3_vit":

@@ -31,7 +31,7 @@ OWN = {
 }
 COMMANDS = {
     "build": "batch-size camera camera-model correspondence data dataset device devices dry-run exclude image-mean image-size image-std "
-    "json layer limit option out points precision project quiet seed teacher teacher-option views visibility weights window workers",
+    "json layer limit option out points precision project quiet seed shard teacher teacher-option views visibility weights window workers",
     "check-data": "data dataset json option points quiet read-all views",
     "derive": "STORE correspondence json out quiet",
     "encode": "cache checkpoint data device encoder exclude format json limit option out quiet stride",

@@ -27,13 +27,13 @@ def test_a_part_is_invisible_until_it_is_whole(tmp_path: Path, monkeypatch: pyte
     writer = open_writer(tmp_path / "store", parts)
     rename = writer_module._rename
 
-    def look_then_rename(source: Path, target: Path) -> None:
+    def look_then_rename(source: Path, target: Path) -> bool:
         assert (source / "files.json").is_file()
         seen.append(list((tmp_path / "store" / "parts").glob("0*")))
-        rename(source, target)
+        return rename(source, target)
 
     monkeypatch.setattr(writer_module, "_rename", look_then_rename)
-    writer.commit(0, parts[0])
+    assert writer.commit(0, parts[0]) is True
     assert seen == [[]]
     assert writer.missing() == [1]
 
@@ -43,8 +43,13 @@ def test_the_first_commit_of_a_part_stays(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "store", parts)
     writer.commit(0, parts[0])
     before = files(tmp_path / "store")
-    writer.commit(0, make_part([[5, 1, 7, 3], [2, 9, 4]], seed=9))
+    assert writer.commit(0, make_part([[5, 1, 7, 3], [2, 9, 4]], seed=9)) is False
     assert files(tmp_path / "store") == before
+
+
+def test_of_several_writers_one_is_the_first(tmp_path: Path) -> None:
+    parts = two_parts()
+    assert [open_writer(tmp_path / "store", parts).first for _ in range(3)] == [True, False, False]
 
 
 def test_order_of_commits_does_not_matter(tmp_path: Path) -> None:
