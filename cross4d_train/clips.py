@@ -122,7 +122,8 @@ def even_requests(
 class EpochPlan:
     """The batches of a whole training run. Batch `step` is the same whether the run was interrupted before it or not.
 
-    `batch_size` counts clips over all devices; `rank` of `world_size` devices gets every `world_size`-th of them.
+    `batch_size` counts clips over all devices; `rank` of `world_size` devices gets every `world_size`-th of them, and where that is one
+    less than others get, the first clip of the batch again (see `across.Devices`).
     """
 
     clips: ClipSettings
@@ -138,9 +139,16 @@ class EpochPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; the last may be smaller, but gives every device a clip."""
-        full, rest = divmod(len(self.chosen) * self.clips_per_sequence, self.batch_size)
-        return full + (rest >= self.world_size)
+        """Batches of an epoch; the last may be smaller."""
+        return -(-self._clips_per_epoch // self.batch_size)
+
+    @property
+    def _clips_per_epoch(self) -> int:
+        return len(self.chosen) * self.clips_per_sequence
+
+    def num_clips(self, step: int) -> int:
+        """Clips of a batch over all devices."""
+        return min(self.batch_size, self._clips_per_epoch - step % self.steps_per_epoch * self.batch_size)
 
     @property
     def num_steps(self) -> int:
@@ -167,5 +175,6 @@ class EpochPlan:
             )
             first = max(self.first_step - epoch * self.steps_per_epoch, 0)
             for batch in range(first, self.steps_per_epoch):
-                start = batch * self.batch_size
-                yield requests[start : start + self.batch_size][self.rank :: self.world_size]
+                clips = requests[batch * self.batch_size :][: self.batch_size]
+                missing = -len(clips) % self.world_size
+                yield [*clips, *clips[:1] * missing][self.rank :: self.world_size]

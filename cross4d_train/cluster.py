@@ -1,4 +1,4 @@
-"""How the processes of several devices start: by torchrun, by SLURM, or by the first of them. One device needs none of it.
+"""How the processes of several devices start: by torchrun, by SLURM, or, on one node, by the first of them. One device needs none of it.
 
 Lightning guesses this from the environment, also where one device is asked for, and waits for processes that nobody starts. Here the
 environment is read in one place, and what cannot work is told before anything begins.
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.distributed import DistError
 
 from cross4d_cache.errors import SettingsError
@@ -25,10 +26,11 @@ _OTHER_LAUNCHERS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MAST
 
 
 class _Started(ClusterEnvironment):
-    """One of the processes of a node that others started."""
+    """One of the processes that others started, on one node or on several."""
 
-    def __init__(self, *, rank: int, size: int, address: str, port: int) -> None:
+    def __init__(self, *, rank: int, size: int, local_rank: int, node_rank: int, address: str, port: int) -> None:
         self._rank, self._size, self._address, self._port = rank, size, address, port
+        self._local_rank, self._node_rank = local_rank, node_rank
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -59,30 +61,38 @@ class _Started(ClusterEnvironment):
         pass
 
     def local_rank(self) -> int:
-        return self._rank
+        return self._local_rank
 
     def node_rank(self) -> int:
-        return 0
+        return self._node_rank
 
 
-def find_environment(num_devices: int) -> ClusterEnvironment:
-    """What tells this process its place among those of `num_devices` devices.
+def find_environment(num_devices: int, num_nodes: int = 1) -> ClusterEnvironment:
+    """What tells this process its place among those of `num_devices` devices of each of some nodes.
 
     Raises:
-        SettingsError: it was started as one of another number, or on several nodes, or the process that started it has ended.
+        SettingsError: it was started as one of another number, or on another number of nodes, or by nobody who could start the other
+            nodes; or the process that started it has ended.
     """
-    if num_devices == 1:
+    if num_devices * num_nodes == 1:
         return LightningEnvironment()
     if _was_started_by_the_first():
         _end_with_parent()
         return LightningEnvironment()
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return _of_torchrun(num_devices)
+        return _of_torchrun(num_devices, num_nodes)
     if "SLURM_JOB_ID" in os.environ:
-        _refuse_nodes("SLURM", int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1"))), num_devices)
+        found = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
+        _refuse_nodes("SLURM", "srun --nodes", found, num_nodes)
     # A job script that does not use srun is one process, whatever number of tasks the job has; only a step is of several.
     if (num_tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
-        return _of_slurm(num_tasks, num_devices)
+        return _of_slurm(num_tasks, num_devices, num_nodes)
+    if num_nodes > 1:
+        raise SettingsError(
+            f"`num_nodes` {num_nodes} in a command that nothing started on {num_nodes} nodes",
+            expected="srun, or torchrun on each node",
+            hint=f"start it by `srun --nodes={num_nodes} --ntasks-per-node={num_devices}`, or leave `num_nodes` out",
+        )
     for name in _OTHER_LAUNCHERS:
         os.environ.pop(name, None)
     os.environ[_FIRST_PROCESS] = str(os.getpid())
@@ -114,40 +124,56 @@ def _was_started_by_the_first() -> bool:
     return False
 
 
-def _of_torchrun(num_devices: int) -> ClusterEnvironment:
+def _of_torchrun(num_devices: int, num_nodes: int) -> ClusterEnvironment:
     environ = os.environ
-    _refuse_nodes("torchrun", int(environ.get("GROUP_WORLD_SIZE", "1")), num_devices)
-    _refuse_number("torchrun --nproc-per-node", int(environ["WORLD_SIZE"]), num_devices)
+    found = int(environ.get("GROUP_WORLD_SIZE", "1"))
+    _refuse_nodes("torchrun", "torchrun --nnodes", found, num_nodes)
+    size = int(environ["WORLD_SIZE"])
+    _refuse_number("torchrun --nproc-per-node", size, num_devices, num_nodes)
     _end_with_parent()
     return _Started(
-        rank=int(environ["RANK"]), size=num_devices, address=environ["MASTER_ADDR"], port=int(environ["MASTER_PORT"])
-    )  # fmt: skip
+        rank=int(environ["RANK"]),
+        size=size,
+        local_rank=int(environ["LOCAL_RANK"]),
+        node_rank=int(environ.get("GROUP_RANK", "0")),
+        address=environ["MASTER_ADDR"],
+        port=int(environ["MASTER_PORT"]),
+    )
 
 
-def _of_slurm(num_tasks: int, num_devices: int) -> ClusterEnvironment:
-    _refuse_number("srun --ntasks", num_tasks, num_devices)
+def _of_slurm(num_tasks: int, num_devices: int, num_nodes: int) -> ClusterEnvironment:
+    _refuse_number("srun --ntasks-per-node" if num_nodes > 1 else "srun --ntasks", num_tasks, num_devices, num_nodes)
     job, step = (int(os.environ.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
-    # All tasks must find the same port without a word, and steps of one job may share a node.
-    return _Started(rank=int(os.environ["SLURM_PROCID"]), size=num_tasks, address="127.0.0.1", port=15_000 + (101 * job + step) % 15_000)
+    nodes = next(filter(None, map(os.environ.get, ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"))), "127.0.0.1")
+    return _Started(
+        rank=int(os.environ["SLURM_PROCID"]),
+        size=num_tasks,
+        local_rank=int(os.environ["SLURM_LOCALID"]),
+        node_rank=int(os.environ.get("SLURM_NODEID", "0")) if num_nodes > 1 else 0,
+        address=SLURMEnvironment.resolve_root_node_address(nodes) if num_nodes > 1 else "127.0.0.1",
+        port=15_000 + (101 * job + step) % 15_000,  # all tasks must find it without a word, and steps of one job may share a node
+    )
 
 
-def _refuse_nodes(launcher: str, num_nodes: int, num_devices: int) -> None:
-    if num_nodes > 1:
+def _refuse_nodes(launcher: str, option: str, found: int, num_nodes: int) -> None:
+    """Refuse another number of nodes than was asked for; `option` tells the launcher the number."""
+    if found != num_nodes:
         raise SettingsError(
-            f"`num_devices` {num_devices} on {num_nodes} nodes of {launcher}",
-            expected="one node: a run on several is not supported yet",
-            hint="ask for one node with that many GPUs; or start a run of its own, with another `out`, on each node"
-            " (SLURM: `srun --nodes=1 --ntasks=1`)",
+            f"`num_nodes` {num_nodes}, but {launcher} has {found}",
+            expected="as many nodes as the run is to have",
+            hint=f"use `num_nodes` {found}, or {option}={num_nodes}; runs of their own on each node have an `out` each"
+            + (" (`srun --nodes=1 --ntasks=1`)" if launcher == "SLURM" else ""),
         )
 
 
-def _refuse_number(option: str, found: int, num_devices: int) -> None:
-    """Refuse another number of processes than of devices; `option` is the launcher and what tells it the number."""
-    if found != num_devices:
+def _refuse_number(option: str, found: int, num_devices: int, num_nodes: int) -> None:
+    """Refuse another number of processes than of devices; `option` is the launcher and what tells it the number on a node."""
+    if found != num_devices * num_nodes:
+        nodes = f" on each of {num_nodes} nodes" if num_nodes > 1 else ""
         raise SettingsError(
-            f"`num_devices` {num_devices}, but {option.split()[0]} started {found} processes",
-            expected="a process for every device, or a single one, which starts the others itself",
-            hint=f"use `num_devices` {found}, or {option}={num_devices}",
+            f"`num_devices` {num_devices}{nodes}, but {option.split()[0]} started {found} processes",
+            expected="a process for every device, or, on one node, a single one, which starts the others itself",
+            hint=f"use `num_devices` {found // num_nodes}, or {option}={num_devices}",
         )
 
 
@@ -175,7 +201,7 @@ def launch(fabric: Fabric) -> None:
     except DistError as error:
         raise SettingsError(
             f"the processes of the {fabric.world_size} devices did not find each other: {error}",
-            expected="all of them on this machine, with one port of it free",
+            expected="all of them running, and one port of the first one's machine free and reachable",
             hint="look whether one of them ended with a message of its own, or use `num_devices` 1",
         ) from None
 

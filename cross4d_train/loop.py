@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from cross4d_cache.errors import CheckpointError, SettingsError
 from cross4d_cache.record import Record, compare
 from cross4d_cache.types import Precision
+from cross4d_train.across import Devices
 from cross4d_train.checkpoint import Checkpoint, CheckpointRecord, load_encoder, load_weights
 from cross4d_train.clips import EpochPlan, select_sequences
 from cross4d_train.cluster import find_environment, without_lightning_options
@@ -64,9 +65,9 @@ def own_precision(device_type: str) -> Precision:
     return "bfloat16" if device_type == "cuda" else "float32"
 
 
-def make_fabric(device: str, num_devices: int = 1, precision: Precision | None = None) -> Fabric:
+def make_fabric(device: str, num_devices: int = 1, precision: Precision | None = None, *, num_nodes: int = 1) -> Fabric:
     """Fabric for the device a user names, as in stage one; `auto` takes CUDA where there is one. None of `precision` is the device's own,
-    bfloat16 on CUDA and float32 on a CPU.
+    bfloat16 on CUDA and float32 on a CPU. `num_devices` are those of each of the nodes.
 
     Raises:
         SettingsError: there is no such device, or there are not as many, or processes were started for another number of them.
@@ -90,14 +91,15 @@ def make_fabric(device: str, num_devices: int = 1, precision: Precision | None =
             expected=f"at most {1 if index is not None else available}, as many as that names",
             hint="lower `num_devices`, or choose `device` cuda for all GPUs",
         )
-    environment = find_environment(num_devices)
+    environment = find_environment(num_devices, num_nodes)
     torch.set_float32_matmul_precision("highest")  # NVIDIA's containers set another one by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
     try:
         with without_lightning_options():
             return Fabric(
                 accelerator="cuda" if on_cuda else "cpu",
                 devices=num_devices if index is None else [int(index)],
-                strategy="ddp" if num_devices > 1 else "auto",
+                num_nodes=num_nodes,
+                strategy="ddp" if num_devices * num_nodes > 1 else "auto",
                 precision=FABRIC[precision or own_precision("cuda" if on_cuda else "cpu")],
                 plugins=[environment],
             )
@@ -142,10 +144,13 @@ class Pretraining:
         if settings.training.deterministic:
             prepare(fabric.device)
         self.settings, self.fabric, self.num_workers = settings, fabric, num_workers
+        self.devices = Devices(rank=fabric.global_rank, count=fabric.world_size)
         self.dataset = ClipDataset(store, settings.clips)
         manifest = self.dataset.cache.manifest
         self.origin = Origin.of(manifest)
         self.plan = self._make_plan(0 if checkpoint is None else checkpoint.record.step)
+        described = f"{settings.model_dump_json()} {self.origin.model_dump_json()} {self.plan.first_step}"
+        self.devices.check_agreement(described, fabric.device)
         if checkpoint is None:
             self.encoder = first_encoder(settings, initial)
         else:
@@ -156,10 +161,11 @@ class Pretraining:
             check_any_target(self.dataset.cache, self.plan.chosen, settings.objective.name)
         if checkpoint is not None:
             load_weights(self.objective, checkpoint.part("objective"), "objective")
-        elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity:
+        elif isinstance(self.objective, Distillation) and not self.objective.conditioning.is_identity and fabric.is_global_zero:
+            # Once; `setup` gives every device what the first one has.
             statistics = gather_statistics(self.dataset.cache, self.plan.chosen, self.objective.source)
             self.objective.conditioning.fit(statistics)
-        student = TrainingModule(self.encoder, self.objective)
+        student = TrainingModule(self.encoder, self.objective, self.devices)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         adamw = AdamW(trained, lr=settings.training.learning_rate, weight_decay=settings.training.weight_decay)
         self._student, self._optimizer = fabric.setup(student, adamw)
@@ -182,8 +188,8 @@ class Pretraining:
             seed=training.seed,
             num_epochs=training.num_epochs,
             first_step=first_step,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
+            rank=self.devices.rank,
+            world_size=self.devices.count,
         )
         if plan.steps_per_epoch == 0 or training.batch_size < plan.world_size:
             raise SettingsError(
@@ -228,7 +234,7 @@ class Pretraining:
                 loss=loss,
                 scalars=scalars,
                 learning_rate=rate,
-                clips_per_second=len(batch) * self.plan.world_size / (finished - started),
+                clips_per_second=self.plan.num_clips(self.step) / (finished - started),
                 waiting=(loaded - started) / (finished - started),
             )
             self.step += 1
@@ -253,7 +259,8 @@ class Pretraining:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._student.train()
-        loss, scalars = self._student(Sealed(batch.to(self.fabric.device).augmented(self.settings.augmentation)))
+        batch = self.devices.whole(batch.to(self.fabric.device), self.plan.num_clips(self.step))
+        loss, scalars = self._student(Sealed(batch.augmented(self.settings.augmentation)))
         self.fabric.backward(loss)
         asked = loss.new_tensor(float(self._stop_asked))
         reduced = self.fabric.all_reduce(torch.stack([loss.detach(), *scalars.values(), asked]), reduce_op="mean")

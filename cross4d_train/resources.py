@@ -21,14 +21,15 @@ MOST_LOADERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Devices by the name users know (`auto`, `cpu`, `cuda`, `cuda:N`; `auto` takes CUDA where there is one), and loader processes of
-    each, None for as many as help.
+    """Devices by the name users know (`auto`, `cpu`, `cuda`, `cuda:N`; `auto` takes CUDA where there is one), how many of each of the
+    nodes, and loader processes of each device, None for as many as help.
 
     The names are looked up where the work runs, so that resources can be sent to another machine.
     """
 
     device: str = "auto"
     num_devices: int = 1
+    num_nodes: int = 1
     num_workers: int | None = None
 
     @cached_property
@@ -38,7 +39,7 @@ class Resources:
         Raises:
             SettingsError: there are no such devices here.
         """
-        return make_fabric(self.device, self.num_devices)
+        return self.fabric_in(None)
 
     @property
     def torch_device(self) -> torch.device:
@@ -69,7 +70,7 @@ class Resources:
         Raises:
             SettingsError: there are no such devices here.
         """
-        return make_fabric(self.device, self.num_devices, precision)
+        return make_fabric(self.device, self.num_devices, precision, num_nodes=self.num_nodes)
 
     def loader(self, dataset: ClipDataset) -> BatchLoader:
         """What loads the clips of a dataset for this device."""

@@ -93,9 +93,7 @@ class RunSettings(Record):
 
     Clips are augmented before the objective sees them; their targets stay those of the points as they were.
 
-    The number of loader workers changes no number. Devices do: they round differently, and each of several devices takes the mean over
-    visible tokens, the variance term and what mean tokens are standardised by on its own share of the batch before the gradients are
-    averaged, so that a run on several devices minimises another loss than one on a single device.
+    The number of loader workers changes no number. Several devices minimise the loss of one (`across.Devices`), and round differently.
     """
 
     encoder: EncoderSettings = EncoderSettings()

@@ -27,6 +27,7 @@ OPTIONS: dict[str, str] = {
     "clips.stride": "--stride",
     "device": "--device",
     "num_devices": "--devices",
+    "num_nodes": "--nodes",
     "num_workers": "--workers",
     # of pre-training
     "objective.name": "--objective",

@@ -120,7 +120,7 @@ def pretrain(
         option(
             "--batch-size",
             TRAINING,
-            "Clips a step over all devices; each takes its loss on its share alone. (default: 16)",
+            "Clips a step over all devices. (default: 16)",
             metavar="N",
         ),
     ] = None,
@@ -139,10 +139,13 @@ def pretrain(
         option(
             "--devices",
             MACHINE,
-            "How many devices. It changes the numbers: token mean and variance term are each device's own.",
+            "How many devices, of each node. They share each step; its loss is that of one.",
             min=1,
             metavar="N",
         ),
+    ] = 1,
+    nodes: Annotated[
+        int, option("--nodes", MACHINE, "How many nodes, on which srun or torchrun starts this command.", min=1, metavar="M")
     ] = 1,
     workers: WorkersOption = None,
     out: Annotated[Path, option("--out", OUTPUT, "Folder of the run.", parser=local_path, metavar="FOLDER")] = Path("run"),
@@ -191,7 +194,7 @@ def pretrain(
     request = PretrainRequest(
         store=cache, out=out, options=options, initial=init, resume=resume, save_every=save_every, keep=keep, logger=logger
     )
-    resources = Resources(device=device, num_devices=devices, num_workers=workers)
+    resources = Resources(device=device, num_devices=devices, num_nodes=nodes, num_workers=workers)
     try:
         result = follow(pretrain_work(request, resources, heed_signals=True), OPTIONS, quiet=quiet)
     except Stopped as stopped:

@@ -74,7 +74,7 @@ class Objective(nn.Module, ABC):
 
     The loss is finite float32 whatever the batch, and a function of the batch and of the state that checkpoints have: what is random
     comes from the batch's generator. In evaluation mode the loss leaves that state alone. An objective does not own the encoder; it may
-    own a frozen copy.
+    own a frozen copy. On several devices each of them takes the loss of the whole batch, and encoders share the work (`across.Devices`).
     """
 
     switches: ClassVar[tuple[str, ...]] = ()

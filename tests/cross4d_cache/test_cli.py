@@ -45,8 +45,8 @@ COMMANDS = {
     "teachers": "json",
     "verify": "STORE json quiet",
     "pretrain": "augment batch-size cache clips-per-sequence conditioning deterministic device devices encoder encoder-option epochs "
-    "frames init json keep logger lr objective objective-option out points precision protocol quiet resume save-every seed size split "
-    "stride variance-weight workers",
+    "frames init json keep logger lr nodes objective objective-option out points precision protocol quiet resume save-every seed size "
+    "split stride variance-weight workers",
     **{name: " ".join(sorted([*EVALUATION.split(), *own.split()])) for name, own in OWN.items()},
 }
 

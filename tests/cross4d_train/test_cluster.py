@@ -78,9 +78,15 @@ def test_several_start_alone_where_nobody_starts_them(surroundings):
 @pytest.mark.parametrize(
     ("surroundings", "message"),
     [
-        (SURROUNDINGS["a SLURM job of several nodes"], "`num_devices` 2 on 4 nodes of SLURM\n.*one node.*\n  next: .*srun --nodes=1"),
-        (JOB | STEP | {"SLURM_STEP_NUM_NODES": "2"}, "`num_devices` 2 on 2 nodes of SLURM"),
-        (TORCHRUN | {"GROUP_WORLD_SIZE": "3", "WORLD_SIZE": "12"}, "`num_devices` 2 on 3 nodes of torchrun"),
+        (
+            SURROUNDINGS["a SLURM job of several nodes"],
+            "`num_nodes` 1, but SLURM has 4\n.*\n  next: use `num_nodes` 4, or srun --nodes=1; .*own .*srun --nodes=1 --ntasks=1",
+        ),
+        (JOB | STEP | {"SLURM_STEP_NUM_NODES": "2"}, "`num_nodes` 1, but SLURM has 2"),
+        (
+            TORCHRUN | {"GROUP_WORLD_SIZE": "3", "WORLD_SIZE": "12"},
+            "`num_nodes` 1, but torchrun has 3\n.*\n  next: use `num_nodes` 3, or torchrun --nnodes=1",
+        ),
         (JOB | STEP, "`num_devices` 2, but srun started 4 processes\n.*\n  next: use `num_devices` 4, or srun --ntasks=2"),
         (TORCHRUN, "`num_devices` 2, but torchrun started 4 processes\n.*\n  next: use `num_devices` 4, or torchrun --nproc-per-node=2"),
     ],
@@ -89,6 +95,52 @@ def test_what_cannot_work_is_told_with_what_to_do(surroundings, message):
     os.environ.update(surroundings)
     with pytest.raises(SettingsError, match=message):
         make_fabric("cpu", 2)
+
+
+NODES = JOB | {
+    "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_NUM_NODES": "3", "SLURM_STEP_NODELIST": "gpu[07-09]",
+    "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "2",
+}  # fmt: skip
+TORCHRUN_NODES = TORCHRUN | {
+    "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "0", "GROUP_RANK": "2",
+    "MASTER_ADDR": "gpu07",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("surroundings", [NODES, TORCHRUN_NODES], ids=["SLURM", "torchrun"])
+def test_several_nodes_are_what_their_launcher_says(surroundings):
+    os.environ.update(surroundings)
+    fabric = make_fabric("cpu", 2, num_nodes=3)
+    assert (fabric.world_size, fabric.global_rank, fabric.local_rank, fabric.node_rank) == (6, 4, 0, 2)
+    environment = find_environment(2, 3)
+    assert environment.main_address == "gpu07"
+    assert environment.creates_processes_externally
+
+
+def test_one_device_of_each_of_several_nodes(monkeypatch):
+    os.environ.update(NODES | {"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "2"})
+    fabric = make_fabric("cpu", 1, num_nodes=3)
+    assert (fabric.world_size, fabric.global_rank, fabric.local_rank, fabric.node_rank) == (3, 2, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "message"),
+    [
+        ({}, "`num_nodes` 3 in a command that nothing started on 3 nodes\n.*\n  next: start it by `srun --nodes=3 --ntasks-per-node=2`"),
+        (JOB, "`num_nodes` 3, but SLURM has 1"),
+        (JOB | {"SLURM_NNODES": "3"}, "`num_nodes` 3 in a command that nothing started"),
+        (
+            NODES | {"SLURM_STEP_NUM_TASKS": "3"},
+            "`num_devices` 2 on each of 3 nodes, but srun started 3 processes\n.*\n  next: use `num_devices` 1",
+        ),
+        (TORCHRUN, "`num_nodes` 3, but torchrun has 1"),
+        (TORCHRUN_NODES | {"WORLD_SIZE": "12"}, "or torchrun --nproc-per-node=2"),
+    ],
+)
+def test_nodes_that_nothing_started_are_refused(surroundings, message):
+    os.environ.update(surroundings)
+    with pytest.raises(SettingsError, match=message):
+        make_fabric("cpu", 2, num_nodes=3)
 
 
 def test_a_step_on_one_node_of_a_larger_job_is_fine():
@@ -148,7 +200,7 @@ for kind in ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "MASTER_ADDR": "
              {"SLURM_JOB_ID": sys.argv[2], "SLURM_NTASKS": "2", "SLURM_STEP_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NNODES": "1"}):
     for rank in "01":
         if os.fork() == 0:
-            os.environ.update(kind | {"RANK": rank, "LOCAL_RANK": rank, "SLURM_PROCID": rank})
+            os.environ.update(kind | {"RANK": rank, "LOCAL_RANK": rank, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
             train()
             os._exit(0)
     os.wait(), os.wait()
