@@ -91,7 +91,7 @@ def find_environment(num_devices: int, num_nodes: int = 1) -> ClusterEnvironment
         raise SettingsError(
             f"`num_nodes` {num_nodes} in a command that nothing started on {num_nodes} nodes",
             expected="srun, or torchrun on each node",
-            hint=f"start it by `srun --nodes={num_nodes} --ntasks-per-node={num_devices}`, or leave `num_nodes` out",
+            hint=f"start it by srun with {num_nodes} nodes and {num_devices} tasks on each, or leave `num_nodes` out",
         )
     for name in _OTHER_LAUNCHERS:
         os.environ.pop(name, None)

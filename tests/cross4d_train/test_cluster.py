@@ -126,7 +126,7 @@ def test_one_device_of_each_of_several_nodes(monkeypatch):
 @pytest.mark.parametrize(
     ("surroundings", "message"),
     [
-        ({}, "`num_nodes` 3 in a command that nothing started on 3 nodes\n.*\n  next: start it by `srun --nodes=3 --ntasks-per-node=2`"),
+        ({}, "`num_nodes` 3 in a command that nothing started on 3 nodes\n.*\n  next: start it by srun with 3 nodes and 2 tasks on each"),
         (JOB, "`num_nodes` 3, but SLURM has 1"),
         (JOB | {"SLURM_NNODES": "3"}, "`num_nodes` 3 in a command that nothing started"),
         (
