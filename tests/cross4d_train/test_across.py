@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cross4d_cache.errors import SettingsError
-from cross4d_train.across import Devices, in_turn
+from cross4d_train.across import Devices, _Gather, in_turn
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.clips import ClipSettings
 from cross4d_train.objectives import OBJECTIVES
@@ -164,6 +164,21 @@ def test_shares_come_together_in_the_order_of_the_batch(num_clips: int) -> None:
     shares = [Devices(rank=rank, count=3).share(clips) for rank in range(3)]
     assert {len(share) for share in shares} == {-(-num_clips // 3)}
     assert torch.equal(in_turn(shares, num_clips), clips)
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, [[2.0], [6.0]]), (1, [[4.0], [0.0]])])
+def test_the_gradient_of_tokens_is_that_of_their_own_times_the_number_of_devices(
+    rank: int, expected: list[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three clips on two devices, whose loss is 1, 2 and 3 times their features: device 0 has the first and the third, device 1 the second
+    and one that only fills up. Gradients are averaged over devices afterwards, which takes the factor away.
+    """
+    monkeypatch.setattr(Devices, "_shares", lambda self, own: [own, own])
+    own = torch.tensor([[5.0], [7.0]], requires_grad=True)
+    features = _Gather.apply(own, Devices(rank=rank, count=2), 3)
+    (features * torch.tensor([[1.0], [2.0], [3.0]])).sum().backward()
+    assert own.grad is not None
+    assert own.grad.tolist() == expected
 
 
 def test_one_device_needs_no_other(store: Path) -> None:

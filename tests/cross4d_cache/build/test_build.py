@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from cross4d_cache.build import plan
 from cross4d_cache.build.controls import shuffle
 from cross4d_cache.build.engines.local import Build
 from cross4d_cache.build.fitting import ProjectionFit
@@ -435,6 +437,20 @@ def test_limit_and_exclude_choose_sequences(balls: Balls, tiny_vit: Path) -> Non
         plan_build(balls, teacher, BuildSettings(exclude=("ball9",)))
     with pytest.raises(SettingsError, match="no sequence"):
         plan_build(balls, teacher, BuildSettings(exclude=tuple(info.id for info in balls.sequences())))
+
+
+def test_the_record_of_software_is_of_what_is_installed(balls: Balls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some teachers need no transformers, and no build needs zarr."""
+
+    def version(name: str) -> str:
+        if name in ("transformers", "zarr"):
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(plan, "version", version)
+    software = plan.plan_build(balls, load_teacher("position"), BuildSettings()).manifest.software
+    assert software.keys() == {"python", "cross4d", "torch", "numpy"}
+    assert software["torch"] == "1.2"
 
 
 def test_more_patches_than_a_slot_can_tell_apart_are_refused(balls: Balls, tiny_vit: Path) -> None:

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from cross4d_cache.build.build import build_store
+from cross4d_cache.build.engines import local
 from cross4d_cache.build.engines.local import Build, BuildProgress
 from cross4d_cache.build.plan import plan_build
-from cross4d_cache.build.request import BuildSettings
+from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.build.turns import Shard, Turns
 from cross4d_cache.cli.app import app
 from cross4d_cache.cli.options import OPTIONS
@@ -18,6 +21,7 @@ from cross4d_cache.datasets import open_dataset
 from cross4d_cache.errors import SettingsError, with_options
 from cross4d_cache.store import CacheManifest
 from cross4d_cache.teachers import load_teacher
+from cross4d_cache.work import Step
 
 
 def turns(missing: Sequence[int], made: set[int], seed: int = 0, *, first: bool = True) -> Turns:
@@ -197,6 +201,51 @@ def test_two_builders_at_the_same_time_make_little_twice(tmp_path: Path) -> None
     assert max(built) <= 0.8 * total
     assert first.progress.frames_done == second.progress.frames_done == total
     assert files(tmp_path / "s.zarr") == files(tmp_path / "alone.zarr")
+
+
+def test_who_begins_a_store_starts_at_its_first_part_and_who_was_second_at_a_part_moves(
+    msr_folder: Path, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Watched] = []
+
+    class Watched(Turns):
+        def __init__(self, *arguments: Any, first: bool) -> None:
+            super().__init__(*arguments, first=first)
+            self.first, self.moves = first, 0
+            made.append(self)
+
+        def move(self) -> None:
+            self.moves += 1
+            super().move()
+
+    monkeypatch.setattr(local, "Turns", Watched)
+    store, part = tmp_path / "s.zarr", Shard(number=1, count=3)
+    begins, joins = builder(msr_folder, tiny_vit, store), builder(msr_folder, tiny_vit, store)
+    shards = [builder(msr_folder, tiny_vit, store, part) for _ in range(2)]
+    running = [run.run() for run in (begins, joins, *shards)]
+    for run in running:
+        next(run)  # all have looked what is missing, and nothing is made
+    assert [turns.first for turns in made] == [True, False, True, True]
+    going = running[2:]
+    while going:
+        going = [run for run in going if next(run, None) is not None]
+    assert shards[0].progress.frames_built == shards[1].progress.frames_built > 0
+    assert sorted(turns.moves for turns in made[2:]) == [0, 1]
+
+
+def test_the_progress_of_a_shard_is_that_of_its_parts(msr_folder: Path, tmp_path: Path) -> None:
+    settings = BuildSettings(points_per_frame=60, frames_per_part=9)
+    request = BuildRequest(
+        dataset=DatasetRequest(name="msr_action3d", root=msr_folder), teacher=TeacherRequest(name="position"), settings=settings
+    )
+    shard = Shard(number=2, count=3)
+    events = list(build_store(request, tmp_path / "s.zarr", device="cpu", shard=shard))
+    steps = [event for event in events if isinstance(event, Step) and event.stage.name == "build"]
+    dataset, teacher = open_dataset("msr_action3d", msr_folder), load_teacher("position")
+    parts = plan_build(dataset, teacher, settings).parts
+    share = sum(info.num_frames for number in shard.parts(len(parts)) for info in parts[number])
+    assert {step.stage.total for step in steps} == {steps[-1].done} == {share}
+    assert share < sum(info.num_frames for part in parts for info in part)
 
 
 def ended(*words: str) -> tuple[int, str, str]:
