@@ -175,6 +175,7 @@ class EpochPlan:
             )
             first = max(self.first_step - epoch * self.steps_per_epoch, 0)
             for batch in range(first, self.steps_per_epoch):
-                clips = requests[batch * self.batch_size :][: self.batch_size]
+                start = batch * self.batch_size
+                clips = requests[start : start + self.batch_size]
                 missing = -len(clips) % self.world_size
                 yield [*clips, *clips[:1] * missing][self.rank :: self.world_size]

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from cross4d_cache.errors import SettingsError
 from cross4d_train.across import Devices, _Gather, in_turn
 from cross4d_train.checkpoint import load_checkpoint
 from cross4d_train.clips import ClipSettings
+from cross4d_train.encoders import build_encoder
+from cross4d_train.encoders.encoder import Encoder, Tokens
 from cross4d_train.objectives import OBJECTIVES
+from cross4d_train.objectives.momentum_encoder import MomentumEncoder
 from cross4d_train.objectives.objective import ObjectiveSettings
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSettings
@@ -187,6 +191,40 @@ def test_one_device_needs_no_other(store: Path) -> None:
     training = make_training(store, settings_of("dense"))
     with Devices().encoding_together(training.encoder):
         assert "forward" not in vars(training.encoder)
+
+
+class Around(Encoder):
+    """An encoder made of another one."""
+
+    channels = 32
+
+    def __init__(self, inner: Encoder) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, points: torch.Tensor) -> Tokens:
+        return self.inner(points)
+
+
+def test_every_encoder_shares_its_work_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the slow copy that an objective has of it; and one within another has its share already."""
+    own, given = build_encoder("point4d", "tiny", seed=0), list[int]()
+    whole = type(own).forward
+
+    def counted(self: Encoder, points: torch.Tensor) -> Tokens:
+        given.append(len(points))
+        return whole(self, points)
+
+    monkeypatch.setattr(type(own), "forward", counted)
+    monkeypatch.setattr(Devices, "_shares", lambda self, own: [own, own])
+    module = nn.ModuleDict({"encoder": Around(own), "copy": MomentumEncoder(own), "head": nn.Linear(3, 3)})
+    points = torch.rand(5, 4, 48, 3, generator=torch.Generator().manual_seed(0))
+    with Devices(count=2).encoding_together(module):
+        outside = [module["encoder"](points), module["copy"](points)]
+    assert given == [3, 3]
+    assert [len(tokens.features) for tokens in outside] == [5, 5]
+    module["encoder"](points)
+    assert given == [3, 3, 5]
 
 
 def test_disagreement_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

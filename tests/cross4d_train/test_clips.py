@@ -66,6 +66,24 @@ def test_devices_share_a_batch():
         assert second
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_an_epoch_has_as_many_steps_and_clips_on_every_number_of_devices(world_size):
+    """8 sequences of 2 clips in batches of 5 leave one clip for the last batch; shares are filled up with the first clip of a batch."""
+    alone = make_plan(batch_size=5, clips_per_sequence=2)
+    whole, ranks = (
+        list(alone),
+        [list(make_plan(batch_size=5, clips_per_sequence=2, rank=rank, world_size=world_size)) for rank in range(world_size)],
+    )
+    assert alone.steps_per_epoch == 4
+    assert [alone.num_clips(step) for step in range(5)] == [5, 5, 5, 1, 5]
+    for step, (batch, *shares) in enumerate(zip(whole, *ranks, strict=True)):
+        assert len({len(share) for share in shares}) == 1
+        joined = [share[place] for place in range(len(shares[0])) for share in shares]
+        assert joined[: len(batch)] == batch
+        assert joined[len(batch) :] == batch[:1] * (len(joined) - len(batch))
+        assert alone.num_clips(step) == len(batch)
+
+
 def test_even_windows_cover_the_sequence():
     infos = make_infos()
     starts = [r.start for r in even_requests(CLIPS, infos, [2], num_windows=3, seed=0)]
