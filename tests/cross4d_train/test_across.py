@@ -36,6 +36,10 @@ from cross4d_train.loop import Pretraining, make_fabric
 from cross4d_train.run import RunFolder
 from cross4d_train.settings import RunSettings
 from cross4d_cache.errors import user_errors
+from cross4d_train import loop
+
+fitted, gather = [], loop.gather_statistics
+loop.gather_statistics = lambda *arguments: fitted.append(0) or gather(*arguments)
 
 with user_errors():
     fabric = make_fabric("cpu", int(sys.argv[2]))
@@ -52,7 +56,8 @@ with user_errors():
             if training.step == asked["until"]:
                 training.stop()
         weights = [float(value.double().sum()) for value in training.checkpoint().tensors.values()]
-        print(json.dumps({"rank": fabric.global_rank, "curve": curve, "weights": weights}), flush=True)
+        print(json.dumps({"rank": fabric.global_rank, "curve": curve, "weights": weights, "fitted": len(fitted)}), flush=True)
+        fitted.clear()
 """
 
 
@@ -95,12 +100,15 @@ def train_on(count: int, store: Path, folder: Path, runs: list[str]) -> list[sub
     return [subprocess.CompletedProcess(command, p.returncode, *both) for p, both in zip(ranks, said, strict=True)]
 
 
-def curves(ended: list[subprocess.CompletedProcess[str]]) -> list[list[list[float]]]:
+def curves(ended: list[subprocess.CompletedProcess[str]], code: int = 0) -> list[list[list[float]]]:
     """The curve of each run, which all ranks tell alike; so are their weights, to the last bit."""
-    assert all(process.returncode == 0 for process in ended), [process.stderr for process in ended]
+    assert all(process.returncode == code for process in ended), [process.stderr for process in ended]
     told: list[list[dict[str, Any]]] = [[json.loads(line) for line in process.stdout.splitlines()] for process in ended]
     for runs in zip(*told, strict=True):
         assert [run.pop("rank") for run in runs] == list(range(len(ended)))
+        first, *others = [run.pop("fitted") for run in runs]  # conditioning: once, by the first device
+        assert first <= 1
+        assert not any(others)
         assert all(run == runs[0] for run in runs)
     return [run["curve"] for run in told[0]]
 
@@ -128,20 +136,6 @@ def test_the_loss_of_two_devices_is_that_of_one_for_every_objective(store: Path,
         assert losses == pytest.approx([row[0] for row in expected], rel=TOLERANCE), settings.objective.name
 
 
-def test_a_run_goes_on_on_another_number_of_devices(store: Path, tmp_path: Path) -> None:
-    """Four steps on three devices, the rest on one; and four on one, the rest on three."""
-    settings, out = settings_of("dense"), tmp_path / "run"
-    expected = alone(store, settings)
-    [begun] = curves(train_on(3, store, tmp_path, [run_of(settings, out=out, until=3)]))
-    rest = make_training(store, settings, checkpoint=load_checkpoint(out / "checkpoint.safetensors")).steps()
-    assert [*begun, *([record.loss, *record.scalars.values()] for record in rest)] == [
-        pytest.approx(row, rel=TOLERANCE, abs=1e-5) for row in expected
-    ]
-    checkpoint = stopped_after(4, store, settings, tmp_path / "other")
-    [rest_on_three] = curves(train_on(3, store, tmp_path, [run_of(settings, checkpoint=[checkpoint])]))
-    assert rest_on_three == [pytest.approx(row, rel=TOLERANCE, abs=1e-5) for row in expected[4:]]
-
-
 def stopped_after(step: int, store: Path, settings: RunSettings, out: Path) -> Path:
     """The checkpoint of a run on one device."""
     training, folder = make_training(store, settings), RunFolder(out)
@@ -152,14 +146,25 @@ def stopped_after(step: int, store: Path, settings: RunSettings, out: Path) -> P
     return folder.checkpoint_path
 
 
-def test_devices_that_find_different_checkpoints_are_refused(store: Path, tmp_path: Path) -> None:
-    """As those of nodes that share no file system."""
-    settings = settings_of("dense")
-    places = [stopped_after(step, store, settings, tmp_path / str(step)) for step in (3, 4)]
-    ended = train_on(2, store, tmp_path, [run_of(settings, checkpoint=places)])
+def test_a_run_goes_on_on_another_number_of_devices(store: Path, tmp_path: Path) -> None:
+    """Four steps on three devices, the rest on one; four on one, the rest on three; and devices that find different checkpoints, as those
+    of nodes do that share no file system, are refused.
+    """
+    settings, out = settings_of("dense"), tmp_path / "run"
+    checkpoint = stopped_after(4, store, settings, tmp_path / "other")
+    runs = [
+        run_of(settings, out=out, until=3),
+        run_of(settings, checkpoint=[checkpoint]),
+        run_of(settings, checkpoint=[checkpoint, stopped_after(3, store, settings, tmp_path / "earlier")]),
+    ]
+    ended = train_on(3, store, tmp_path, runs)
     for process in ended:
-        assert process.returncode == 2, process.stderr
         assert "do not find the same settings, store and checkpoint" in process.stderr
+    begun, rest_on_three = curves(ended, code=2)
+    expected = [pytest.approx(row, rel=TOLERANCE, abs=1e-5) for row in alone(store, settings)]
+    rest_on_one = make_training(store, settings, checkpoint=load_checkpoint(out / "checkpoint.safetensors")).steps()
+    assert [*begun, *([record.loss, *record.scalars.values()] for record in rest_on_one)] == expected
+    assert rest_on_three == expected[4:]
 
 
 @pytest.mark.parametrize("num_clips", [1, 4, 5, 6])

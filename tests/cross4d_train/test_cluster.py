@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from cross4d_cache.errors import SettingsError
 from cross4d_cache.rendering.device import choose_device
+from cross4d_train.cli.app import app
 from cross4d_train.cluster import find_environment, launch
 from cross4d_train.loop import make_fabric
 
@@ -141,6 +143,14 @@ def test_nodes_that_nothing_started_are_refused(surroundings, message):
     os.environ.update(surroundings)
     with pytest.raises(SettingsError, match=message):
         make_fabric("cpu", 2, num_nodes=3)
+
+
+def test_the_command_asks_for_its_nodes(store, tmp_path):
+    words = ["pretrain", "--cache", str(store), "--out", str(tmp_path / "run"), "--devices", "2", "--nodes", "3", "--device", "cpu"]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, SettingsError)
+    assert "`num_nodes` 3 in a command that nothing started on 3 nodes" in str(result.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_step_on_one_node_of_a_larger_job_is_fine():
