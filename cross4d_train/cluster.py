@@ -5,6 +5,7 @@ environment is read in one place, and what cannot work is told before anything b
 """
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,6 +93,12 @@ def find_environment(num_devices: int, num_nodes: int = 1) -> ClusterEnvironment
             f"`num_nodes` {num_nodes} in a command that nothing started on {num_nodes} nodes",
             expected="srun, or torchrun on each node",
             hint=f"start it by srun with {num_nodes} nodes and {num_devices} tasks on each, or leave `num_nodes` out",
+        )
+    if sys.argv[0] == "-c":
+        raise SettingsError(
+            f"`num_devices` {num_devices} in a program that was given as a text, by `python -c`",
+            expected="a command or a file, which is started again for each of the other devices",
+            hint="start the command itself, or use `num_devices` 1",
         )
     for name in _OTHER_LAUNCHERS:
         os.environ.pop(name, None)
