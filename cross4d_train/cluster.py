@@ -94,12 +94,6 @@ def find_environment(num_devices: int, num_nodes: int = 1) -> ClusterEnvironment
             expected="srun, or torchrun on each node",
             hint=f"start it by srun with {num_nodes} nodes and {num_devices} tasks on each, or leave `num_nodes` out",
         )
-    if sys.argv[0] == "-c":
-        raise SettingsError(
-            f"`num_devices` {num_devices} in a program that was given as a text, by `python -c`",
-            expected="a command or a file, which is started again for each of the other devices",
-            hint="start the command itself, or use `num_devices` 1",
-        )
     for name in _OTHER_LAUNCHERS:
         os.environ.pop(name, None)
     os.environ[_FIRST_PROCESS] = str(os.getpid())
@@ -200,8 +194,15 @@ def launch(fabric: Fabric) -> None:
     """Start the other processes, if this is the one that does, and meet them.
 
     Raises:
-        SettingsError: they do not come.
+        SettingsError: they do not come, or cannot be started.
     """
+    environment = getattr(fabric.strategy, "cluster_environment", None)  # that of several devices has one
+    if isinstance(environment, LightningEnvironment) and fabric.world_size > 1 and sys.argv[0] == "-c":
+        raise SettingsError(
+            f"{fabric.world_size} devices of a program that was given as a text, by `python -c`",
+            expected="a command or a file, which is started again for each of the other devices",
+            hint="start the command itself, or use `num_devices` 1",
+        )
     try:
         with without_lightning_options():
             fabric.launch()
