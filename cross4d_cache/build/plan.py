@@ -59,7 +59,7 @@ def plan_build(
             hint="leave out `correspondence`, or choose another `teacher.name`",
         )
     projection = make_projection(settings.projection, teacher.spec.channels, settings.seed, fitted)
-    parts = tuple(_cut(chosen, settings.frames_per_part))
+    parts = tuple(cut_parts(chosen, settings.frames_per_part))
     manifest = CacheManifest(
         complete=False,
         dataset=DatasetRecord(
@@ -152,7 +152,7 @@ def _unknown(setting: str, name: str, expected: str) -> SettingsError:
     return SettingsError(f"unknown {setting.replace('_', ' ')} {name!r}", expected=expected, hint=f"choose another `{setting}`")
 
 
-def _cut(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:
+def cut_parts(sequences: list[SequenceInfo], frames_per_part: int) -> Iterator[tuple[SequenceInfo, ...]]:
     """Whole sequences, in order, until a part holds `frames_per_part`."""
     part: list[SequenceInfo] = []
     num_frames = 0

@@ -12,7 +12,6 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from cross4d_cache.build.build import build_store
+from cross4d_cache.build.plan import cut_parts
 from cross4d_cache.build.request import BuildRequest, BuildSettings, DatasetRequest, TeacherRequest
 from cross4d_cache.errors import user_errors
 from cross4d_cache.report.store import summary
@@ -38,7 +38,6 @@ from pipelines.benchmarks.machine import describe_machine
 from pipelines.report_file import report_file
 
 MODULE = "pipelines.benchmarks.rehearsal"
-FRAMES_PER_PART = 2048
 POINTS, ROWS, CHANNELS = 8, 2, 8
 STEPS = ("open", "sequences", "info", "first batch", "100 batches", "order of an epoch", "verify")
 
@@ -58,23 +57,11 @@ def infos(count: int) -> list[SequenceInfo]:
     ]
 
 
-def parts(sequences: list[SequenceInfo]) -> Iterator[list[SequenceInfo]]:
-    """As a build cuts them."""
-    part: list[SequenceInfo] = []
-    for info in sequences:
-        part.append(info)
-        if sum(each.num_frames for each in part) >= FRAMES_PER_PART:
-            yield part
-            part = []
-    if part:
-        yield part
-
-
-def contents(part: list[SequenceInfo], rng: np.random.Generator) -> PartContents:
+def contents(part: tuple[SequenceInfo, ...], rng: np.random.Generator) -> PartContents:
     """Random points and features."""
     frames = sum(info.num_frames for info in part)
     return PartContents(
-        sequences=tuple(part),
+        sequences=part,
         point_offsets=POINTS * np.arange(frames + 1, dtype=np.int64),
         points=rng.integers(2**16, size=(POINTS * frames, 3), dtype=np.uint16),
         boxes=np.broadcast_to(np.array([[-1.0, -1.0, 1.0], [1.0, 1.0, 3.0]]), (len(part), 2, 3)).copy(),
@@ -91,7 +78,7 @@ def contents(part: list[SequenceInfo], rng: np.random.Generator) -> PartContents
 
 def write_share(base: Cache, sequences: list[SequenceInfo], store: Path, seed: int) -> int:
     """A finished store of some sequences; the number of its parts."""
-    cut, rng = list(parts(sequences)), np.random.default_rng(seed)
+    cut, rng = list(cut_parts(sequences, BuildSettings().frames_per_part)), np.random.default_rng(seed)
     manifest = planned(base.manifest, cut, dataset_fingerprint=base.manifest.dataset.fingerprint, batch_frames=32)
     writer = CacheWriter(store, manifest, base.projection())
     for number, part in enumerate(cut):

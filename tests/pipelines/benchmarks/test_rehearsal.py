@@ -15,10 +15,6 @@ def test_sequences_are_as_many_and_as_long_as_they_should_be() -> None:
     found = rehearsal.infos(56_880)
     assert len({info.id for info in found}) == 56_880
     assert sum(info.num_frames for info in found) / 56_880 == pytest.approx(84, abs=0.1)
-    cut = list(rehearsal.parts(found[:300]))
-    assert [info for part in cut for info in part] == found[:300]
-    assert all(sum(info.num_frames for info in part) >= 2048 for part in cut[:-1])
-    assert all(sum(info.num_frames for info in part[:-1]) < 2048 for part in cut)
 
 
 def test_a_share_is_a_store_that_reads(tmp_path: Path) -> None:
