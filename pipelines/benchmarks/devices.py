@@ -26,7 +26,7 @@ from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSetting
 from pipelines.benchmarks.child import in_a_process
 from pipelines.benchmarks.machine import describe_machine
 from pipelines.benchmarks.step import make_store
-from pipelines.report_file import report_file
+from pipelines.benchmarks.training_arguments import NAMES, make_parser
 
 MODULE = "pipelines.benchmarks.devices"
 WARM_UP = 2
@@ -77,8 +77,7 @@ def describe(rows: list[dict[str, Any]]) -> str:
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows; each is written as soon as it is there."""
     rows: list[dict[str, Any]] = []
-    names = ("encoder", "size", "frames", "points", "batch", "steps", "workers", "device", "precision")
-    request = {name: getattr(arguments, name) for name in names}
+    request = {name: getattr(arguments, name) for name in (*NAMES, "encoder", "precision")}
     about = {"machine": describe_machine(make_fabric(arguments.device).device), "devices": arguments.devices, "request": request}
     with tempfile.TemporaryDirectory() as scratch:
         store = make_store(Path(scratch) / "store.zarr")
@@ -93,20 +92,11 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, size="mini", batch=15, frames=8, points=256, steps=50)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES.built_in))
     parser.add_argument("--devices", type=int, default=2, help="how many share a batch")
     parser.add_argument("--encoder", default="point4d")
-    parser.add_argument("--size", default="mini")
-    parser.add_argument("--batch", type=int, default=15, help="clips a step over all devices")
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--points", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=0, help="loader processes of each device")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--json", type=report_file, help="write everything to this file, after every row what there is")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

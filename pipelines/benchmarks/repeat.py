@@ -23,7 +23,7 @@ from cross4d_train.settings import EncoderSettings, RunSettings, TrainingSetting
 from pipelines.benchmarks.child import in_a_process
 from pipelines.benchmarks.machine import describe_machine
 from pipelines.benchmarks.step import make_store
-from pipelines.report_file import report_file
+from pipelines.benchmarks.training_arguments import NAMES, make_parser
 
 MODULE = "pipelines.benchmarks.repeat"
 WARM_UP = 2
@@ -67,7 +67,7 @@ def describe(rows: list[dict[str, Any]]) -> str:
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows; each is written as soon as it is there."""
     rows: list[dict[str, Any]] = []
-    request = {name: getattr(arguments, name) for name in ("size", "frames", "points", "batch", "steps", "workers", "device")}
+    request = {name: getattr(arguments, name) for name in NAMES}
     machine = describe_machine(make_fabric(arguments.device).device)
     with tempfile.TemporaryDirectory() as scratch:
         store = make_store(Path(scratch) / "store.zarr")
@@ -83,17 +83,8 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, size="paper", batch=32, frames=24, points=2048, steps=20)
     parser.add_argument("--encoders", nargs="+", default=["point4d", "p4transformer"])
-    parser.add_argument("--size", default="paper")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--points", type=int, default=2048)
-    parser.add_argument("--steps", type=int, default=20, help="steps that are timed, after a warm-up")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", type=report_file, help="write everything to this file, after every row what there is")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

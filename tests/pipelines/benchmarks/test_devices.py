@@ -2,12 +2,16 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from pipelines.benchmarks import devices
 from pipelines.benchmarks import step as benchmark_step
+from tests.pipelines.benchmarks.conftest import Child
 
 
 def test_differences_are_shares_of_the_loss_of_one() -> None:
@@ -23,20 +27,18 @@ def test_differences_are_shares_of_the_loss_of_one() -> None:
 
 
 def test_every_objective_is_trained_on_one_and_on_several(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child_of: Callable[[ModuleType], Child]
 ) -> None:
     asked = []
 
-    def here(module: str, store: str, objective: str, count: int, request: object) -> dict[str, object]:
-        assert module == devices.__name__
+    child = child_of(devices)
+
+    def on_one(module: str, store: str, objective: str, count: int, request: object) -> dict[str, Any]:
         asked.append((objective, count))
-        monkeypatch.setattr(sys, "argv", ["devices", "--child", json.dumps([store, objective, 1, request])])
-        capsys.readouterr()
-        devices.main()
-        return dict(json.loads(capsys.readouterr().out))
+        return child(module, store, objective, 1, request)
 
     monkeypatch.setattr(benchmark_step, "SEQUENCES", 2)
-    monkeypatch.setattr(devices, "in_a_process", here)
+    monkeypatch.setattr(devices, "in_a_process", on_one)
     out = tmp_path / "report.json"
     words = ["--objectives", "dense", "vicreg", "--size", "tiny", "--batch", "4", "--frames", "4", "--points", "64", "--steps", "4"]
     monkeypatch.setattr(sys, "argv", ["devices", *words, "--devices", "3", "--device", "cpu", "--json", str(out)])

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from cross4d_cache.store import open_cache, verify
 from pipelines.benchmarks import rehearsal
+from tests.pipelines.benchmarks.conftest import Child
 
 
 def test_sequences_are_as_many_and_as_long_as_they_should_be() -> None:
@@ -29,16 +32,9 @@ def test_a_share_is_a_store_that_reads(tmp_path: Path) -> None:
 
 
 def test_all_steps_are_done_on_the_merged_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], child_of: Callable[[ModuleType], Child]
 ) -> None:
-    def here(module: str, *request: str) -> dict[str, object]:
-        assert module == rehearsal.__name__
-        monkeypatch.setattr(sys, "argv", ["rehearsal", "--child", json.dumps(request)])
-        capsys.readouterr()
-        rehearsal.main()
-        return dict(json.loads(capsys.readouterr().out))
-
-    monkeypatch.setattr(rehearsal, "in_a_process", here)
+    monkeypatch.setattr(rehearsal, "in_a_process", child_of(rehearsal))
     words = [str(tmp_path / "stores"), "--sequences", "60", "--shares", "2", "--json", str(tmp_path / "report.json")]
     monkeypatch.setattr(sys, "argv", ["rehearsal", *words])
     rehearsal.main()

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from pipelines.benchmarks import repeat
 from pipelines.benchmarks import step as benchmark_step
+from tests.pipelines.benchmarks.conftest import Child
 
 
 def test_losses_count_until_the_first_that_differs() -> None:
@@ -19,7 +22,7 @@ def test_losses_count_until_the_first_that_differs() -> None:
     assert "as it is: the first 2 of 4 losses twice, 6 clips/s" in repeat.describe([repeat.row("point4d", False, runs)])
 
 
-def test_every_setting_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child_of: Callable[[ModuleType], Child]) -> None:
     trained, whole = [], repeat.Pretraining
 
     class Watched(whole):  # type: ignore[misc, valid-type]
@@ -27,16 +30,9 @@ def test_every_setting_is_trained_twice(tmp_path: Path, monkeypatch: pytest.Monk
             trained.append(settings.training.deterministic)
             super().__init__(store, settings, fabric, **others)
 
-    def here(module: str, *request: object) -> dict[str, object]:
-        assert module == repeat.__name__
-        monkeypatch.setattr(sys, "argv", ["repeat", "--child", json.dumps(request)])
-        capsys.readouterr()
-        repeat.main()
-        return dict(json.loads(capsys.readouterr().out))
-
     monkeypatch.setattr(benchmark_step, "SEQUENCES", 2)
     monkeypatch.setattr(repeat, "Pretraining", Watched)
-    monkeypatch.setattr(repeat, "in_a_process", here)
+    monkeypatch.setattr(repeat, "in_a_process", child_of(repeat))
     out = tmp_path / "report.json"
     words = ["--encoders", "point4d", "--size", "tiny", "--batch", "4", "--frames", "4", "--points", "64", "--steps", "2"]
     monkeypatch.setattr(sys, "argv", ["repeat", *words, "--device", "cpu", "--json", str(out)])
