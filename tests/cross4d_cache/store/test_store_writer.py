@@ -52,6 +52,14 @@ def test_of_several_writers_one_is_the_first(tmp_path: Path) -> None:
     assert [open_writer(tmp_path / "store", parts).first for _ in range(3)] == [True, False, False]
 
 
+def test_a_folder_is_made_by_one_though_several_saw_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "is_there", lambda path: False)
+    assert [writer_module.make_folder(tmp_path / "new" / "parts") for _ in range(2)] == [True, False]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        writer_module.make_folder(tmp_path / "file")
+
+
 def test_order_of_commits_does_not_matter(tmp_path: Path) -> None:
     parts = two_parts()
     writer = open_writer(tmp_path / "backwards", parts)
